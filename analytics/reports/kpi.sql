@@ -1,0 +1,128 @@
+-- R17 KPI指標. The last section is the report: one line per indicator, measure and month of the period.
+-- Parameters: $from, $to DATE, both included
+-- The month's part inside the period counts. `cumulative` adds up from the first month of the period within a fiscal year, for
+-- measures that can be added. A target is the fiscal year's, and is compared with the measure that the indicator is named after.
+
+-- section: months
+SELECT month, MIN(jst_date) AS first_day, MAX(jst_date) AS last_day, MAX(fiscal_year) AS fiscal_year
+FROM calendar
+WHERE jst_date BETWEEN $from AND $to
+GROUP BY month
+
+-- section: permission
+-- K08: devices whose last word on push was yes, at both ends of the month.
+SELECT month,
+       SUM(CASE WHEN at_end THEN 1 ELSE 0 END) AS at_end,
+       SUM(CASE WHEN at_start THEN 1 ELSE 0 END) AS at_start
+FROM (
+  SELECT months.month, p.device_key,
+         LAST_VALUE(p.granted ORDER BY p.occurred_at, p.event_id) AS at_end,
+         LAST_VALUE(p.granted ORDER BY p.occurred_at, p.event_id) FILTER (WHERE p.jst_date < months.first_day) AS at_start
+  FROM months
+  JOIN events_app p ON p.jst_date <= months.last_day
+  WHERE p.event_type = 'app.push_permission_changed'
+  GROUP BY months.month, p.device_key
+) AS device
+GROUP BY month
+
+-- section: released
+-- K13: what the municipality gave out.
+SELECT c.month, COUNT(*) AS n
+FROM (
+  SELECT jst_date FROM events_notice WHERE event_type = 'notice.published' AND jst_date BETWEEN $from AND $to
+  UNION ALL
+  SELECT jst_date FROM events_broadcast WHERE event_type = 'broadcast.released' AND jst_date BETWEEN $from AND $to
+) AS given
+JOIN calendar c ON c.jst_date = given.jst_date
+GROUP BY c.month
+
+-- section: arrived
+-- K13 and K14: messages, and pushes among them, with an arrival in the month.
+SELECT c.month,
+       COUNT(DISTINCT CASE WHEN m.event_type = 'message.delivered' OR m.channel = 'email' THEN m.message_id END) AS messages,
+       COUNT(DISTINCT CASE WHEN m.event_type = 'message.delivered' AND m.channel = 'push' THEN m.message_id END) AS pushes
+FROM events_message m
+JOIN calendar c ON c.jst_date = m.jst_date
+WHERE m.event_type IN ('message.delivered', 'message.accepted') AND m.jst_date BETWEEN $from AND $to
+GROUP BY c.month
+
+-- section: opened
+SELECT c.month, COUNT(DISTINCT o.message_id) AS pushes
+FROM (
+  SELECT jst_date, message_id FROM events_message
+  WHERE event_type = 'message.opened' AND channel = 'push' AND jst_date BETWEEN $from AND $to
+  UNION ALL
+  SELECT jst_date, message_id FROM events_app
+  WHERE event_type = 'app.push_opened' AND jst_date BETWEEN $from AND $to
+) AS o
+JOIN calendar c ON c.jst_date = o.jst_date
+GROUP BY c.month
+
+-- section: broadcast_time
+-- K21: seconds from the release to the last sending, the middle one of the month's broadcasts.
+SELECT month, COUNT(*) AS broadcasts,
+       SUM(CASE WHEN nth IN ((n + 1) / 2, (n + 2) / 2) THEN duration_s ELSE 0 END) AS middle_sum,
+       MAX(CASE WHEN n % 2 = 1 THEN 1 ELSE 2 END) AS middle_n
+FROM (
+  SELECT month, duration_s,
+         ROW_NUMBER() OVER (PARTITION BY month ORDER BY duration_s) AS nth,
+         COUNT(*) OVER (PARTITION BY month) AS n
+  FROM (
+    SELECT c.month, CAST(date_part('epoch', f.last_sent_at) - date_part('epoch', r.released_at) AS BIGINT) AS duration_s
+    FROM (
+      SELECT broadcast_id, MIN(occurred_at) AS released_at, MIN(jst_date) AS jst_date
+      FROM events_broadcast WHERE event_type = 'broadcast.released' GROUP BY broadcast_id
+    ) AS r
+    JOIN (
+      SELECT broadcast_id, MAX(last_sent_at) AS last_sent_at
+      FROM events_broadcast WHERE event_type = 'broadcast.completed' GROUP BY broadcast_id
+    ) AS f ON f.broadcast_id = r.broadcast_id
+    JOIN calendar c ON c.jst_date = r.jst_date
+    WHERE r.jst_date BETWEEN $from AND $to AND f.last_sent_at IS NOT NULL
+  ) AS sent
+) AS ranked
+GROUP BY month
+
+-- section: figures
+WITH measure AS (
+  SELECT month, 'K08' AS kpi_id, '通知許可端末数' AS indicator, 'reachable' AS measure, TRUE AS is_main, FALSE AS is_added,
+         CAST(COALESCE(at_end, 0) AS DECIMAL(18, 1)) AS value
+  FROM months LEFT JOIN permission USING (month)
+  UNION ALL
+  SELECT month, 'K08', '通知許可端末数', 'increase', FALSE, TRUE, CAST(COALESCE(at_end - at_start, 0) AS DECIMAL(18, 1))
+  FROM months LEFT JOIN permission USING (month)
+  UNION ALL
+  SELECT month, 'K13', '情報発信数', 'released', TRUE, TRUE, CAST(COALESCE(n, 0) AS DECIMAL(18, 1))
+  FROM months LEFT JOIN released USING (month)
+  UNION ALL
+  SELECT month, 'K13', '情報発信数', 'delivered', FALSE, TRUE, CAST(COALESCE(messages, 0) AS DECIMAL(18, 1))
+  FROM months LEFT JOIN arrived USING (month)
+  UNION ALL
+  SELECT month, 'K14', 'プッシュ通知開封件数・率', 'opened', FALSE, TRUE, CAST(COALESCE(pushes, 0) AS DECIMAL(18, 1))
+  FROM months LEFT JOIN opened USING (month)
+  UNION ALL
+  SELECT months.month, 'K14', 'プッシュ通知開封件数・率', 'open_rate', TRUE, FALSE,
+         percent(COALESCE(opened.pushes, 0), COALESCE(arrived.pushes, 0))
+  FROM months
+  LEFT JOIN opened ON opened.month = months.month
+  LEFT JOIN arrived ON arrived.month = months.month
+  UNION ALL
+  SELECT month, 'K21', '一斉配信の所要時間', 'median_s', TRUE, FALSE, quotient_1(middle_sum, middle_n)
+  FROM months LEFT JOIN broadcast_time USING (month)
+  UNION ALL
+  SELECT month, 'K21', '一斉配信の所要時間', 'broadcasts', FALSE, TRUE, CAST(COALESCE(broadcasts, 0) AS DECIMAL(18, 1))
+  FROM months LEFT JOIN broadcast_time USING (month)
+),
+line AS (
+  SELECT m.kpi_id, m.indicator, m.measure, m.month, m.value, m.is_main, m.is_added, months.fiscal_year,
+         CASE WHEN m.is_added THEN SUM(m.value) OVER (PARTITION BY m.kpi_id, m.measure, months.fiscal_year ORDER BY m.month) END AS cumulative
+  FROM measure m
+  JOIN months ON months.month = m.month
+)
+SELECT line.kpi_id, line.indicator, line.measure, line.month, line.value,
+       CAST(line.cumulative AS DECIMAL(18, 1)) AS cumulative,
+       t.target,
+       CAST(ROUND(100 * CAST(COALESCE(line.cumulative, line.value) AS DOUBLE) / NULLIF(t.target, 0), 1) AS DECIMAL(18, 1)) AS attainment
+FROM line
+LEFT JOIN kpi_targets t ON line.is_main AND t.kpi = line.kpi_id AND t.fiscal_year = line.fiscal_year
+ORDER BY line.kpi_id, line.measure, line.month

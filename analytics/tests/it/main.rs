@@ -1,0 +1,10 @@
+//! Reports and SQL over a real lake in a temporary folder.
+
+mod city;
+mod columns;
+mod ledger;
+mod messages;
+mod sql;
+mod statistics;
+mod surveys;
+mod usage;

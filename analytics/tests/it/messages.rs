@@ -1,0 +1,167 @@
+//! R13 and the KPIs on giving out information: figures from hand-made deliveries, and the rows behind them.
+
+use serde_json::{Value, json};
+use todoke_analytics::ReportId;
+use todoke_domain::Timestamp;
+
+use crate::city::{City, Fixture, OSAKA, at, check};
+
+const R13: ReportId = ReportId::MessageDelivery;
+const CAUSE: &str = "01932b5c-0000-7000-8000-00000000000a";
+
+fn made(city: &mut City, id: &str, kind: &str, class: &str, channels: &[&str], when: Timestamp) {
+    city.event(
+        "message.created",
+        when,
+        json!({
+            "message_id": id, "message_type": kind, "template_version": 1, "locale": "ja", "recipient_key": 7,
+            "recipient_role": "guardian", "class": class, "channels": channels, "collapse_key": "k",
+            "cause_event_id": CAUSE,
+        }),
+    );
+}
+
+fn step(city: &mut City, id: &str, step: &str, channel: &str, when: Timestamp, more: Value) {
+    let Value::Object(mut payload) = more else { panic!("an object") };
+    payload.insert("message_id".to_owned(), json!(id));
+    payload.insert("channel".to_owned(), json!(channel));
+    city.event(&format!("message.{step}"), when, Value::Object(payload));
+}
+
+/// Three payments told by push, live and mail; one opted out; one mandatory message that nobody got.
+fn told() -> City {
+    let mut city = City::new(OSAKA);
+    let noon = at("2026-06-01", "12:00");
+    made(&mut city, "m-1", "coupon.used", "mandatory", &["live", "inbox", "push"], noon);
+    step(&mut city, "m-1", "sent", "push", noon, json!({"attempt": 1, "latency_ms": 400}));
+    step(&mut city, "m-1", "accepted", "push", noon, json!({"provider_ms": 100}));
+    step(&mut city, "m-1", "delivered", "push", noon, json!({"latency_ms": 900}));
+    step(&mut city, "m-1", "opened", "push", at("2026-06-02", "08:00"), json!({"open_latency_ms": 72_000_000}));
+    made(&mut city, "m-2", "coupon.used", "mandatory", &["live", "inbox", "push"], noon);
+    step(&mut city, "m-2", "sent", "push", noon, json!({"attempt": 1, "latency_ms": 5_000}));
+    step(
+        &mut city,
+        "m-2",
+        "failed",
+        "push",
+        noon,
+        json!({"attempt": 1, "error_code": "unregistered", "permanent": true}),
+    );
+    step(&mut city, "m-2", "sent", "email", noon, json!({"attempt": 1, "latency_ms": 6_000}));
+    step(&mut city, "m-2", "accepted", "email", noon, json!({"provider_ms": 500}));
+    made(&mut city, "m-3", "survey.requested", "optional", &[], at("2026-06-01", "13:30"));
+    city.event("message.suppressed", at("2026-06-01", "13:30"), json!({"message_id": "m-3", "reason": "opt_out"}));
+    made(&mut city, "m-4", "coupon.used", "mandatory", &["live", "inbox"], at("2026-06-02", "09:00"));
+    // The lake knows a later day, so the day of m-4 is over.
+    city.view("s-1", "GA01", at("2026-06-04", "09:00"));
+    city
+}
+
+#[tokio::test]
+async fn a_message_counts_once_however_many_ways_it_went() {
+    let lake = Fixture::new(&[&told()]).await;
+    let all = &lake.figures(R13, "2026-06-01", "2026-06-03", "").await[0];
+    check(
+        all,
+        json!({
+            "created": 4, "suppressed": 1, "suppressed_opt_out": 1, "sent": 2, "accepted": 2, "delivered": 2, "failed": 1,
+            "delivery_rate": 66.7, "opened": 1, "open_rate": 50.0, "p50_latency_ms": 900, "p99_latency_ms": 6_500,
+            // Handed over within 2 s: m-1 of m-1 and m-2.
+            "within_2s_share": 50.0, "unreached_mandatory": 1,
+        }),
+    );
+    let days = lake.figures(R13, "2026-06-01", "2026-06-03", "day").await;
+    let created: Vec<i64> = days.iter().map(|row| row["created"].as_i64().unwrap()).collect();
+    assert_eq!(created, [3, 1, 0], "what becomes of a message counts on the day it was made");
+    assert_eq!(days[0]["opened"], 1);
+    assert_eq!(days[2]["delivery_rate"], Value::Null, "nothing divided by nothing is empty");
+}
+
+#[tokio::test]
+async fn by_channel_each_way_stands_for_itself_and_the_rows_add_up() {
+    let lake = Fixture::new(&[&told()]).await;
+    let ways = lake.figures(R13, "2026-06-01", "2026-06-03", "channel").await;
+    let of = |channel: &str| ways.iter().find(|row| row["channel"] == channel).unwrap();
+    check(of("push"), json!({"created": 2, "sent": 2, "delivered": 1, "failed": 1, "delivery_rate": 50.0}));
+    check(
+        of("email"),
+        json!({"created": 1, "delivered": 1, "delivered_means": "mail_accepted", "delivery_rate": 100.0}),
+    );
+    check(of("inbox"), json!({"created": 3, "delivered": 0, "unreached_mandatory": null}));
+    let rows = lake.underlying(R13, "2026-06-01", "2026-06-03", "messages").await;
+    for way in &ways {
+        let own = || rows.iter().filter(|row| row["channel"] == way["channel"]);
+        assert_eq!(own().count() as u64, way["created"].as_u64().unwrap(), "{}", way["channel"]);
+        for state in ["sent", "delivered", "opened", "failed"] {
+            let n = own().filter(|row| !row[state].is_null()).count() as u64;
+            assert_eq!(n, way[state].as_u64().unwrap(), "{state} by {}", way["channel"]);
+        }
+    }
+    let dropped = rows.iter().find(|row| row["message_id"] == "m-3").unwrap();
+    check(dropped, json!({"channel": null, "suppressed_reason": "opt_out", "category": "survey"}));
+    let failed = rows.iter().find(|row| row["message_id"] == "m-2" && row["channel"] == "push").unwrap();
+    assert_eq!(failed["failed_code"], "unregistered");
+}
+
+#[tokio::test]
+async fn types_hours_and_broadcasts_split_the_messages() {
+    let mut city = told();
+    let released = at("2026-06-02", "10:00");
+    let broadcast = json!({"broadcast_id": "b-1", "kind": "segment", "segment_id": null, "targets": 2});
+    city.event("broadcast.released", released, broadcast.clone());
+    let cause = city.event("broadcast.started", released, broadcast.clone()).event_id;
+    for id in ["m-8", "m-9"] {
+        made(&mut city, id, "broadcast.segment", "optional", &["inbox"], at("2026-06-02", "10:01"));
+        city.events.last_mut().unwrap().payload.insert("cause_event_id".to_owned(), json!(cause));
+    }
+    let mut done = broadcast;
+    done["first_sent_at"] = json!(at("2026-06-02", "10:01").as_micros());
+    done["last_sent_at"] = json!(at("2026-06-02", "10:03").as_micros());
+    city.event("broadcast.completed", at("2026-06-02", "10:04"), done);
+    let lake = Fixture::new(&[&city]).await;
+    let lines = lake.figures(R13, "2026-06-01", "2026-06-03", "broadcast_id").await;
+    let of = |id: &str| lines.iter().find(|row| row["broadcast_id"] == id).unwrap()["created"].clone();
+    assert_eq!((of("b-1"), of("unknown")), (json!(2), json!(4)));
+    let hours = lake.figures(R13, "2026-06-01", "2026-06-03", "hour,category").await;
+    let at_noon = hours.iter().find(|row| row["hour"] == "12" && row["category"] == "money").unwrap();
+    assert_eq!(at_noon["created"], 2);
+    let at_noon = hours.iter().find(|row| row["hour"] == "12" && row["category"] == "survey").unwrap();
+    assert_eq!(at_noon["created"], 0, "a value without rows shows 0");
+    let sent = lake.underlying(R13, "2026-06-01", "2026-06-03", "broadcasts").await;
+    check(&sent[0], json!({"broadcast_id": "b-1", "targets": 2, "duration_s": 180}));
+
+    let lines = lake.figures(ReportId::Kpi, "2026-06-01", "2026-06-30", "").await;
+    let value = |kpi: &str, measure: &str| {
+        let line = lines.iter().find(|row| row["kpi_id"] == kpi && row["measure"] == measure).unwrap();
+        assert_eq!(line["month"], "2026-06");
+        line["value"].clone()
+    };
+    assert_eq!(value("K13", "released"), json!(1.0));
+    assert_eq!(value("K13", "delivered"), json!(2.0), "one by push, one by mail");
+    assert_eq!((value("K14", "opened"), value("K14", "open_rate")), (json!(1.0), json!(100.0)));
+    assert_eq!((value("K21", "median_s"), value("K21", "broadcasts")), (json!(180.0), json!(1.0)));
+}
+
+#[tokio::test]
+async fn reachable_devices_are_those_whose_last_word_was_yes() {
+    let mut city = City::new(OSAKA);
+    let mut word = |device: i64, granted: bool, when: Timestamp| {
+        let payload = json!({"device_key": device, "granted": granted});
+        city.event("app.push_permission_changed", when, payload);
+    };
+    word(1, true, at("2026-05-10", "10:00"));
+    word(2, true, at("2026-05-11", "10:00"));
+    word(2, false, at("2026-06-05", "10:00"));
+    word(3, true, at("2026-06-06", "10:00"));
+    word(4, true, at("2026-06-07", "10:00"));
+    let lake = Fixture::new(&[&city]).await;
+    let lines = lake.figures(ReportId::Kpi, "2026-05-01", "2026-06-30", "").await;
+    let value = |measure: &str, month: &str| {
+        let line =
+            lines.iter().find(|r| r["kpi_id"] == "K08" && r["measure"] == measure && r["month"] == month).unwrap();
+        (line["value"].clone(), line["cumulative"].clone())
+    };
+    assert_eq!(value("reachable", "2026-05").0, json!(2.0));
+    assert_eq!(value("reachable", "2026-06").0, json!(3.0));
+    assert_eq!(value("increase", "2026-06"), (json!(1.0), json!(3.0)), "two in May and one in June");
+}

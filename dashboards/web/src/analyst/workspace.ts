@@ -1,0 +1,19 @@
+import { reportRoutes } from '../report/routes'
+import { accountRoute, type Workspace } from '../staff/workspace'
+
+const base = '/staff/analyst'
+
+export const workspace: Workspace = {
+  base,
+  title: '分析',
+  nav: [
+    { href: base, text: 'SQLエディタ', icon: 'table', allowed: (account) => account.role === 'analyst' },
+    { href: `${base}/reports`, text: '定型レポート', icon: 'chart' },
+    { href: `${base}/account`, text: 'アカウント', icon: 'gear' },
+  ],
+  routes: [
+    { pattern: base, screen: 'AN01', title: 'SQLエディタ', load: () => import('./SqlPage.svelte') },
+    ...reportRoutes(base, 'AN03'),
+    accountRoute(base),
+  ],
+}

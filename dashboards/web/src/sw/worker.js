@@ -1,0 +1,149 @@
+// Service worker of the guardian app. The build fills in the two placeholders.
+const VERSION = '__VERSION__'
+const SHELL = ['__SHELL__']
+const SHELL_CACHE = `todoke-shell-${VERSION}`
+// Hashed files never change, so what was once fetched (fonts above all) stays across versions.
+const ASSET_CACHE = 'todoke-assets'
+const ASSETS_MAX = 240
+
+self.addEventListener('install', (event) => {
+  event.waitUntil(
+    caches
+      .open(SHELL_CACHE)
+      .then((cache) => cache.addAll(SHELL))
+      .then(() => self.skipWaiting()),
+  )
+})
+
+self.addEventListener('activate', (event) => {
+  event.waitUntil(
+    (async () => {
+      for (const name of await caches.keys()) {
+        if (name.startsWith('todoke-shell-') && name !== SHELL_CACHE) await caches.delete(name)
+      }
+      const assets = await caches.open(ASSET_CACHE)
+      const kept = await assets.keys()
+      for (const old of kept.slice(0, Math.max(0, kept.length - ASSETS_MAX))) await assets.delete(old)
+      await self.clients.claim()
+    })(),
+  )
+})
+
+self.addEventListener('fetch', (event) => {
+  const request = event.request
+  const url = new URL(request.url)
+  if (request.method !== 'GET' || url.origin !== self.location.origin) return
+  if (request.mode === 'navigate') {
+    if (isGuardianPage(url.pathname)) event.respondWith(shellPage(request))
+    return
+  }
+  if (url.pathname.startsWith('/assets/')) event.respondWith(cacheFirst(request))
+})
+
+// Only pages of the guardian app are answered from the cache; staff pages and the API always ask the server.
+function isGuardianPage(path) {
+  return !/^\/(staff|v1|m|connection|demo|healthz|readyz|metrics|openapi\.json)(\/|$)/.test(path)
+}
+
+async function shellPage(request) {
+  try {
+    const fresh = await fetch(request)
+    if (fresh.ok) return fresh
+    return (await caches.match('/')) ?? fresh
+  } catch (error) {
+    const cached = await caches.match('/')
+    if (cached) return cached
+    throw error
+  }
+}
+
+async function cacheFirst(request) {
+  const cached = await caches.match(request)
+  if (cached) return cached
+  const fresh = await fetch(request)
+  if (fresh.ok) {
+    const cache = await caches.open(ASSET_CACHE)
+    await cache.put(request, fresh.clone())
+  }
+  return fresh
+}
+
+// What a push carries: { message_id, kind, tag, title, body, link, badge, receipt }.
+self.addEventListener('push', (event) => {
+  const told = read(event.data)
+  if (!told) return
+  event.waitUntil(told.kind === 'withdraw' ? takeBack(told) : show(told))
+})
+
+function read(data) {
+  try {
+    return data?.json()
+  } catch {
+    return undefined
+  }
+}
+
+async function show(told) {
+  await self.registration.showNotification(told.title ?? 'お知らせ', {
+    body: told.body ?? '',
+    // One notification per tag: a newer message of the subject, or the same one sent again, takes its place.
+    tag: told.tag,
+    renotify: told.kind !== 'test',
+    silent: told.kind === 'test',
+    icon: '/icon-192.png',
+    badge: '/icon-192.png',
+    lang: 'ja',
+    data: { path: ownPath(told.link), receipt: told.receipt, message_id: told.message_id },
+  })
+  await badge(told.badge)
+  await tell(told.receipt, 'displayed')
+}
+
+async function takeBack(told) {
+  for (const shown of await self.registration.getNotifications({ tag: told.tag })) shown.close()
+  await badge(told.badge)
+  await tell(told.receipt, 'delivered')
+}
+
+self.addEventListener('notificationclick', (event) => {
+  event.notification.close()
+  const { path, receipt } = event.notification.data ?? {}
+  event.waitUntil(Promise.all([tell(receipt, 'opened'), open(path ?? '/inbox')]))
+})
+
+// A page that is open already goes there itself, so that nothing typed on it is lost without being asked.
+async function open(path) {
+  const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true })
+  const page = pages.find((client) => isGuardianPage(new URL(client.url).pathname))
+  if (!page) return self.clients.openWindow(path)
+  page.postMessage({ kind: 'open', path })
+  return page.focus()
+}
+
+// A push never leads off our own site.
+function ownPath(link) {
+  if (!link) return '/inbox'
+  const url = new URL(link, self.location.origin)
+  return url.origin === self.location.origin ? url.pathname + url.search : '/inbox'
+}
+
+async function badge(n) {
+  if (n === undefined || !self.navigator.setAppBadge) return
+  await (n > 0 ? self.navigator.setAppBadge(n) : self.navigator.clearAppBadge()).catch(() => undefined)
+}
+
+// The token is all the proof there is: no session is needed, and it speaks of this one delivery only.
+async function tell(receipt, kind) {
+  if (!receipt) return
+  const body = JSON.stringify({ receipts: [{ receipt, kind }] })
+  await fetch('/v1/receipts', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body, keepalive: true }).catch(() => undefined)
+}
+
+// The browser changed the subscription by itself: an open page registers it; otherwise the next start does.
+self.addEventListener('pushsubscriptionchange', (event) => {
+  event.waitUntil(
+    (async () => {
+      for (const client of await self.clients.matchAll({ type: 'window' })) client.postMessage({ kind: 'subscription' })
+    })(),
+  )
+})

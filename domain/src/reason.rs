@@ -1,0 +1,126 @@
+//! Code lists with the texts people see (flows.md C3, C5; screens.md §7).
+
+/// Why a coupon use is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UseRefusal {
+    /// 残高不足
+    InsufficientBalance,
+    /// 利用停止中
+    GuardianSuspended,
+    /// 使用期限切れ
+    CouponExpired,
+    /// 承認取消済
+    CouponRevoked,
+    /// 対象外の施設
+    FacilityNotEligible,
+    /// 対象外の事業
+    ProgrammeNotEligible,
+    /// 二重の利用
+    Duplicate,
+    /// 金額の誤り
+    AmountInvalid,
+}
+
+impl UseRefusal {
+    /// Every reason of a yen coupon.
+    pub const ALL: [Self; 8] = [
+        Self::InsufficientBalance,
+        Self::GuardianSuspended,
+        Self::CouponExpired,
+        Self::CouponRevoked,
+        Self::FacilityNotEligible,
+        Self::ProgrammeNotEligible,
+        Self::Duplicate,
+        Self::AmountInvalid,
+    ];
+
+    /// The code.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InsufficientBalance => "insufficient_balance",
+            Self::GuardianSuspended => "guardian_suspended",
+            Self::CouponExpired => "coupon_expired",
+            Self::CouponRevoked => "coupon_revoked",
+            Self::FacilityNotEligible => "facility_not_eligible",
+            Self::ProgrammeNotEligible => "programme_not_eligible",
+            Self::Duplicate => "duplicate",
+            Self::AmountInvalid => "amount_invalid",
+        }
+    }
+
+    /// The text of screens.md §7.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::InsufficientBalance => "残高不足",
+            Self::GuardianSuspended => "利用停止中",
+            Self::CouponExpired => "使用期限切れ",
+            Self::CouponRevoked => "承認取消済",
+            Self::FacilityNotEligible => "対象外の施設",
+            Self::ProgrammeNotEligible => "対象外の事業",
+            Self::Duplicate => "二重の利用",
+            Self::AmountInvalid => "金額または時間数の誤り",
+        }
+    }
+}
+
+/// A list of codes with texts; `other` needs free text.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeList(&'static [(&'static str, &'static str)]);
+
+/// What may be missing from an application.
+pub const DEFICIENCY: CodeList = CodeList(&[
+    ("document_missing", "書類が添付されていません"),
+    ("document_unreadable", "書類の画像が読み取れません"),
+    ("document_expired", "書類の有効期限が切れています"),
+    ("content_missing", "記入漏れがあります"),
+    ("content_mismatch", "記入内容と書類が一致しません"),
+    ("other", "その他"),
+]);
+
+/// Why an application is rejected.
+pub const REJECTION: CodeList = CodeList(&[
+    ("not_resident", "市内に住民登録がありません"),
+    ("out_of_age", "対象年齢ではありません"),
+    ("not_guardian", "保護者であることを確認できません"),
+    ("duplicate", "すでに申請されています"),
+    ("other", "その他"),
+]);
+
+/// Why a use is reversed, an approval revoked, a guardian suspended, a balance adjusted.
+pub const INTERVENTION: CodeList = CodeList(&[
+    ("input_error", "入力誤り"),
+    ("city_request", "市からの依頼"),
+    ("misuse", "不正な利用"),
+    ("duplicate", "重複"),
+    ("other", "その他"),
+]);
+
+/// A code outside the list, or `other` without text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReasonError {
+    /// No such code.
+    #[error("理由を選んでください。")]
+    Unknown,
+    /// `other` needs words.
+    #[error("「その他」の内容を入力してください。")]
+    TextMissing,
+}
+
+impl CodeList {
+    /// The codes with their texts.
+    pub fn entries(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.0.iter().copied()
+    }
+
+    /// The text of a code; for `other` the free text itself.
+    pub fn text(self, code: &str, free: Option<&str>) -> Result<String, ReasonError> {
+        let (_, text) = self.0.iter().find(|(known, _)| *known == code).ok_or(ReasonError::Unknown)?;
+        let free = free.map(str::trim).filter(|words| !words.is_empty());
+        match (code, free) {
+            ("other", None) => Err(ReasonError::TextMissing),
+            ("other", Some(words)) => Ok(words.to_owned()),
+            (_, Some(words)) => Ok(format!("{text}（{words}）")),
+            (_, None) => Ok((*text).to_owned()),
+        }
+    }
+}

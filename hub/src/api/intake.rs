@@ -1,0 +1,106 @@
+//! Bodies with events: bounded before they are read, so that no load becomes a load on memory.
+
+use std::borrow::Cow;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use futures_util::StreamExt;
+use todoke_ingest::{
+    IngestError,
+    body::{self, Coding},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{problem::Problem, state::AppState};
+
+/// Longest body as it is sent, bytes.
+pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
+/// Longest body once it is decompressed, bytes.
+pub(super) const DECODED_BYTES_MAX: usize = 16 << 20;
+/// A body that is too long is read and dropped up to this length, bytes.
+const DRAINED_BYTES_MAX: usize = 64 << 20;
+/// Memory that bodies under way may take together, KiB.
+pub(crate) const ROOM_KIB: usize = 256 << 10;
+/// A body of this length is worked on beside the tasks that serve sockets.
+const LARGE_BYTES: usize = 128 << 10;
+
+/// A body with what its headers say. Holds its share of the memory until it is dropped.
+pub(super) struct Intake {
+    pub(super) raw: Bytes,
+    pub(super) headers: HeaderMap,
+    coding: Coding,
+    _room: OwnedSemaphorePermit,
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> &'h str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+impl FromRequest<AppState> for Intake {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let Some(coding) = Coding::of(header(&parts.headers, &header::CONTENT_ENCODING)) else {
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad-encoding", "Unknown Content-Encoding")
+                .detail("対応していない圧縮形式です。"));
+        };
+        let too_long = || Problem::from(IngestError::TooLong { bytes_max: BODY_BYTES_MAX });
+        // Without a length the body may be as long as any.
+        let declared = header(&parts.headers, &header::CONTENT_LENGTH).parse().unwrap_or(BODY_BYTES_MAX);
+        if declared > BODY_BYTES_MAX {
+            drain(body).await;
+            return Err(too_long());
+        }
+        let bytes = declared + if coding == Coding::Plain { 0 } else { DECODED_BYTES_MAX };
+        let kib = u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX);
+        let room = app.intake.clone().try_acquire_many_owned(kib);
+        let room = room.map_err(|_| Problem::from(IngestError::Busy { retry_after_s: 1 }))?;
+        let raw = axum::body::to_bytes(body, declared.max(1)).await.map_err(|_| too_long())?;
+        Ok(Self { raw, headers: parts.headers, coding, _room: room })
+    }
+}
+
+/// Reads what nobody wants, as far as it is reasonable: a client that is answered in the middle of its sending sees
+/// a broken connection instead of the answer.
+async fn drain(body: Body) {
+    let mut rest = body.into_data_stream();
+    let mut n_bytes = 0;
+    while let Some(Ok(piece)) = rest.next().await {
+        n_bytes += piece.len();
+        if n_bytes > DRAINED_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+impl Intake {
+    /// Media type without its parameters, in lower case.
+    pub(super) fn media_type(&self) -> String {
+        let full = header(&self.headers, &header::CONTENT_TYPE);
+        full.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+    }
+
+    /// Decompresses the body and reads it. Returns the text beside what was read.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        parse: impl FnOnce(&[u8]) -> Result<T, IngestError> + Send + 'static,
+    ) -> Result<(Bytes, T), Problem> {
+        let (raw, coding) = (self.raw.clone(), self.coding);
+        let work = move || {
+            let plain = match body::decode(&raw, coding, DECODED_BYTES_MAX)? {
+                Cow::Borrowed(_) => raw.clone(),
+                Cow::Owned(bytes) => Bytes::from(bytes),
+            };
+            let read = parse(&plain)?;
+            Ok::<_, IngestError>((plain, read))
+        };
+        if coding == Coding::Plain && self.raw.len() < LARGE_BYTES {
+            return Ok(work()?);
+        }
+        Ok(tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))??)
+    }
+}

@@ -1,0 +1,137 @@
+//! `todoke lake erase`: one person leaves the lake, and a certificate says so.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Write,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use todoke_domain::{MunicipalityCode, Timestamp};
+use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
+use todoke_lake::{ErasedTable, Erasure, Lake, LakeOptions, Searched, search_keys};
+use todoke_store::Durability;
+use todoke_workflow::{Actor, NobodyListens, Workflow, account::Unlinked};
+
+use super::{Common, output};
+use crate::{
+    clock::Clock,
+    feed::StoreFeed,
+    run_file::RunFile,
+    server::{identity, open_record},
+};
+
+/// Tables whose rows are about behaviour alone: they go. The others are the city's business, and stay without the person.
+const BEHAVIOUR: [&str; 1] = ["app"];
+
+#[derive(Debug, Args)]
+pub(super) struct EraseArgs {
+    /// Number of a guardian or child, or the mail address of an account
+    number: String,
+    /// Code of the municipality
+    #[arg(long, value_name = "CODE")]
+    municipality: MunicipalityCode,
+    /// Where the certificate is written; the file must not exist
+    #[arg(long, value_name = "FILE")]
+    certificate: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What was done and how it was proved. Holds no key.
+#[derive(Debug, Serialize)]
+struct Certificate {
+    title: &'static str,
+    certificate_id: String,
+    municipality_code: MunicipalityCode,
+    number: String,
+    erased_at: Timestamp,
+    people: usize,
+    record: Unlinked,
+    tables: BTreeMap<String, ErasedTable>,
+    searched: BTreeMap<&'static str, Searched>,
+    statement: &'static str,
+}
+
+const STATEMENT: &str = "上記の番号の方を指す仮名キーを、イベントの記録、取込みログ、データレイクの全ファイル（過去の版を含む）から消去し、\
+    残る全ファイルを読み直して見つからないことを確認しました。アプリ利用の行は削除し、業務の行は別の乱数に置き換えました。\
+    サーバーは集計の途中結果や出力したファイルを保持していません。すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
+
+pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
+    let config = args.common.load()?;
+    anyhow::ensure!(
+        !RunFile::is_answered(&config.data),
+        "a server runs on this folder: stop it first, it takes up again where it was"
+    );
+    anyhow::ensure!(!args.certificate.exists(), "{} exists already", args.certificate.display());
+    // Held to the end: a server that is just stopping, or another command, has it, and this one gives way.
+    let (lake_dir, log_dir) = (config.data.join("lake"), config.data.join("ingest"));
+    let usage = UsageLog::open(&log_dir, UsageLogConfig::default())?;
+    let clock = Clock::system();
+    let store = open_record(&config, Durability::Full).await?;
+    let workflow = Workflow::new(store.clone(), Arc::new(NobodyListens), &config.public_url());
+    let actor = Actor::system(args.municipality.clone(), "console");
+    let stand_ins = workflow
+        .stand_ins(&actor, &args.number)
+        .await
+        .with_context(|| format!("{} is nobody in {}", args.number, args.municipality))?;
+
+    // Everything on its way goes to the tables first, so that there is one place to look.
+    let instance = identity(&store, &clock).await?;
+    let lake = Lake::open(&lake_dir, LakeOptions::default()).await?;
+    let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
+    let mut sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), SinkConfig::default());
+    sink.collect_and_flush().await?;
+
+    let record = workflow.unlink_events(&actor, &stand_ins, clock.now()).await?;
+    let erasure = Erasure {
+        municipality: args.municipality.clone(),
+        stand_ins: stand_ins.clone(),
+        removed_from: BEHAVIOUR.map(str::to_owned).into(),
+    };
+    let tables = lake.erase(&erasure, clock.now()).await?;
+    let keys: BTreeSet<i64> = stand_ins.keys().copied().collect();
+    let searched = tokio::task::spawn_blocking(move || {
+        Ok::<_, todoke_lake::LakeError>(BTreeMap::from([
+            ("lake", search_keys(&lake_dir, &keys)?),
+            ("ingest", search_keys(&log_dir, &keys)?),
+        ]))
+    })
+    .await??;
+    let found: Vec<&String> = searched.values().flat_map(|searched| &searched.found).collect();
+    anyhow::ensure!(found.is_empty(), "still named in {found:?}: nothing is certified, the key is kept; try again");
+
+    let certificate = Certificate {
+        title: "データ消去証明書",
+        certificate_id: uuid::Uuid::now_v7().to_string(),
+        municipality_code: args.municipality.clone(),
+        number: args.number.clone(),
+        erased_at: clock.now(),
+        people: stand_ins.len(),
+        record,
+        tables,
+        searched,
+        statement: STATEMENT,
+    };
+    let text = serde_json::to_string_pretty(&certificate)?;
+    let digest = hex::encode(Sha256::digest(text.as_bytes()));
+    let mut file = File::create_new(&args.certificate)
+        .with_context(|| format!("{} cannot be written", args.certificate.display()))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    // Last, so that whatever is cut off before can be done again with the key.
+    workflow.renew_keys(&actor, &stand_ins, &certificate.certificate_id, clock.now()).await?;
+    output::write(
+        format!(
+            "erased; certificate {} (SHA-256 {digest}) in {}\n",
+            certificate.certificate_id,
+            args.certificate.display()
+        )
+        .as_bytes(),
+    )
+}

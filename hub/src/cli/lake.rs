@@ -1,0 +1,160 @@
+//! `todoke lake`.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use todoke_domain::MunicipalityCode;
+use todoke_ingest::{UsageLog, UsageLogConfig};
+use todoke_lake::{CompactOptions, Lake, LakeOptions, LakeView, Recorded, Scope};
+use todoke_store::{Durability, Wall};
+
+use super::{
+    Common,
+    erase::{self, EraseArgs},
+    output,
+};
+use crate::{clock::Clock, local, quarantine, run_file::RunFile, server::open_record};
+
+#[derive(Debug, Args)]
+pub(super) struct LakeArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Tables with their days and rows
+    Stats(Common),
+    /// Joins small files; needs the server to be stopped
+    Compact(Common),
+    /// Takes one person out of the lake and writes a certificate; needs the server to be stopped
+    Erase(EraseArgs),
+    /// Reads every file and compares it with the log, and the events with the record
+    Verify(Common),
+    /// Events that could not be taken as they were sent
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum QuarantineCommand {
+    /// Lists what is held, oldest first, without contents
+    List(QuarantineArgs),
+    /// Tries everything that is held again, by the rules of now
+    Replay(QuarantineArgs),
+}
+
+#[derive(Debug, Args)]
+struct QuarantineArgs {
+    /// Code of the municipality
+    #[arg(long, value_name = "CODE")]
+    municipality: MunicipalityCode,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Entries listed, at most.
+const LISTED_MAX: i64 = 10_000;
+
+pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
+    match args.what {
+        What::Stats(common) => stats(&common).await,
+        What::Compact(common) => compact(&common).await,
+        What::Erase(args) => erase::run(&args).await,
+        What::Verify(common) => verify(&common).await,
+        What::Quarantine(QuarantineCommand::List(args)) => held(&args).await,
+        What::Quarantine(QuarantineCommand::Replay(args)) => replay(&args).await,
+    }
+}
+
+async fn held(args: &QuarantineArgs) -> anyhow::Result<()> {
+    let config = args.common.load()?;
+    let store = open_record(&config, Durability::Full).await?;
+    let mut tx = store.begin_read(Wall::Around(args.municipality.clone())).await?;
+    let held = tx.quarantined_events(&args.municipality, None, LISTED_MAX).await?;
+    drop(tx);
+    let mut text = String::from("received_at\tentrance\treason\tfield\tevent_id\n");
+    for entry in held {
+        let (field, id) = (entry.field.unwrap_or_default(), entry.event_id.unwrap_or_default());
+        // What a sender made up must not steer a terminal.
+        let id: String = id.chars().filter(|c| !c.is_control()).collect();
+        text.push_str(&format!("{}\t{}\t{}\t{field}\t{id}\n", entry.received_at, entry.entrance, entry.reason));
+    }
+    output::write(text.as_bytes())
+}
+
+async fn replay(args: &QuarantineArgs) -> anyhow::Result<()> {
+    let config = args.common.load()?;
+    let call = json!({ "municipality": args.municipality });
+    if let Some(answer) = local::ask(&config.data, "/local/quarantine/replay", &call).await? {
+        return output::write(&answer);
+    }
+    let store = open_record(&config, Durability::Full).await?;
+    let log = UsageLog::open(&config.data.join("ingest"), UsageLogConfig::default())?;
+    let done = quarantine::replay(&store, &log, &args.municipality, Clock::system().now()).await?;
+    output::write(&serde_json::to_vec(&done)?)
+}
+
+/// Events read from the record at a time.
+const RECORDED_PAGE: i64 = 5_000;
+
+async fn verify(common: &Common) -> anyhow::Result<()> {
+    let config = common.load()?;
+    let store = open_record(&config, Durability::Full).await?;
+    let mut recorded = Recorded::default();
+    let mut after = 0;
+    loop {
+        let mut tx = store.begin_read(Wall::None).await?;
+        let page = tx.events_in_lake(after, RECORDED_PAGE).await?;
+        drop(tx);
+        let Some((last, _)) = page.last() else { break };
+        after = *last;
+        page.iter().for_each(|(_, event)| recorded.insert(event));
+    }
+    // The lake is opened after the record was read: what the record calls finished was committed before.
+    let view = LakeView::open_readonly(&config.data.join("lake")).await?;
+    let check = view.verify(&recorded).await;
+    let n_recorded: u64 = check.days.values().map(|day| day.recorded).sum();
+    let mut text = format!(
+        "{} files with {} rows read; {n_recorded} events of the record on {} days\n",
+        check.files,
+        check.rows,
+        check.days.len()
+    );
+    for fault in &check.faults {
+        text.push_str(&format!("damaged: {fault}\n"));
+    }
+    for ((code, day), found) in check.incomplete() {
+        text.push_str(&format!("incomplete: {code} {day}: {} of {} events\n", found.found, found.recorded));
+    }
+    if check.repeated > 0 {
+        text.push_str(&format!("repeated: {} rows; `todoke lake compact` takes them out\n", check.repeated));
+    }
+    output::write(text.as_bytes())?;
+    anyhow::ensure!(check.is_sound(), "the lake is not what it should be");
+    output::write(b"sound\n")
+}
+
+async fn stats(common: &Common) -> anyhow::Result<()> {
+    let config = common.load()?;
+    let view = LakeView::open_readonly(&config.data.join("lake")).await?;
+    let snapshot = view.snapshot();
+    let mut text = format!("snapshot {}\n", snapshot.id());
+    for group in snapshot.groups() {
+        let days = snapshot.days(group, &Scope::All);
+        let n_rows: u64 = days.values().map(|day| day.n_rows).sum();
+        if n_rows > 0 {
+            text.push_str(&format!("{group:<18} {n_rows:>10} rows on {} days\n", days.len()));
+        }
+    }
+    output::write(text.as_bytes())
+}
+
+async fn compact(common: &Common) -> anyhow::Result<()> {
+    let config = common.load()?;
+    anyhow::ensure!(!RunFile::is_answered(&config.data), "a server runs on this folder, and compacts by itself");
+    let lake = Lake::open(&config.data.join("lake"), LakeOptions::default()).await?;
+    for group in todoke_domain::catalogue::events::groups() {
+        lake.compact(group.name(), &CompactOptions::default(), Clock::system().now()).await?;
+    }
+    output::write(b"compacted\n")
+}

@@ -1,0 +1,192 @@
+//! Events that could not be taken: kept with their contents inside the municipality, and tried again
+//! when somebody says so.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use todoke_domain::{MunicipalityCode, Timestamp, ids::QuarantineId};
+use todoke_ingest::{
+    EncodedEvents, IngestError, Receipt, Rejected, UsageLog,
+    cloud_event::{self, Mode, SourceContext},
+    usage::{self, UsageContext},
+};
+use todoke_store::{Store, StoreError, Wall, quarantine::QuarantinedEvent};
+
+/// Bad events of one request that are kept, at most; all of them are named in its answer.
+pub const KEPT_PER_REQUEST_MAX: usize = 500;
+/// Days that entries are kept.
+pub const KEPT_DAYS: u64 = 90;
+const REPLAY_PAGE: i64 = 500;
+
+/// What the server knew about a sender; enough to take the event later as if it came now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sender {
+    role: String,
+    actor_key: Option<i64>,
+    guardian_key: Option<i64>,
+    device_key: Option<i64>,
+    source_channel: String,
+    allowed: Vec<String>,
+}
+
+/// The way an event came in.
+#[derive(Clone, Debug)]
+pub enum Entrance {
+    /// `/v1/usage`.
+    Usage(UsageContext),
+    /// `/v1/events`.
+    Events(SourceContext),
+}
+
+/// What a replay did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// Entries whose events are in the log now, or were already.
+    pub taken: u64,
+    /// Entries that are as bad as before.
+    pub held: u64,
+}
+
+impl Entrance {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Events(_) => "events",
+        }
+    }
+
+    fn sender(&self, device_key: Option<i64>) -> Sender {
+        match self {
+            Self::Usage(context) => Sender {
+                role: context.role.clone(),
+                actor_key: context.actor_key,
+                guardian_key: context.guardian_key,
+                device_key,
+                source_channel: context.source_channel.clone(),
+                allowed: Vec::new(),
+            },
+            Self::Events(context) => Sender {
+                role: context.role.clone(),
+                actor_key: context.actor_key,
+                guardian_key: None,
+                device_key: None,
+                source_channel: "import".to_owned(),
+                allowed: context.allowed.clone(),
+            },
+        }
+    }
+}
+
+/// Keeps rejected events that have contents. `device_key` is the batch's.
+pub async fn keep(
+    store: &Store,
+    code: &MunicipalityCode,
+    entrance: &Entrance,
+    device_key: Option<i64>,
+    rejected: &[Rejected],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sender = serde_json::to_string(&entrance.sender(device_key)).unwrap_or_default();
+    let rows: Vec<QuarantinedEvent> = rejected
+        .iter()
+        .filter_map(|refused| {
+            Some(QuarantinedEvent {
+                quarantine_id: QuarantineId::new(now),
+                municipality_code: code.clone(),
+                entrance: entrance.name().to_owned(),
+                sender: sender.clone(),
+                event_id: refused.event_id.clone(),
+                reason: refused.reason.code().to_owned(),
+                field: refused.field.clone(),
+                content: refused.content.clone()?,
+                state: "held".to_owned(),
+                received_at: now,
+            })
+        })
+        .take(KEPT_PER_REQUEST_MAX)
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut tx = store.begin_write(Wall::Around(code.clone())).await?;
+    tx.insert_quarantined(&rows).await?;
+    tx.commit().await
+}
+
+/// Why a replay stopped; what it did before stays done.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The record failed.
+    #[error("the record failed")]
+    Store(#[from] StoreError),
+    /// The log failed.
+    #[error("the usage log failed")]
+    Log(#[from] IngestError),
+}
+
+/// Tries every held event of a municipality again, by the rules of now. An event that is taken is
+/// durable before its entry is settled; a crash in between makes it a duplicate of itself.
+pub async fn replay(
+    store: &Store,
+    log: &UsageLog,
+    code: &MunicipalityCode,
+    now: Timestamp,
+) -> Result<Replayed, ReplayError> {
+    let mut done = Replayed::default();
+    let mut after = None;
+    loop {
+        let mut tx = store.begin_read(Wall::Around(code.clone())).await?;
+        let page = tx.quarantined_events(code, after, REPLAY_PAGE).await?;
+        drop(tx);
+        let Some(last) = page.last() else { return Ok(done) };
+        after = Some(last.quarantine_id);
+        for entry in &page {
+            let Some(events) = read_again(entry, now) else {
+                done.held += 1;
+                continue;
+            };
+            let Receipt { accepted, duplicates, .. } = log.append(events, now).await?;
+            if accepted + duplicates == 0 {
+                done.held += 1;
+                continue;
+            }
+            let mut tx = store.begin_write(Wall::Around(code.clone())).await?;
+            tx.settle_quarantined(code, entry.quarantine_id, "replayed", now).await?;
+            tx.commit().await?;
+            done.taken += 1;
+        }
+    }
+}
+
+/// The entry's event, if it is acceptable now.
+fn read_again(entry: &QuarantinedEvent, now: Timestamp) -> Option<EncodedEvents> {
+    let sender: Sender = serde_json::from_str(&entry.sender).ok()?;
+    if entry.entrance == "events" {
+        let context = SourceContext {
+            municipality_code: entry.municipality_code.clone(),
+            role: sender.role,
+            actor_key: sender.actor_key,
+            allowed: sender.allowed,
+            correlation_id: None,
+            received_at: now,
+        };
+        let parsed = cloud_event::parse(entry.content.as_bytes(), &Mode::Structured, &context).ok()?;
+        return EncodedEvents::of(&parsed.events).ok().filter(|events| events.n_events() == 1);
+    }
+    let context = UsageContext {
+        municipality_code: entry.municipality_code.clone(),
+        role: sender.role,
+        actor_key: sender.actor_key,
+        guardian_key: sender.guardian_key,
+        source_channel: sender.source_channel,
+        correlation_id: None,
+        received_at: now,
+    };
+    // A value that was kept as text is one line, whatever white space it has.
+    let event: Value = serde_json::from_str(&entry.content).ok()?;
+    let lines = match sender.device_key {
+        Some(key) => format!("{{\"device_key\":{key}}}\n{event}"),
+        None => event.to_string(),
+    };
+    let parsed = usage::parse_lines(lines.as_bytes(), &context).ok()?;
+    (parsed.events.n_events() == 1).then_some(parsed.events)
+}

@@ -1,0 +1,363 @@
+//! Wiring a server together, running it, and stopping it without losing anything.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse};
+use todoke_analytics::{Engine, EngineConfig, LakeSource};
+use todoke_domain::{Timestamp, delivery::Provider};
+use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
+use todoke_lake::{Lake, LakeOptions};
+use todoke_notifier::{
+    Channel,
+    apns::Apns,
+    dispatch::{Dispatcher, DispatcherParts, Wake},
+    fcm::Fcm,
+    mail::Mail,
+    web_push::WebPush,
+};
+use todoke_store::{Durability, Store, StoreError, Wall, municipality::Instance};
+use todoke_workflow::{Live, Workflow, secret};
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
+
+use crate::{
+    api, broadcasts,
+    broker::MemoryBroker,
+    clock::Clock,
+    config::Config,
+    dimensions,
+    feed::StoreFeed,
+    gate::RecordGate,
+    limit::Limiter,
+    live::{Announcer, AnnouncerQueue},
+    quarantine,
+    realtime::{self, Realtime},
+    run_file::RunFile,
+    services::Services,
+    state::{AppState, Parts},
+    telemetry, timers,
+    token::Tokens,
+    web,
+};
+
+/// A wired server that has not begun to answer.
+#[derive(Debug)]
+pub struct Server {
+    state: AppState,
+    listener: TcpListener,
+    services: Services,
+    sockets: TaskTracker,
+    stop_edge: CancellationToken,
+    stop_core: CancellationToken,
+    data: PathBuf,
+}
+
+/// Opens the record the configuration names.
+pub async fn open_record(config: &Config, durability: Durability) -> anyhow::Result<Store> {
+    std::fs::create_dir_all(&config.data).with_context(|| format!("{} cannot be made", config.data.display()))?;
+    let record = &config.record;
+    let store = if record.url.is_empty() {
+        Store::open_sqlite(&config.data.join("record.sqlite"), durability).await
+    } else {
+        Store::open_postgres(&record.url, &record.schema, record.connections_max).await
+    };
+    store.context("the record cannot be opened")
+}
+
+/// The record's identity, made at its first start.
+pub async fn identity(store: &Store, clock: &Clock) -> anyhow::Result<Instance> {
+    let mut tx = store.begin_write(Wall::None).await?;
+    if let Some(instance) = tx.instance().await? {
+        return Ok(instance);
+    }
+    let made = Instance { epoch: secret::token()[..12].to_owned(), token_secret: secret::token() };
+    tx.insert_instance(&made, clock.now()).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+impl Server {
+    /// Opens everything and binds the address; nothing is answered yet.
+    pub async fn wire(mut config: Config, demo: bool) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let metrics = telemetry::init_metrics();
+        let store = open_record(&config, Durability::Full).await?;
+        let instance = identity(&store, &clock).await?;
+        let listener =
+            TcpListener::bind(config.listen).await.with_context(|| format!("{} cannot be bound", config.listen))?;
+        config.listen = listener.local_addr()?;
+        let lake_dir = config.data.join("lake");
+        let lake = Lake::open(&lake_dir, LakeOptions::default()).await.context("the lake cannot be opened")?;
+        let usage = UsageLog::open(&config.data.join("ingest"), UsageLogConfig::default())
+            .context("the usage log cannot be opened")?;
+        let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
+        let sink_config = SinkConfig {
+            flush_age_ms_max: config.lake.flush_age_ms_max,
+            flush_rows_max: config.lake.flush_rows_max as u64,
+            ..SinkConfig::default()
+        };
+        let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config);
+        let wake = Wake::default();
+        let (announcer, queue) = Announcer::new(sink.wake(), wake.clone());
+        let tokens = Arc::new(Tokens::new(&instance.token_secret));
+        let gate = Arc::new(RecordGate::new(store.clone(), &instance.epoch, tokens.clone(), clock.clone()));
+        let live: Arc<dyn Live> = announcer.clone();
+        let workflow = Workflow::new(store.clone(), live, &config.public_url());
+        gate.attach(workflow.clone());
+        let (sockets, stop_edge, stop_core) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let broker = Arc::new(MemoryBroker::new(config.broker.clone(), gate.clone()));
+        let hub = Realtime::new(config.realtime.clone(), gate, broker, sockets.clone(), stop_edge.clone());
+        announcer.attach(hub.clone());
+        let engine_config =
+            EngineConfig { memory_bytes_max: config.query.memory_mib_max * 1024 * 1024, ..EngineConfig::default() };
+        let engine = Engine::new(Arc::new(LakeSource::new(lake.view())), engine_config)
+            .context("the query engine cannot start")?;
+        let local_secret = secret::token();
+        let note = RunFile { listen: config.listen, secret: local_secret.clone(), pid: std::process::id() };
+        note.write(&config.data)?;
+        let data = config.data.clone();
+        let dispatcher = dispatcher(&config, &store, &clock, wake, demo)?;
+        let compact_every = Duration::from_secs(config.lake.compact_every_min.max(1) * 60);
+        let state = AppState::new(Parts {
+            workflow: workflow.clone(),
+            hub: hub.clone(),
+            usage,
+            intake: Arc::new(Semaphore::new(api::ROOM_KIB)),
+            lake: lake.clone(),
+            sink: sink.status(),
+            engine,
+            clock: clock.clone(),
+            config,
+            tokens,
+            limiter: Limiter::default(),
+            metrics,
+            demo,
+            local_secret,
+            lake_dir,
+        });
+        let mut services = Services::default();
+        let core = stop_core.clone();
+        services.spawn("deliveries", async move { Ok(dispatcher.run(core).await?) });
+        spawn_services(
+            &mut services,
+            Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every },
+            &stop_edge,
+            &stop_core,
+        );
+        Ok(Self { state, listener, services, sockets, stop_edge, stop_core, data })
+    }
+
+    /// Address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.state.config().listen
+    }
+
+    /// What handlers see.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// The services, for a demo's traffic to run among them.
+    pub fn services(&mut self) -> (&mut Services, CancellationToken) {
+        (&mut self.services, self.stop_edge.clone())
+    }
+
+    /// Answers until a signal comes or a service fails; then stops in order: no new requests, sockets told,
+    /// lake flushed, record closed.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let app = router(self.state.clone());
+        let edge = self.stop_edge.clone();
+        let listener = self.listener;
+        self.services.spawn("http", async move {
+            let service = app.into_make_service_with_connect_info::<SocketAddr>();
+            axum::serve(listener, service).with_graceful_shutdown(async move { edge.cancelled().await }).await?;
+            Ok(())
+        });
+        let outcome = tokio::select! {
+            () = shutdown_signal() => Ok(()),
+            error = self.services.first_end() => Err(error),
+        };
+        tracing::info!("stopping");
+        let drain = Duration::from_secs(self.state.config().http.drain_s_max);
+        self.stop_edge.cancel();
+        self.sockets.close();
+        if timeout(drain / 2, self.sockets.wait()).await.is_err() {
+            tracing::warn!("some sockets did not close in time");
+        }
+        // Only now may ingest end: everything acknowledged before has reached its source.
+        self.stop_core.cancel();
+        self.services.join_all(drain).await;
+        self.state.workflow.store().close().await;
+        RunFile::remove(&self.data);
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+fn dispatcher(config: &Config, store: &Store, clock: &Clock, wake: Wake, demo: bool) -> anyhow::Result<Dispatcher> {
+    Ok(Dispatcher::new(DispatcherParts {
+        store: store.clone(),
+        channels: channels(config)?,
+        settings: config.delivery.clone(),
+        base_url: config.public_url(),
+        // The demo's mailbox goes on showing them.
+        keep_texts: demo,
+        now: clock.as_fn(),
+        wake,
+    }))
+}
+
+/// The channels that are set up; deliveries of the others wait in the record.
+fn channels(config: &Config) -> anyhow::Result<Vec<(Provider, Arc<dyn Channel>)>> {
+    let mut channels: Vec<(Provider, Arc<dyn Channel>)> = Vec::new();
+    if config.mail.is_on() {
+        channels.push((Provider::Smtp, Arc::new(Mail::new(&config.mail).context("mail cannot be sent")?)));
+    }
+    if config.fcm.is_on() {
+        channels.push((Provider::Fcm, Arc::new(Fcm::new(&config.fcm).context("FCM cannot be used")?)));
+    }
+    if config.apns.is_on() {
+        channels.push((Provider::Apns, Arc::new(Apns::new(&config.apns).context("APNs cannot be used")?)));
+    }
+    if config.web_push.is_on() {
+        let web_push = WebPush::new(&config.web_push).context("push to browsers cannot be used")?;
+        channels.push((Provider::WebPush, Arc::new(web_push)));
+    }
+    Ok(channels)
+}
+
+struct Spawned {
+    store: Store,
+    lake: Arc<Lake>,
+    workflow: Workflow,
+    clock: Clock,
+    hub: Arc<crate::state::Hub>,
+    queue: AnnouncerQueue,
+    sink: LakeSink,
+    compact_every: Duration,
+}
+
+fn spawn_services(
+    services: &mut Services,
+    parts: Spawned,
+    stop_edge: &CancellationToken,
+    stop_core: &CancellationToken,
+) {
+    let Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every } = parts;
+    let realtime = hub.clone();
+    let edge = stop_edge.clone();
+    services.spawn("realtime", async move {
+        realtime.run().await;
+        // It ends when the edge stops; ending before that is a fault.
+        anyhow::ensure!(edge.is_cancelled(), "the realtime hub ended");
+        Ok(())
+    });
+    services.spawn("announcer", queue.run(hub, stop_core.clone()));
+    let core = stop_core.clone();
+    services.spawn("lake", async move { Ok(sink.run(core).await?) });
+    services.spawn("timers", timers::run(workflow.clone(), clock.clone(), stop_edge.clone()));
+    services.spawn("broadcasts", broadcasts::run(workflow, clock.clone(), stop_edge.clone()));
+    services.spawn("dimensions", dimensions::run(store.clone(), lake.clone(), stop_edge.clone()));
+    services.spawn("upkeep", upkeep(store, lake, clock, compact_every, stop_edge.clone()));
+}
+
+/// Joins small files, removes what nobody reads any more, and forgets old quarantined events.
+async fn upkeep(
+    store: Store,
+    lake: Arc<Lake>,
+    clock: Clock,
+    every: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let retention = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
+    let mut vacuumed_at = clock.now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(every) => {}
+        }
+        // Each vacuum is two log entries: once a day is enough for files that are kept for a week.
+        let vacuum = clock.now().since(vacuumed_at) >= Duration::from_secs(86_400);
+        if vacuum {
+            vacuumed_at = clock.now();
+        }
+        for table in lake.stats().into_iter().filter(|table| table.files > 0).map(|table| table.table) {
+            let options = todoke_lake::CompactOptions::default();
+            if let Err(error) = lake.compact(&table, &options, clock.now()).await {
+                tracing::warn!(error = %error, lake.table = table, "a table was not compacted");
+            }
+            if vacuum && let Err(error) = lake.vacuum(&table, retention).await {
+                tracing::warn!(error = %error, lake.table = table, "a table's old files were not removed");
+            }
+        }
+        let before = clock.now().minus(Duration::from_secs(quarantine::KEPT_DAYS * 86_400));
+        if let Err(error) = forget_quarantined(&store, before).await {
+            tracing::warn!(error = %error, "old quarantined events were not removed");
+        }
+    }
+}
+
+async fn forget_quarantined(store: &Store, before: Timestamp) -> Result<(), StoreError> {
+    let mut tx = store.begin_write(Wall::None).await?;
+    tx.forget_quarantined(before).await?;
+    tx.commit().await
+}
+
+/// All routes with their layers.
+pub fn router(state: AppState) -> Router {
+    let mut routes = api::routes();
+    if state.demo {
+        routes = routes.merge(api::demo_routes());
+    }
+    let (routes, document) = routes.split_for_parts();
+    let document = Arc::new(document.to_json().unwrap_or_default());
+    let openapi = move || {
+        let document = document.clone();
+        async move { ([("content-type", "application/json")], document.as_str().to_owned()) }
+    };
+    let plain = routes
+        .route("/openapi.json", axum::routing::get(openapi))
+        .fallback(web::page)
+        .layer(CompressionLayer::new())
+        .layer(DefaultBodyLimit::max(state.config().http.body_bytes_max))
+        .layer(CatchPanicLayer::custom(panicked));
+    // The socket route stays outside compression: after the upgrade the wire is the hub's alone.
+    plain
+        .merge(crate::local::routes())
+        .merge(realtime::routes(state.hub.clone()))
+        .layer(middleware::from_fn_with_state(state.clone(), telemetry::observe))
+        .with_state(state)
+}
+
+/// A handler's panic is a fault of ours like any other: the text goes to the log, the client gets the problem.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text.unwrap_or("without a text"), "a handler panicked");
+    crate::problem::Problem::fault().into_response()
+}
+
+async fn shutdown_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt => {}
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "SIGTERM cannot be heard");
+                let _ = interrupt.await;
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = interrupt.await;
+    }
+}

@@ -1,0 +1,46 @@
+//! Long-lived tasks: owned, named, joined. One that ends early is a fault and stops the process.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{task::JoinSet, time::timeout};
+
+/// The tasks of a running server.
+#[derive(Debug, Default)]
+pub struct Services {
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+impl Services {
+    /// Starts a service under a name.
+    pub fn spawn(&mut self, name: &'static str, service: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.tasks.spawn(async move { (name, service.await) });
+    }
+
+    /// Waits for the first service that ends and says which it was. Cancel safe.
+    pub async fn first_end(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok((name, Ok(())))) => anyhow::anyhow!("service {name} ended early"),
+            Some(Ok((name, Err(error)))) => error.context(format!("service {name} failed")),
+            Some(Err(panic)) => anyhow::Error::new(panic).context("a service panicked"),
+            None => anyhow::anyhow!("no service is running"),
+        }
+    }
+
+    /// Waits for all services, at most `wait_max`; logs those that failed or did not end.
+    pub async fn join_all(mut self, wait_max: Duration) {
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                match ended {
+                    Ok((name, Ok(()))) => tracing::debug!(service = name, "service stopped"),
+                    Ok((name, Err(error))) => {
+                        tracing::error!(service = name, error = format!("{error:#}"), "service failed while stopping")
+                    }
+                    Err(panic) => tracing::error!(error = %panic, "service panicked"),
+                }
+            }
+        };
+        if timeout(wait_max, all).await.is_err() {
+            tracing::error!("services did not stop in time; dropped");
+        }
+    }
+}

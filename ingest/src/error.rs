@@ -1,0 +1,98 @@
+//! What can go wrong while events come in.
+
+use std::{path::PathBuf, sync::Arc};
+
+use todoke_lake::LakeError;
+
+use crate::{FeedError, row::UnknownEvent};
+
+/// A failure of ingest. Nothing that was acknowledged is lost by any of them.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IngestError {
+    /// Too much waits already; the caller should send the same batch again later.
+    #[error("too many events wait; try again in {retry_after_s} s")]
+    Busy {
+        /// When to try again, seconds.
+        retry_after_s: u32,
+    },
+    /// The body is not a batch at all. A single bad event is a rejection, not an error.
+    #[error("not a batch of usage events: {reason}")]
+    NotABatch {
+        /// What is wrong, for the sender.
+        reason: String,
+    },
+    /// The body is longer than allowed, as it was sent or once it is decompressed.
+    #[error("longer than {bytes_max} bytes")]
+    TooLong {
+        /// Bytes allowed.
+        bytes_max: usize,
+    },
+    /// Another process has the usage log open: two writers on one log would lose events.
+    #[error("another process uses the usage log `{path}`")]
+    LogInUse {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// The disk is full. Nothing of the batch is stored; there is room again once the lake has taken
+    /// more, or somebody has made some.
+    #[error("the disk of the usage log is full")]
+    DiskFull,
+    /// A frame of the usage log is damaged, and it is not the end that a crash tore: something that
+    /// was acknowledged cannot be read any more. Restore the file, or move it away and know what is lost.
+    #[error("the usage log `{path}` is damaged at byte {at}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where whole frames end.
+        at: u64,
+    },
+    /// A newer version of Todoke wrote the usage log; start that one again until the lake has it all.
+    #[error("a newer version wrote the usage log")]
+    Newer {
+        /// What this version does not know.
+        #[source]
+        unknown: UnknownEvent,
+    },
+    /// An event to append is not of the catalogue.
+    #[error("not an event of the catalogue")]
+    Unknown(#[from] UnknownEvent),
+    /// The usage log could not be opened, read or written.
+    #[error("the usage log failed while {doing}")]
+    Log {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause; shared because every request of a failed commit gets it.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The log is closed, or its writer ended.
+    #[error("the usage log is closed")]
+    Closed,
+    /// The lake refused.
+    #[error("the lake did not take the events")]
+    Lake(#[source] Arc<LakeError>),
+    /// The record refused.
+    #[error("the record did not hand out its events")]
+    Feed(#[source] Arc<FeedError>),
+}
+
+impl IngestError {
+    pub(crate) fn log<E>(doing: &'static str) -> impl Fn(E) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        move |source| Self::Log { doing, source: Arc::new(source) }
+    }
+}
+
+impl From<LakeError> for IngestError {
+    fn from(error: LakeError) -> Self {
+        Self::Lake(Arc::new(error))
+    }
+}
+
+impl From<FeedError> for IngestError {
+    fn from(error: FeedError) -> Self {
+        Self::Feed(Arc::new(error))
+    }
+}

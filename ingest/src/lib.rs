@@ -1,0 +1,28 @@
+//! Events in: app usage and the record's own events, on their way into the lake.
+//!
+//! [`usage::parse`] makes events of what a client sent, [`UsageLog::append`] makes them durable before
+//! they are acknowledged, and [`LakeSink`] takes them and the batches of a [`RecordFeed`] to the lake:
+//! visible to queries at once, committed by size or age, each exactly once.
+
+pub mod body;
+pub mod cloud_event;
+mod code;
+mod error;
+mod feed;
+mod instant;
+mod json;
+mod log_writer;
+mod reject;
+mod row;
+mod segment;
+mod sink;
+pub mod usage;
+mod usage_log;
+mod window;
+
+pub use error::IngestError;
+pub use feed::{FeedError, LakeBatch, RecordFeed};
+pub use reject::{RejectReason, Rejected};
+pub use row::{EncodedEvents, UnknownEvent};
+pub use sink::{LakeSink, Now, SinkConfig, SinkStatus};
+pub use usage_log::{Receipt, UsageEntry, UsageLog, UsageLogConfig};

@@ -1,0 +1,223 @@
+//! The thread that writes the usage log.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    IngestError,
+    row::EncodedEvents,
+    segment::{self, Disk, FrameRef, HEAD_BYTES, Segment},
+    usage_log::{Common, OpenDisk, drop_files},
+    window::{Known, Window},
+};
+
+/// What became of one request's events.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) accepted: u32,
+    pub(crate) duplicates: u32,
+    /// Places and ids of events whose id is another event's.
+    pub(crate) reused: Vec<(usize, u128)>,
+}
+
+pub(crate) struct Request {
+    pub(crate) events: EncodedEvents,
+    /// Whether each event, over all blocks, is to be stored.
+    pub(crate) wanted: Vec<bool>,
+    pub(crate) bytes: u64,
+    pub(crate) answer: oneshot::Sender<Result<Outcome, IngestError>>,
+}
+
+pub(crate) struct Writer {
+    common: Arc<Common>,
+    waiting: mpsc::Receiver<Request>,
+    window: Window,
+    open: OpenDisk,
+    disk: Box<dyn Disk>,
+    segment: Arc<Segment>,
+    /// Bytes of the present file that are whole frames.
+    offset: u64,
+    /// Ids in the present file.
+    ids: Vec<(u128, u64)>,
+    next: u64,
+    frame: Vec<u8>,
+}
+
+impl Writer {
+    /// Begins a new file: what an earlier process wrote is never appended to.
+    pub(crate) fn begin(
+        common: Arc<Common>,
+        waiting: mpsc::Receiver<Request>,
+        window: Window,
+        next: u64,
+        open: OpenDisk,
+    ) -> Result<Self, IngestError> {
+        let (disk, segment, offset) = begin_file(&common, next, &open)?;
+        let segment = Arc::new(segment);
+        Ok(Self { common, waiting, window, open, disk, segment, offset, ids: Vec::new(), next, frame: Vec::new() })
+    }
+
+    pub(crate) fn run(mut self) {
+        while let Some(first) = self.waiting.blocking_recv() {
+            let mut n_events = first.wanted.len();
+            let mut group = vec![first];
+            while n_events < self.common.config.commit_events_max
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                n_events += next.wanted.len();
+                group.push(next);
+            }
+            self.commit(group);
+        }
+    }
+
+    fn commit(&mut self, mut group: Vec<Request>) {
+        let outcomes = self.store(&mut group);
+        let bytes: u64 = group.iter().map(|request| request.bytes).sum();
+        self.common.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        match outcomes {
+            Ok(outcomes) => {
+                for (request, outcome) in group.into_iter().zip(outcomes) {
+                    // A caller that went away will send again and hear "duplicate".
+                    let _ = request.answer.send(Ok(outcome));
+                }
+                self.common.committed.notify_one();
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "usage events could not be made durable");
+                for request in group {
+                    let _ = request.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn store(&mut self, group: &mut [Request]) -> Result<Vec<Outcome>, IngestError> {
+        if let Some(failure) = self.common.index().failure.clone() {
+            return Err(failure);
+        }
+        self.frame.clear();
+        self.frame.resize(HEAD_BYTES, 0);
+        let n_ids = self.ids.len();
+        let mut outcomes = Vec::with_capacity(group.len());
+        for request in group {
+            outcomes.push(self.meet(request));
+            let mut rest = request.wanted.as_slice();
+            for block in &request.events.blocks {
+                let (wanted, others) = rest.split_at(block.marks.len());
+                block.write(wanted.contains(&false).then_some(wanted), &mut self.frame);
+                rest = others;
+            }
+        }
+        let n_rows = self.ids.len() - n_ids;
+        if n_rows == 0 {
+            // Nothing new: what the duplicates repeat is durable since its own commit.
+            return Ok(outcomes);
+        }
+        if let Err(error) = self.write(n_rows) {
+            for (id, _) in self.ids.drain(n_ids..) {
+                self.window.forget(id);
+            }
+            return Err(error);
+        }
+        Ok(outcomes)
+    }
+
+    /// Looks every wanted event up; those that are not new are not wanted any more.
+    fn meet(&mut self, request: &mut Request) -> Outcome {
+        let mut outcome = Outcome::default();
+        let marks = request.events.blocks.iter().flat_map(|block| &block.marks);
+        for (at, (mark, wanted)) in marks.zip(&mut request.wanted).enumerate().filter(|(_, (_, wanted))| **wanted) {
+            match self.window.meet(mark.id, mark.mark) {
+                Known::New => {
+                    self.ids.push((mark.id, mark.mark));
+                    outcome.accepted += 1;
+                }
+                Known::Same => {
+                    *wanted = false;
+                    outcome.duplicates += 1;
+                }
+                Known::Other => {
+                    *wanted = false;
+                    outcome.reused.push((at, mark.id));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn write(&mut self, n_rows: usize) -> Result<(), IngestError> {
+        let n_rows = u32::try_from(n_rows).unwrap_or(u32::MAX);
+        segment::seal_frame(&mut self.frame, n_rows, self.next);
+        if let Err(error) = self.disk.append(&self.frame) {
+            return Err(self.undo(error));
+        }
+        if let Err(error) = self.disk.sync() {
+            // After a failed sync nobody knows what the disk has, and a second one may claim success
+            // without it: from here on only a restart, which reads the disk, can tell.
+            return Err(self.fail("syncing", error));
+        }
+        let frame = FrameRef::new(&self.segment, self.next, n_rows, self.offset, self.frame.len());
+        self.offset += frame.n_bytes();
+        self.next += 1;
+        self.common.backlog_bytes.fetch_add(frame.n_bytes(), Ordering::Relaxed);
+        self.common.index().frames.push_back(frame);
+        if self.offset >= self.common.config.file_bytes_max {
+            // The frame is durable: if the next file cannot be begun, that is the next commit's failure.
+            if let Err(error) = self.next_file() {
+                self.common.index().failure = Some(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a frame back that could not be written whole.
+    fn undo(&mut self, error: io::Error) -> IngestError {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        match self.disk.cut(self.offset).and_then(|()| self.disk.sync()) {
+            Ok(()) if full => IngestError::DiskFull,
+            Ok(()) => IngestError::log("writing")(error),
+            Err(worse) => self.fail("taking a torn frame back", worse),
+        }
+    }
+
+    fn fail(&mut self, doing: &'static str, error: io::Error) -> IngestError {
+        let failure = IngestError::log(doing)(error);
+        self.common.index().failure = Some(failure.clone());
+        failure
+    }
+
+    fn next_file(&mut self) -> Result<(), IngestError> {
+        let dir = &self.common.dir;
+        segment::write_ids(dir, self.segment.first, &self.ids)?;
+        self.ids.clear();
+        let dropped = self.window.filed(segment::ids_path(dir, self.segment.first));
+        drop_files(dropped)?;
+        let (disk, segment, offset) = begin_file(&self.common, self.next, &self.open)?;
+        let before = std::mem::replace(&mut self.segment, Arc::new(segment));
+        self.common.index().sealed.push_back((before.path.clone(), self.next - 1));
+        self.disk = disk;
+        self.offset = offset;
+        Ok(())
+    }
+}
+
+fn begin_file(common: &Common, next: u64, open: &OpenDisk) -> Result<(Box<dyn Disk>, Segment, u64), IngestError> {
+    let path = segment::log_path(&common.dir, next);
+    // A file of this name has no frames, or its first would have this position.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(IngestError::log("replacing an empty file")(error));
+        }
+        _ => {}
+    }
+    let mut disk = open(&path).map_err(IngestError::log("beginning a file"))?;
+    let (segment, offset) = segment::begin(&path, next, &common.log_id, disk.as_mut())?;
+    disk.sync().map_err(IngestError::log("beginning a file"))?;
+    segment::sync_folder(&common.dir)?;
+    Ok((disk, segment, offset))
+}

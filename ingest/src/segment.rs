@@ -1,0 +1,262 @@
+//! Files of the log: frames behind each other, each with its length and sum.
+//!
+//! ```text
+//! frame = magic (4) length (4) sum (4) n_rows (4) position (8) payload
+//! file  = frame with the file's preamble, frames with rows
+//! ```
+//! Numbers are little-endian; the sum is CRC-32 of everything after itself.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    IngestError,
+    row::{self, Dictionary, Meanings},
+};
+
+pub(crate) const HEAD_BYTES: usize = 24;
+const ROWS: [u8; 4] = *b"TDr1";
+const PREAMBLE: [u8; 4] = *b"TDp1";
+const IDS: [u8; 4] = *b"TDi1";
+/// No writer makes longer ones; a length beyond it is damage.
+const FRAME_BYTES_MAX: usize = 1 << 30;
+const ID_BYTES: usize = 24;
+
+/// A file that is appended to. A trait because disks fail in ways that a test must be able to order.
+pub(crate) trait Disk: Send {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn sync(&mut self) -> io::Result<()>;
+    /// Cuts the file off.
+    fn cut(&mut self, n_bytes: u64) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&mut self, n_bytes: u64) -> io::Result<()> {
+        self.set_len(n_bytes)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Preamble {
+    pub(crate) log_id: String,
+    pub(crate) dictionary: Dictionary,
+}
+
+/// A file of the log.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// Position of its first frame.
+    pub(crate) first: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) meanings: Meanings,
+    // For reading at places; the writer has a handle of its own.
+    file: File,
+}
+
+/// Where a frame with rows is.
+#[derive(Clone, Debug)]
+pub(crate) struct FrameRef {
+    pub(crate) position: u64,
+    pub(crate) n_rows: u32,
+    pub(crate) segment: Arc<Segment>,
+    offset: u64,
+    n_bytes: usize,
+}
+
+impl FrameRef {
+    pub(crate) fn new(segment: &Arc<Segment>, position: u64, n_rows: u32, offset: u64, n_bytes: usize) -> Self {
+        Self { position, n_rows, segment: Arc::clone(segment), offset, n_bytes }
+    }
+
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.n_bytes as u64
+    }
+
+    /// Its payload, checked.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, IngestError> {
+        let mut bytes = vec![0; self.n_bytes];
+        self.segment.file.read_exact_at(&mut bytes, self.offset).map_err(IngestError::log("reading"))?;
+        match parse(&bytes) {
+            Some(frame) if frame.magic == ROWS && frame.position == self.position => {
+                bytes.drain(..HEAD_BYTES);
+                Ok(bytes)
+            }
+            _ => Err(IngestError::Damaged { path: self.segment.path.clone(), at: self.offset }),
+        }
+    }
+}
+
+pub(crate) fn log_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:020}.log"))
+}
+
+pub(crate) fn ids_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:020}.ids"))
+}
+
+/// The first positions of the files with an extension, ascending.
+pub(crate) fn list(dir: &Path, extension: &str) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let is_ours = path.extension().is_some_and(|e| e == extension);
+        found.extend(path.file_stem().filter(|_| is_ours).and_then(|stem| stem.to_str()?.parse::<u64>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Fills in the head of a frame whose payload follows [`HEAD_BYTES`] free bytes.
+pub(crate) fn seal_frame(frame: &mut [u8], n_rows: u32, position: u64) {
+    seal(frame, ROWS, n_rows, position);
+}
+
+fn seal(frame: &mut [u8], magic: [u8; 4], n_rows: u32, position: u64) {
+    let length = u32::try_from(frame.len() - HEAD_BYTES).unwrap_or(u32::MAX);
+    frame[..4].copy_from_slice(&magic);
+    frame[4..8].copy_from_slice(&length.to_le_bytes());
+    frame[12..16].copy_from_slice(&n_rows.to_le_bytes());
+    frame[16..24].copy_from_slice(&position.to_le_bytes());
+    let sum = crc32fast::hash(&frame[12..]);
+    frame[8..12].copy_from_slice(&sum.to_le_bytes());
+}
+
+struct Frame<'a> {
+    magic: [u8; 4],
+    n_rows: u32,
+    position: u64,
+    payload: &'a [u8],
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_le_bytes(*word))
+}
+
+/// The frame at the beginning of `bytes`, if there is a whole one.
+fn parse(bytes: &[u8]) -> Option<Frame<'_>> {
+    let magic: [u8; 4] = *bytes.first_chunk()?;
+    let n_bytes = usize::try_from(word(bytes, 4)).ok().filter(|n| *n <= FRAME_BYTES_MAX)?;
+    let whole = bytes.get(..HEAD_BYTES + n_bytes)?;
+    if ![ROWS, PREAMBLE, IDS].contains(&magic) || crc32fast::hash(&whole[12..]) != word(bytes, 8) {
+        return None;
+    }
+    let position = u64::from_le_bytes(*whole[16..].first_chunk()?);
+    Some(Frame { magic, n_rows: word(bytes, 12), position, payload: &whole[HEAD_BYTES..] })
+}
+
+/// What a file of the log was found to hold.
+pub(crate) struct Found {
+    pub(crate) log_id: String,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) frames: Vec<FrameRef>,
+    pub(crate) ids: Vec<(u128, u64)>,
+    /// Where whole frames end, if something else follows.
+    pub(crate) torn_at: Option<u64>,
+}
+
+/// Reads a file and checks every frame. `None` for one that a crash left without a preamble: it
+/// never held anything.
+///
+/// Errors: [`IngestError::Damaged`] when a frame is damaged and whole frames follow: then something
+/// that was acknowledged is gone, and nobody should go on as if it were not.
+pub(crate) fn scan(dir: &Path, first: u64) -> Result<Option<Found>, IngestError> {
+    let path = log_path(dir, first);
+    let mut file = File::open(&path).map_err(IngestError::log("opening"))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(IngestError::log("reading"))?;
+    let damaged = |at: usize| IngestError::Damaged { path: path.clone(), at: at as u64 };
+    let Some(preamble) = parse(&bytes).filter(|frame| frame.magic == PREAMBLE) else {
+        return if whole_frame_after(&bytes, 0) { Err(damaged(0)) } else { Ok(None) };
+    };
+    let Preamble { log_id, dictionary } = serde_json::from_slice(preamble.payload).map_err(|_| damaged(0))?;
+    let meanings = dictionary.meanings().map_err(|unknown| IngestError::Newer { unknown })?;
+    let mut at = HEAD_BYTES + preamble.payload.len();
+    let segment = Arc::new(Segment { first, path: path.clone(), meanings, file });
+    let mut found = Found { log_id, segment, frames: Vec::new(), ids: Vec::new(), torn_at: None };
+    while at < bytes.len() {
+        let next = first + found.frames.len() as u64;
+        let Some(frame) = parse(&bytes[at..]).filter(|frame| frame.magic == ROWS && frame.position == next) else {
+            if whole_frame_after(&bytes, at) {
+                return Err(damaged(at));
+            }
+            found.torn_at = Some(at as u64);
+            break;
+        };
+        let n_bytes = HEAD_BYTES + frame.payload.len();
+        found.ids.extend(row::read_marks(frame.payload).map_err(|_| damaged(at))?);
+        found.frames.push(FrameRef::new(&found.segment, next, frame.n_rows, at as u64, n_bytes));
+        at += n_bytes;
+    }
+    Ok(Some(found))
+}
+
+fn whole_frame_after(bytes: &[u8], at: usize) -> bool {
+    let rest = bytes.get(at + 1..).unwrap_or_default();
+    let begins = rest.windows(4).enumerate().filter(|(_, window)| *window == ROWS);
+    begins.into_iter().any(|(begin, _)| parse(&rest[begin..]).is_some())
+}
+
+/// Begins a file. Returns it with the bytes it has; they are not synced yet.
+pub(crate) fn begin(path: &Path, first: u64, log_id: &str, disk: &mut dyn Disk) -> Result<(Segment, u64), IngestError> {
+    let dictionary = Dictionary::present();
+    let meanings = dictionary.meanings().map_err(|unknown| IngestError::Newer { unknown })?;
+    let mut frame = vec![0; HEAD_BYTES];
+    let preamble = Preamble { log_id: log_id.to_owned(), dictionary };
+    serde_json::to_writer(&mut frame, &preamble).map_err(IngestError::log("encoding"))?;
+    seal(&mut frame, PREAMBLE, 0, first);
+    disk.append(&frame).map_err(IngestError::log("beginning a file"))?;
+    let file = File::open(path).map_err(IngestError::log("opening"))?;
+    Ok((Segment { first, path: path.to_owned(), meanings, file }, frame.len() as u64))
+}
+
+/// Makes a folder's list of names durable.
+pub(crate) fn sync_folder(dir: &Path) -> Result<(), IngestError> {
+    File::open(dir).and_then(|folder| folder.sync_all()).map_err(IngestError::log("syncing its folder"))
+}
+
+/// Writes the ids of a file of the log beside it, durable and whole or not at all.
+pub(crate) fn write_ids(dir: &Path, first: u64, ids: &[(u128, u64)]) -> Result<(), IngestError> {
+    let mut frame = Vec::with_capacity(HEAD_BYTES + ids.len() * ID_BYTES);
+    frame.resize(HEAD_BYTES, 0);
+    for (id, mark) in ids {
+        frame.extend_from_slice(&id.to_le_bytes());
+        frame.extend_from_slice(&mark.to_le_bytes());
+    }
+    seal(&mut frame, IDS, u32::try_from(ids.len()).unwrap_or(u32::MAX), first);
+    let (path, draft) = (ids_path(dir, first), dir.join(format!("{first:020}.draft")));
+    let written = File::create(&draft).and_then(|mut file| {
+        file.write_all(&frame)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &path)
+    });
+    written.map_err(IngestError::log("writing ids"))?;
+    sync_folder(dir)
+}
+
+/// The ids of [`write_ids`].
+pub(crate) fn read_ids(dir: &Path, first: u64) -> Result<Vec<(u128, u64)>, IngestError> {
+    let path = ids_path(dir, first);
+    let bytes = std::fs::read(&path).map_err(IngestError::log("reading ids"))?;
+    let frame = parse(&bytes).filter(|frame| frame.magic == IDS && frame.payload.len() % ID_BYTES == 0);
+    let Some(frame) = frame else { return Err(IngestError::Damaged { path, at: 0 }) };
+    let id = |bytes: &[u8]| {
+        let id = bytes.first_chunk().map_or(0, |id| u128::from_le_bytes(*id));
+        (id, bytes[16..].first_chunk().map_or(0, |mark| u64::from_le_bytes(*mark)))
+    };
+    Ok(frame.payload.chunks_exact(ID_BYTES).map(id).collect())
+}

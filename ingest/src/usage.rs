@@ -1,0 +1,544 @@
+//! From what a client sent to rows of the log: app usage (events.md 5.9).
+//!
+//! The client says what happened on its device. Who it is and which municipality it belongs to is
+//! the server's knowledge; a client that tries to say so is refused, event by event. One bad event
+//! never costs the others.
+
+use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+
+use serde_json::Value;
+use todoke_domain::{
+    MunicipalityCode, Timestamp,
+    catalogue::events::{self, DataClass, Field, FieldType, LakeUse},
+};
+use uuid::Uuid;
+
+use crate::{
+    IngestError, RejectReason, Rejected, code, instant,
+    json::{Malformed, Reader, Scan},
+    row::{self, Block, EncodedEvents, Head, RowWriter, Shared, Subject},
+};
+
+/// Events in one JSON batch, at most.
+pub const EVENTS_MAX: usize = 500;
+/// Lines of one NDJSON batch, at most.
+pub const LINES_MAX: usize = 20_000;
+/// Items of a list of codes.
+const LIST_ITEMS_MAX: usize = 32;
+/// Characters counted of text that itself is not kept.
+const TEXT_CHARS_MAX: usize = 1_000;
+/// Bytes of a refused event that are kept for whoever looks at it.
+const CONTENT_BYTES_MAX: usize = 8_192;
+
+/// What the server knows about the sender.
+#[derive(Clone, Debug)]
+pub struct UsageContext {
+    /// The wall the events stay behind.
+    pub municipality_code: MunicipalityCode,
+    /// The role's code; `guardian` for a device without sign-in in the guardians' app.
+    pub role: String,
+    /// Pseudonym of the signed-in person.
+    pub actor_key: Option<i64>,
+    /// The same, when the person is a guardian or proxy guardian; fills `guardian_key`.
+    pub guardian_key: Option<i64>,
+    /// `app`, `web`, `dashboard` or `console`.
+    pub source_channel: String,
+    /// Id of the request.
+    pub correlation_id: Option<String>,
+    /// When the request arrived.
+    pub received_at: Timestamp,
+}
+
+/// A batch, event by event.
+#[derive(Clone, Debug, Default)]
+pub struct ParsedUsage {
+    /// Events to store.
+    pub events: EncodedEvents,
+    /// Events that are not acceptable as they are.
+    pub rejected: Vec<Rejected>,
+    /// Where each of `events` stands in the body: first byte and the one after the last.
+    pub places: Vec<(usize, usize)>,
+    /// The pseudonym of the device, if the batch named it.
+    pub device_key: Option<i64>,
+}
+
+/// Reads `{"device_key"?: number or text, "events": [{"event_id", "event_type", "occurred_at", …fields}]}`.
+///
+/// Errors: [`IngestError::NotABatch`] when the body is not of this form or has more than [`EVENTS_MAX`] events.
+pub fn parse(raw: &[u8], context: &UsageContext) -> Result<ParsedUsage, IngestError> {
+    let text = text(raw)?;
+    let mut batch = Batch::new(context);
+    let mut reader = Reader::new(text);
+    let mut events_at: Option<Reader<'_>> = None;
+    let not_json = |Malformed { at }: Malformed| not_a_batch(&format!("not JSON (byte {at})"));
+    if reader.peek() != Some(b'{') {
+        return Err(not_a_batch("not an object"));
+    }
+    reader.expect(b'{').map_err(not_json)?;
+    let mut more = !reader.take(b'}');
+    while more {
+        let name = reader.string().map_err(not_json)?;
+        reader.expect(b':').map_err(not_json)?;
+        match name.as_ref() {
+            "device_key" => {
+                let before = batch.device_key;
+                batch.device_key = device_key(&reader.value().map_err(not_json)?)?;
+                // The key came after its events: they are read once more, knowing it.
+                if let Some(mut again) = events_at.clone().filter(|_| before != batch.device_key) {
+                    batch.clear();
+                    batch.list(&mut again)?;
+                }
+            }
+            "events" => {
+                if reader.peek() != Some(b'[') {
+                    reader.value().map_err(not_json)?;
+                    return Err(not_a_batch("`events` is not a list"));
+                }
+                events_at = Some(reader.clone());
+                batch.clear();
+                batch.list(&mut reader)?;
+            }
+            _ => return Err(not_a_batch("only `device_key` and `events` are known")),
+        }
+        more = !reader.take(b'}');
+        if more {
+            reader.expect(b',').map_err(not_json)?;
+        }
+    }
+    reader.end().map_err(not_json)?;
+    if events_at.is_none() {
+        return Err(not_a_batch("`events` is not a list"));
+    }
+    Ok(batch.finish())
+}
+
+/// Reads NDJSON: an event per line, with the fields it has in [`parse`]. A line of only a
+/// `device_key` holds for the lines after it; empty lines are skipped. A line that cannot be read is
+/// one bad event.
+///
+/// Errors: [`IngestError::NotABatch`] when the body is no text or has more than [`LINES_MAX`] lines.
+pub fn parse_lines(raw: &[u8], context: &UsageContext) -> Result<ParsedUsage, IngestError> {
+    let text = text(raw)?;
+    let mut batch = Batch::new(context);
+    for (n, line) in text.lines().enumerate() {
+        if n >= LINES_MAX {
+            return Err(not_a_batch(&format!("more than {LINES_MAX} lines")));
+        }
+        let mut reader = Reader::new(line);
+        match reader.peek() {
+            None => continue,
+            Some(b'{') => {}
+            Some(_) => {
+                batch.reject(None, RejectReason::NotAnObject, None, line);
+                continue;
+            }
+        }
+        let read = reader.object(&mut batch.members).and_then(|()| reader.end());
+        if read.is_err() {
+            batch.reject(None, RejectReason::NotJson, None, line);
+        } else if let [(name, value)] = batch.members.as_slice()
+            && name == "device_key"
+        {
+            batch.device_key = device_key(value)?;
+        } else {
+            batch.event(line, line.as_ptr().addr() - text.as_ptr().addr());
+        }
+    }
+    Ok(batch.finish())
+}
+
+fn not_a_batch(reason: &str) -> IngestError {
+    IngestError::NotABatch { reason: reason.to_owned() }
+}
+
+fn text(raw: &[u8]) -> Result<&str, IngestError> {
+    std::str::from_utf8(raw).map_err(|error| not_a_batch(&format!("not UTF-8 (byte {})", error.valid_up_to())))
+}
+
+/// A pseudonym of a device: a number, or its decimal text for languages whose numbers are inexact.
+fn device_key(value: &Scan<'_>) -> Result<Option<i64>, IngestError> {
+    let key = match value {
+        Scan::Null => return Ok(None),
+        Scan::Text(text) => text.parse().ok(),
+        other => other.as_i64(),
+    };
+    match key.filter(|key| *key > 0) {
+        Some(key) => Ok(Some(key)),
+        None => Err(not_a_batch("`device_key` is not a positive integer")),
+    }
+}
+
+/// What reading an event of a type needs to know, looked up once per process.
+struct Plan {
+    place: u16,
+    fields: &'static [Field],
+    facility_required: bool,
+    programme_required: bool,
+    guardian_key: Option<usize>,
+    device_key: Option<usize>,
+    platform: Option<usize>,
+    session_id: Option<usize>,
+    text_length: Option<usize>,
+}
+
+static PLANS: LazyLock<HashMap<&'static str, Plan>> = LazyLock::new(|| {
+    let plan = |event_type: &'static events::EventType| {
+        let field = |name: &str| event_type.fields.iter().position(|field| field.name == name);
+        let requires = |name: &str| event_type.envelope_required.iter().any(|required| required == name);
+        let plan = Plan {
+            place: row::place_of(event_type)?,
+            fields: &event_type.fields,
+            facility_required: requires("facility_id"),
+            programme_required: requires("programme_code"),
+            guardian_key: field("guardian_key"),
+            device_key: field("device_key"),
+            platform: field("platform"),
+            session_id: field("session_id"),
+            text_length: field("text_length"),
+        };
+        Some((event_type.name.as_str(), plan))
+    };
+    events::all().iter().filter(|event_type| event_type.group == "app").filter_map(plan).collect()
+});
+
+struct Fault {
+    reason: RejectReason,
+    field: Option<String>,
+}
+
+impl Fault {
+    fn new(reason: RejectReason, field: &str) -> Self {
+        // A field's name comes from the client: shown back shortened, never as long as it likes.
+        Self { reason, field: Some(field.chars().take(code::CHARS_MAX).collect()) }
+    }
+}
+
+/// The value of a field that will be stored.
+enum Slot<'a> {
+    Sent(Scan<'a>),
+    Int(i64),
+    Code(&'static str),
+}
+
+/// Envelope fields a client may give besides id, type and time.
+struct Envelope<'m> {
+    event_id: Uuid,
+    occurred_at: Timestamp,
+    plan: &'static Plan,
+    schema_version: u16,
+    facility_id: Option<&'m str>,
+    programme_code: Option<&'m str>,
+}
+
+struct Batch<'c, 't> {
+    context: &'c UsageContext,
+    device_key: Option<i64>,
+    block: Block,
+    rejected: Vec<Rejected>,
+    places: Vec<(usize, usize)>,
+    // Kept from event to event: their memory is.
+    members: Vec<(Cow<'t, str>, Scan<'t>)>,
+    slots: Vec<Option<Slot<'t>>>,
+}
+
+impl<'c, 't> Batch<'c, 't> {
+    fn new(context: &'c UsageContext) -> Self {
+        let block = Block::new(&Shared {
+            municipality_code: context.municipality_code.as_str(),
+            actor_role: &context.role,
+            actor_key: context.actor_key,
+            source_channel: &context.source_channel,
+            correlation_id: context.correlation_id.as_deref(),
+            recorded_at: context.received_at,
+        });
+        Self {
+            context,
+            device_key: None,
+            block,
+            rejected: Vec::new(),
+            places: Vec::new(),
+            members: Vec::new(),
+            slots: Vec::new(),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.block.rows.clear();
+        self.block.marks.clear();
+        self.rejected.clear();
+        self.places.clear();
+    }
+
+    fn finish(self) -> ParsedUsage {
+        let blocks = if self.block.marks.is_empty() { Vec::new() } else { vec![self.block] };
+        ParsedUsage {
+            events: EncodedEvents { blocks },
+            rejected: self.rejected,
+            places: self.places,
+            device_key: self.device_key,
+        }
+    }
+
+    fn list(&mut self, reader: &mut Reader<'t>) -> Result<(), IngestError> {
+        let not_json = |Malformed { at }: Malformed| not_a_batch(&format!("not JSON (byte {at})"));
+        reader.expect(b'[').map_err(not_json)?;
+        if reader.take(b']') {
+            return Ok(());
+        }
+        for _ in 0..EVENTS_MAX {
+            let is_object = reader.peek() == Some(b'{');
+            let begin = reader.at();
+            if is_object {
+                reader.object(&mut self.members).map_err(not_json)?;
+                self.event(reader.since(begin), begin);
+            } else {
+                reader.value().map_err(not_json)?;
+                self.reject(None, RejectReason::NotAnObject, None, reader.since(begin));
+            }
+            if reader.take(b']') {
+                return Ok(());
+            }
+            reader.expect(b',').map_err(not_json)?;
+        }
+        Err(not_a_batch(&format!("more than {EVENTS_MAX} events")))
+    }
+
+    fn reject(&mut self, event_id: Option<String>, reason: RejectReason, field: Option<String>, content: &str) {
+        let content = (content.len() <= CONTENT_BYTES_MAX).then(|| content.to_owned());
+        self.rejected.push(Rejected { event_id, reason, field, content, place: None });
+    }
+
+    /// Takes the event whose members were just read.
+    fn event(&mut self, content: &str, begin: usize) {
+        let members = std::mem::take(&mut self.members);
+        let encoded = self.encode(&members);
+        if encoded.is_ok() {
+            self.places.push((begin, begin + content.len()));
+        }
+        if let Err(Fault { reason, field }) = encoded {
+            let id = members.iter().rfind(|(name, _)| name == "event_id").and_then(|(_, value)| value.as_str());
+            let id = id.filter(|id| id.len() <= 36).map(str::to_owned);
+            self.reject(id, reason, field, content);
+        }
+        self.members = members;
+    }
+
+    fn encode(&mut self, members: &[(Cow<'t, str>, Scan<'t>)]) -> Result<(), Fault> {
+        let envelope = envelope(members)?;
+        let plan = envelope.plan;
+        self.slots.clear();
+        self.slots.resize_with(plan.fields.len(), || None);
+        fill(&mut self.slots, members, plan)?;
+        let mut server = |field: Option<usize>, value: Option<Slot<'t>>| {
+            if let (Some(field), Some(value)) = (field, value) {
+                self.slots[field] = Some(value);
+            }
+        };
+        server(plan.guardian_key, self.context.guardian_key.map(Slot::Int));
+        server(plan.device_key, self.device_key.map(Slot::Int));
+        let household = matches!(self.context.role.as_str(), "guardian" | "proxy_guardian");
+        server(plan.platform, (!household).then_some(Slot::Code("dashboard")));
+        let missing = plan.fields.iter().zip(&self.slots);
+        let missing = missing.into_iter().find(|(f, slot)| f.lake == LakeUse::Yes && !f.nullable && slot.is_none());
+        if let Some((field, _)) = missing {
+            return Err(Fault::new(RejectReason::MissingField, &field.name));
+        }
+        let needs = [
+            ("facility_id", plan.facility_required && envelope.facility_id.is_none()),
+            ("programme_code", plan.programme_required && envelope.programme_code.is_none()),
+        ];
+        if let Some((name, _)) = needs.iter().find(|(_, missing)| *missing) {
+            return Err(Fault::new(RejectReason::MissingField, name));
+        }
+        let of =
+            |field: Option<usize>| field.filter(|at| self.slots[*at].is_some()).and_then(|at| u8::try_from(at).ok());
+        let subject = match (of(plan.session_id), of(plan.device_key)) {
+            (Some(session), _) => Subject::Session(session),
+            (None, Some(device)) => Subject::Device(device),
+            (None, None) => Subject::Event,
+        };
+        let mut row = self.block.row(&Head {
+            event_id: envelope.event_id,
+            occurred_at: envelope.occurred_at,
+            event_type: plan.place,
+            schema_version: envelope.schema_version,
+            recorded_offline: false,
+            facility_id: envelope.facility_id,
+            programme_code: envelope.programme_code,
+            causation_id: None,
+            subject_seq: 0,
+            subject,
+        });
+        for (field, slot) in self.slots.iter().enumerate() {
+            if let (Some(slot), Ok(field)) = (slot, u8::try_from(field)) {
+                slot.write(field, &mut row);
+            }
+        }
+        row.end();
+        Ok(())
+    }
+}
+
+impl Slot<'_> {
+    fn write(&self, field: u8, row: &mut RowWriter<'_>) {
+        match self {
+            Self::Int(value) => row.int(field, *value),
+            Self::Code(code) => row.text(field, code),
+            Self::Sent(Scan::Text(text)) => row.text(field, text),
+            Self::Sent(Scan::Bool(value)) => row.bool(field, *value),
+            Self::Sent(Scan::Null) => {}
+            Self::Sent(scan @ (Scan::Number(_) | Scan::Nested(_))) => match scan.as_i64() {
+                Some(value) => row.int(field, value),
+                None => row.value(field, &scan.to_value()),
+            },
+        }
+    }
+}
+
+fn envelope<'m>(members: &'m [(Cow<'_, str>, Scan<'_>)]) -> Result<Envelope<'m>, Fault> {
+    let (mut id, mut event_type, mut time, mut version) = (None, None, None, None);
+    let (mut facility, mut programme) = (None, None);
+    for (name, value) in members {
+        match name.as_ref() {
+            "event_id" => id = Some(value),
+            "event_type" => event_type = Some(value),
+            "occurred_at" => time = Some(value),
+            "schema_version" => version = Some(value),
+            "facility_id" => facility = Some(value),
+            "programme_code" => programme = Some(value),
+            _ => {}
+        }
+    }
+    let event_id = id
+        .and_then(|value| uuid_of(value.as_str()?))
+        .filter(|id| !id.is_nil())
+        .ok_or_else(|| Fault::new(RejectReason::IdInvalid, "event_id"))?;
+    let plan = event_type
+        .and_then(|value| PLANS.get(value.as_str()?))
+        .ok_or_else(|| Fault::new(RejectReason::UnknownType, "event_type"))?;
+    let occurred_at = time
+        .and_then(|value| instant::parse(value.as_str()?))
+        .ok_or_else(|| Fault::new(RejectReason::TimeInvalid, "occurred_at"))?;
+    let schema_version = match version {
+        None | Some(Scan::Null) => 1,
+        Some(value) => value
+            .as_i64()
+            .and_then(|v| u16::try_from(v).ok())
+            .ok_or_else(|| Fault::new(RejectReason::IllTyped, "schema_version"))?,
+    };
+    let facility_id = optional_code("facility_id", facility)?;
+    let programme_code = optional_code("programme_code", programme)?;
+    Ok(Envelope { event_id, occurred_at, plan, schema_version, facility_id, programme_code })
+}
+
+/// The hyphenated form is read here, what else may be an id by the library.
+fn uuid_of(text: &str) -> Option<Uuid> {
+    let bytes: &[u8; 36] = match text.as_bytes().try_into() {
+        Ok(bytes) => bytes,
+        Err(_) => return Uuid::try_parse(text).ok(),
+    };
+    let mut id: u128 = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'-' if matches!(at, 8 | 13 | 18 | 23) => continue,
+            _ => return None,
+        };
+        if matches!(at, 8 | 13 | 18 | 23) {
+            return None;
+        }
+        id = id << 4 | u128::from(digit);
+    }
+    Some(Uuid::from_u128(id))
+}
+
+/// Checks what was sent against the catalogue and puts it into the type's slots.
+fn fill<'t>(
+    slots: &mut [Option<Slot<'t>>],
+    members: &[(Cow<'t, str>, Scan<'t>)],
+    plan: &'static Plan,
+) -> Result<(), Fault> {
+    for (name, value) in members {
+        if is_envelope(name) {
+            continue;
+        }
+        let Some((at, field)) = plan.fields.iter().enumerate().find(|(_, field)| field.name == name.as_ref()) else {
+            let reason = if is_servers(name) { RejectReason::ForbiddenField } else { RejectReason::UnknownField };
+            return Err(Fault::new(reason, name));
+        };
+        if field.ty == FieldType::Key {
+            return Err(Fault::new(RejectReason::ForbiddenField, name));
+        }
+        if *value == Scan::Null {
+            continue;
+        }
+        if field.lake == LakeUse::Yes {
+            check_value(field, value)?;
+            slots[at] = Some(Slot::Sent(value.clone()));
+        } else if field.class == DataClass::E
+            && let Some(at) = plan.text_length
+        {
+            // Words somebody typed stay out; how many characters they had may be known.
+            let n_chars = value.as_str().map_or(0, |text| text.chars().take(TEXT_CHARS_MAX).count());
+            slots[at] = Some(Slot::Int(i64::try_from(n_chars).unwrap_or(i64::MAX)));
+        }
+    }
+    Ok(())
+}
+
+fn is_envelope(name: &str) -> bool {
+    matches!(name, "event_id" | "event_type" | "occurred_at" | "schema_version" | "facility_id" | "programme_code")
+}
+
+/// Names only the server fills, whatever the type.
+fn is_servers(name: &str) -> bool {
+    name.ends_with("_key") || events::envelope().iter().any(|field| field.name == name)
+}
+
+fn check_value(field: &Field, value: &Scan<'_>) -> Result<(), Fault> {
+    let ill_typed = || Fault::new(RejectReason::IllTyped, &field.name);
+    match &field.ty {
+        FieldType::Str | FieldType::Id | FieldType::Text => {
+            check_code(&field.name, value.as_str().ok_or_else(ill_typed)?)
+        }
+        FieldType::List(item) if matches!(**item, FieldType::Str | FieldType::Id) => {
+            let Value::Array(items) = value.to_value() else { return Err(ill_typed()) };
+            if items.len() > LIST_ITEMS_MAX {
+                return Err(Fault::new(RejectReason::TooLong, &field.name));
+            }
+            items.iter().try_for_each(|item| check_code(&field.name, item.as_str().ok_or_else(ill_typed)?))
+        }
+        ty => {
+            let number = value.as_i64();
+            if number.is_some_and(|number| number < 0) && !field.signed {
+                return Err(ill_typed());
+            }
+            let fits = match (ty, number) {
+                (FieldType::I64 | FieldType::Yen | FieldType::Ts, Some(_)) => true,
+                (FieldType::N | FieldType::Min | FieldType::Units, Some(number)) => i32::try_from(number).is_ok(),
+                (FieldType::Bool, None) => matches!(value, Scan::Bool(_)),
+                _ => todoke_lake::value_fits(ty, &value.to_value()),
+            };
+            if fits { Ok(()) } else { Err(ill_typed()) }
+        }
+    }
+}
+
+fn optional_code<'m>(name: &str, value: Option<&'m Scan<'_>>) -> Result<Option<&'m str>, Fault> {
+    match value {
+        None | Some(Scan::Null) => Ok(None),
+        Some(value) => {
+            let text = value.as_str().ok_or_else(|| Fault::new(RejectReason::IllTyped, name))?;
+            check_code(name, text).map(|()| Some(text))
+        }
+    }
+}
+
+fn check_code(name: &str, text: &str) -> Result<(), Fault> {
+    code::check(text).map_err(|reason| Fault::new(reason, name))
+}
+
+#[cfg(test)]
+mod tests;

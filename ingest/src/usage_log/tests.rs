@@ -1,0 +1,314 @@
+//! What a disk can do to the log, and what becomes of it: refuse rather than guess.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU32, AtomicUsize},
+};
+
+use serde_json::json;
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-11-21T03:00:00Z".parse().unwrap()
+}
+
+fn view(n: u64) -> Event {
+    let payload = json!({ "session_id": "s", "screen_id": "G01", "dwell_ms": n });
+    Event {
+        event_id: uuid::Uuid::from_u128(0x0193_2b5c_0000_7000_8000_0000_0000_0000 + u128::from(n)).into(),
+        event_type: "app.screen_viewed".to_owned(),
+        schema_version: 1,
+        occurred_at: now(),
+        recorded_at: now(),
+        municipality_code: "131016".parse().unwrap(),
+        actor_role: "guardian".to_owned(),
+        actor_key: Some(7),
+        source_channel: "web".to_owned(),
+        subject_kind: "device_session".to_owned(),
+        subject_id: "s".to_owned(),
+        subject_seq: 0,
+        correlation_id: None,
+        causation_id: None,
+        recorded_offline: false,
+        programme_code: None,
+        facility_id: Some("f-1".to_owned()),
+        payload: payload.as_object().unwrap().clone(),
+    }
+}
+
+async fn append(log: &UsageLog, n: u64) -> Result<u32, IngestError> {
+    let receipt = log.append(EncodedEvents::of(&[view(n)]).unwrap(), now()).await?;
+    Ok(receipt.accepted)
+}
+
+async fn stored(log: &UsageLog) -> Vec<Event> {
+    log.read(0, usize::MAX).await.unwrap().iter().flat_map(|entry| entry.events().unwrap()).collect()
+}
+
+fn log_files(dir: &Path) -> Vec<PathBuf> {
+    segment::list(dir, "log").unwrap().into_iter().map(|first| segment::log_path(dir, first)).collect()
+}
+
+/// A log of `n` commits that nobody has open.
+async fn written(dir: &Path, n: u64, config: UsageLogConfig) {
+    let log = UsageLog::open(dir, config).unwrap();
+    for at in 1..=n {
+        assert_eq!(append(&log, at).await.unwrap(), 1);
+    }
+}
+
+/// How the disk fails.
+#[derive(Clone, Default)]
+struct Faults {
+    /// Bytes that may still be written; what is beyond is cut off in the middle.
+    room: Arc<AtomicUsize>,
+    /// Error number of a write beyond the room.
+    beyond: Arc<AtomicU32>,
+    /// Syncs that fail from now on.
+    bad_syncs: Arc<AtomicU32>,
+    bad_cuts: Arc<AtomicU32>,
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+struct FaultyDisk {
+    file: File,
+    faults: Faults,
+}
+
+fn countdown(counter: &AtomicU32) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+impl Disk for FaultyDisk {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let room = self.faults.room.load(Ordering::SeqCst);
+        let fits = room.min(bytes.len());
+        self.file.append(&bytes[..fits])?;
+        self.faults.room.fetch_sub(fits, Ordering::SeqCst);
+        if fits < bytes.len() {
+            return Err(io::Error::from_raw_os_error(self.faults.beyond.load(Ordering::SeqCst).cast_signed()));
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if countdown(&self.faults.bad_syncs) { Err(io::Error::from_raw_os_error(EIO)) } else { self.file.sync() }
+    }
+
+    fn cut(&mut self, n_bytes: u64) -> io::Result<()> {
+        if countdown(&self.faults.bad_cuts) { Err(io::Error::from_raw_os_error(EIO)) } else { self.file.cut(n_bytes) }
+    }
+}
+
+fn open_faulty(dir: &Path, faults: &Faults, config: UsageLogConfig) -> Result<UsageLog, IngestError> {
+    let faults = faults.clone();
+    let open = move |path: &Path| {
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok(Box::new(FaultyDisk { file, faults: faults.clone() }) as Box<dyn Disk>)
+    };
+    UsageLog::open_with(dir, config, Box::new(open))
+}
+
+fn sound() -> Faults {
+    let faults = Faults::default();
+    faults.room.store(usize::MAX / 2, Ordering::SeqCst);
+    faults
+}
+
+/// Wherever a crash cuts the last frame, what was acknowledged before is there and the log goes on.
+#[tokio::test]
+async fn a_torn_tail_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 3, UsageLogConfig::default()).await;
+    let path = log_files(dir.path()).remove(0);
+    let whole = std::fs::read(&path).unwrap();
+    let last = whole.windows(4).rposition(|window| window == b"TDr1").unwrap();
+    for keep in last + 1..whole.len() {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::write(copy.path().join(path.file_name().unwrap()), &whole[..keep]).unwrap();
+        let log = UsageLog::open(copy.path(), UsageLogConfig::default()).unwrap();
+        assert_eq!(stored(&log).await, [view(1), view(2)], "cut at {keep} of {}", whole.len());
+        // The torn one was promised to nobody: it is new when it is sent again.
+        assert_eq!((append(&log, 2).await.unwrap(), append(&log, 3).await.unwrap()), (0, 1));
+        drop(log);
+        let log = UsageLog::open(copy.path(), UsageLogConfig::default()).unwrap();
+        assert_eq!(stored(&log).await, [view(1), view(2), view(3)]);
+    }
+}
+
+/// A flipped bit in what was acknowledged: nobody goes on as if it were not gone.
+#[tokio::test]
+async fn a_corrupt_middle_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 3, UsageLogConfig::default()).await;
+    let path = log_files(dir.path()).remove(0);
+    let whole = std::fs::read(&path).unwrap();
+    let frames: Vec<usize> = whole.windows(4).enumerate().filter(|(_, w)| w == b"TDr1").map(|(at, _)| at).collect();
+    for at in [0, 30, frames[0], frames[0] + 5, frames[0] + 17, frames[0] + 40, frames[1] - 1, frames[1] + 9] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&path, &damaged).unwrap();
+        let opened = UsageLog::open(dir.path(), UsageLogConfig::default());
+        assert!(matches!(opened, Err(IngestError::Damaged { .. })), "byte {at}: {opened:?}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(stored(&log).await.len(), 3);
+}
+
+/// Damage that comes while the log is open is seen when the sink reads, not passed on.
+#[tokio::test]
+async fn damage_under_an_open_log_is_seen_by_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    append(&log, 1).await.unwrap();
+    let path = log_files(dir.path()).remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(log.read(0, 10).await, Err(IngestError::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn a_missing_file_in_the_middle_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 4, UsageLogConfig { file_bytes_max: 1, ..UsageLogConfig::default() }).await;
+    let files = log_files(dir.path());
+    assert!(files.len() >= 4, "a file per commit");
+    std::fs::remove_file(&files[1]).unwrap();
+    let opened = UsageLog::open(dir.path(), UsageLogConfig::default());
+    assert!(matches!(opened, Err(IngestError::Damaged { .. })), "{opened:?}");
+}
+
+/// A full disk costs the batch that did not fit, which is told so; with room the log goes on.
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = sound();
+    faults.beyond.store(ENOSPC.cast_unsigned(), Ordering::SeqCst);
+    let log = open_faulty(dir.path(), &faults, UsageLogConfig::default()).unwrap();
+    append(&log, 1).await.unwrap();
+    for room in [0, 3, 30] {
+        faults.room.store(room, Ordering::SeqCst);
+        assert!(matches!(append(&log, 2).await, Err(IngestError::DiskFull)), "room for {room} bytes");
+    }
+    faults.room.store(usize::MAX / 2, Ordering::SeqCst);
+    assert!(log.failure().is_none());
+    assert_eq!((append(&log, 2).await.unwrap(), append(&log, 1).await.unwrap()), (1, 0));
+    drop(log);
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(stored(&log).await, [view(1), view(2)]);
+}
+
+/// After a failed sync nobody knows what the disk has: nothing is taken until a restart has read it.
+#[tokio::test]
+async fn a_failed_sync_stops_the_log_until_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = sound();
+    let log = open_faulty(dir.path(), &faults, UsageLogConfig::default()).unwrap();
+    append(&log, 1).await.unwrap();
+    faults.bad_syncs.store(1, Ordering::SeqCst);
+    assert!(matches!(append(&log, 2).await, Err(IngestError::Log { doing: "syncing", .. })));
+    // The disk would work again, and still nothing is promised on it.
+    assert!(append(&log, 3).await.is_err());
+    assert!(log.failure().is_some());
+    drop(log);
+    let log = open_faulty(dir.path(), &faults, UsageLogConfig::default()).unwrap();
+    let found = stored(&log).await;
+    assert!(found.starts_with(&[view(1)]) && found.len() <= 2);
+    // Sent again it is there once, whether the failed sync had kept it or not.
+    append(&log, 2).await.unwrap();
+    append(&log, 3).await.unwrap();
+    assert_eq!(stored(&log).await, [view(1), view(2), view(3)]);
+}
+
+#[tokio::test]
+async fn a_write_error_that_cannot_be_taken_back_stops_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = sound();
+    faults.beyond.store(EIO.cast_unsigned(), Ordering::SeqCst);
+    let log = open_faulty(dir.path(), &faults, UsageLogConfig::default()).unwrap();
+    append(&log, 1).await.unwrap();
+    faults.room.store(20, Ordering::SeqCst);
+    assert!(matches!(append(&log, 2).await, Err(IngestError::Log { doing: "writing", .. })));
+    assert!(log.failure().is_none(), "the torn frame was cut off");
+    faults.bad_cuts.store(1, Ordering::SeqCst);
+    faults.room.store(20, Ordering::SeqCst);
+    assert!(append(&log, 2).await.is_err());
+    assert!(log.failure().is_some());
+    drop(log);
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(stored(&log).await, [view(1)]);
+}
+
+/// Files that the lake has are deleted, their ids stay; what the window forgets is deleted as well.
+#[tokio::test]
+async fn nothing_grows_without_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = UsageLogConfig { file_bytes_max: 1, ids_max: 8, ..UsageLogConfig::default() };
+    let log = UsageLog::open(dir.path(), config.clone()).unwrap();
+    for n in 1..=30 {
+        append(&log, n).await.unwrap();
+        log.truncate(n).await.unwrap();
+    }
+    assert!(log_files(dir.path()).len() <= 2);
+    assert!(segment::list(dir.path(), "ids").unwrap().len() <= 8);
+    assert_eq!((log.backlog_bytes(), append(&log, 30).await.unwrap(), append(&log, 1).await.unwrap()), (0, 0, 1));
+    drop(log);
+    let log = UsageLog::open(dir.path(), config).unwrap();
+    assert_eq!(append(&log, 30).await.unwrap(), 0, "ids outlive their file and the process");
+    // Positions go on: the lake takes a lower one for something it has.
+    append(&log, 31).await.unwrap();
+    let entries = log.read(0, 10).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [31, 32]);
+}
+
+/// The straight way from the log to columns gives what the way over events gives, for every kind of field.
+#[tokio::test]
+async fn rows_of_the_log_are_the_rows_of_their_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    let used = json!({
+        "use_id": "u", "coupon_id": "c", "child_key": 7, "guardian_key": 8, "coupon_set_id": "s",
+        "coupon_kind": "yen", "purpose": "service", "amount_yen": 1_200, "amount_units": 0,
+        "lines": [{"lot_id": "l", "bucket": null, "amount": 1_200}], "fee_total_yen": 3_000,
+        "application_id": "a", "initiated_by": "guardian", "device_less": false,
+        "balance_after_yen": 8_800, "balance_after_units": 0, "ledger_seq": 2, "used_on": "2026-11-21",
+    });
+    let mut events: Vec<Event> = (1..=5).map(view).collect();
+    events[1].occurred_at = "2026-11-01T14:59:59.999999Z".parse().unwrap();
+    events[2].municipality_code = "131032".parse().unwrap();
+    events[3].event_type = "coupon.used".to_owned();
+    events[3].payload = used.as_object().unwrap().clone();
+    events[3].subject_seq = 12;
+    events[3].causation_id = Some("cause".to_owned());
+    events[3].recorded_offline = true;
+    events[4].event_type = "app.search_performed".to_owned();
+    events[4].payload =
+        json!({"session_id": "s", "search_mode": "near_me", "filters": ["a", "b"], "hits": 3, "text_length": null})
+            .as_object()
+            .unwrap()
+            .clone();
+    // One that no column takes: the quarantine's on both ways.
+    let mut bad = view(6);
+    bad.payload.insert("dwell_ms".to_owned(), json!("long"));
+    events.push(bad);
+    log.append(EncodedEvents::of(&events).unwrap(), now()).await.unwrap();
+    let entries = log.read(0, 100).await.unwrap();
+    let mut rows = LakeRows::default();
+    entries.iter().try_for_each(|entry| entry.rows(&mut rows)).unwrap();
+    let straight = todoke_lake::EventRows::of(&rows, now()).unwrap();
+    events.iter_mut().for_each(|event| event.payload.retain(|_, value| !value.is_null()));
+    let again: Vec<Event> = entries.iter().flat_map(|entry| entry.events().unwrap()).collect();
+    assert_eq!(again, events);
+    let around = todoke_lake::EventRows::build(&events, now()).unwrap();
+    assert_eq!(straight.rejected(), around.rejected());
+    assert_eq!(straight.tables().collect::<Vec<_>>(), ["app", "coupon", "quarantine"]);
+    for table in straight.tables() {
+        assert_eq!(straight.table(table), around.table(table), "{table}");
+    }
+}

@@ -1,0 +1,164 @@
+//! Nothing personal enters: marked data in every field of every event type, by every way in from
+//! outside, and none of it in the log or in any column of the lake.
+
+use std::path::Path;
+
+use datafusion::{arrow::util::pretty::pretty_format_batches, prelude::SessionContext};
+use serde_json::{Map, Value, json};
+use todoke_domain::catalogue::events::{self, EventType, Field, FieldType, LakeUse};
+use todoke_ingest::{
+    EncodedEvents, LakeSink, SinkConfig, UsageLog, UsageLogConfig,
+    cloud_event::{self, Mode, SourceContext},
+    usage::{self, UsageContext},
+};
+use todoke_lake::{Lake, LakeOptions, Scope};
+
+use crate::support::*;
+
+const MARKS: [&str; 3] = ["佐藤しるし花子", "shirushi@example.jp", "しるし町1-2-3"];
+
+/// A value that fits the type.
+fn sample(ty: &FieldType) -> Value {
+    match ty {
+        FieldType::Bool => json!(true),
+        FieldType::F64 => json!(1.5),
+        FieldType::Date => json!("2026-11-21"),
+        FieldType::Str | FieldType::Id | FieldType::Text => json!("code"),
+        FieldType::List(item) => json!([sample(item)]),
+        FieldType::Struct(parts) => parts.iter().map(|part| (part.name.clone(), sample(&part.ty))).collect(),
+        _ => json!(7),
+    }
+}
+
+/// The same with a mark wherever text can be.
+fn marked(ty: &FieldType, mark: &str) -> Value {
+    match ty {
+        FieldType::List(item) => json!([marked(item, mark)]),
+        FieldType::Struct(parts) => parts.iter().map(|part| (part.name.clone(), marked(&part.ty, mark))).collect(),
+        _ => json!(mark),
+    }
+}
+
+/// Payloads of a type: in order, then with marks in each field alone, in a field it does not have, and in all.
+fn payloads(event_type: &EventType) -> Vec<Map<String, Value>> {
+    let lake = |field: &&Field| field.lake == LakeUse::Yes && field.null_with.is_none();
+    let good: Map<String, Value> =
+        event_type.fields.iter().filter(lake).map(|field| (field.name.clone(), sample(&field.ty))).collect();
+    let mut all = vec![good.clone()];
+    for mark in MARKS {
+        let mut everywhere = good.clone();
+        for field in &event_type.fields {
+            let mut one = good.clone();
+            one.insert(field.name.clone(), marked(&field.ty, mark));
+            all.push(one);
+            everywhere.insert(field.name.clone(), marked(&field.ty, mark));
+        }
+        all.push(everywhere);
+        all.push(good.clone().into_iter().chain([("memo".to_owned(), json!(mark))]).collect());
+    }
+    all
+}
+
+fn id(n: usize) -> String {
+    format!("01932b5c-0000-7000-8000-{n:012}")
+}
+
+/// Every payload of every type through both doors. Returns what came through and how much was refused.
+fn through_the_doors() -> (Vec<EncodedEvents>, usize) {
+    let groups: Vec<String> = events::groups().iter().map(|group| group.name().to_owned()).collect();
+    let source = SourceContext {
+        municipality_code: CHIYODA.parse().unwrap(),
+        role: "operator".to_owned(),
+        actor_key: Some(5),
+        allowed: groups,
+        correlation_id: None,
+        received_at: now(),
+    };
+    let phone = UsageContext {
+        municipality_code: CHIYODA.parse().unwrap(),
+        role: "guardian".to_owned(),
+        actor_key: Some(5),
+        guardian_key: Some(5),
+        source_channel: "web".to_owned(),
+        correlation_id: None,
+        received_at: now(),
+    };
+    let (mut accepted, mut n_refused, mut n) = (Vec::new(), 0, 0);
+    for event_type in events::all() {
+        for payload in payloads(event_type) {
+            n += 1;
+            let event = json!({
+                "specversion": "1.0", "id": id(n), "source": "/test", "type": event_type.name, "time": now().to_string(),
+                "subject": "s", "facilityid": "f-1", "programmecode": "p-1", "data": payload,
+            });
+            let parsed = cloud_event::parse(event.to_string().as_bytes(), &Mode::Structured, &source).unwrap();
+            n_refused += parsed.rejected.len();
+            accepted.push(encoded(&parsed.events));
+            if event_type.group != "app" {
+                continue;
+            }
+            let mut line = payload;
+            line.retain(|name, value| !name.ends_with("_key") || MARKS.iter().any(|mark| value == mark));
+            n += 1;
+            line.insert("event_id".to_owned(), json!(id(n)));
+            line.insert("event_type".to_owned(), json!(event_type.name));
+            line.insert("occurred_at".to_owned(), json!(now().to_string()));
+            line.insert("facility_id".to_owned(), json!("f-1"));
+            let lines = format!("{{\"device_key\":9}}\n{}", Value::Object(line));
+            let parsed = usage::parse_lines(lines.as_bytes(), &phone).unwrap();
+            n_refused += parsed.rejected.len();
+            accepted.push(parsed.events);
+        }
+    }
+    (accepted, n_refused)
+}
+
+fn bytes_below(dir: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { bytes.extend(bytes_below(&path)) } else { bytes.extend(std::fs::read(path).unwrap()) }
+    }
+    bytes
+}
+
+fn assert_unmarked(bytes: &[u8], place: &str) {
+    for mark in MARKS {
+        assert!(!bytes.windows(mark.len()).any(|window| window == mark.as_bytes()), "{mark} in {place}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn marked_personal_data_in_every_field_of_every_event_stays_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (accepted, n_refused) = through_the_doors();
+    let lake =
+        Lake::open(&dir.path().join("lake"), LakeOptions { fsync: false, ..LakeOptions::default() }).await.unwrap();
+    let log = UsageLog::open(&dir.path().join("ingest"), UsageLogConfig::default()).unwrap();
+    let mut n_accepted = 0;
+    let mut sends = tokio::task::JoinSet::new();
+    for events in accepted.into_iter().filter(|events| events.n_events() > 0) {
+        let log = log.clone();
+        sends.spawn(async move { log.append(events, now()).await.unwrap().accepted });
+    }
+    for accepted in sends.join_all().await {
+        n_accepted += i64::from(accepted);
+    }
+    assert!(n_accepted as usize >= events::all().len(), "what is in order is taken: {n_accepted}");
+    assert!(n_refused > 3 * events::all().len(), "marks are refused: {n_refused}");
+    assert_unmarked(&bytes_below(&dir.path().join("ingest")), "the log");
+    let mut sink = LakeSink::new(lake.clone(), Some(log), None, std::sync::Arc::new(now), SinkConfig::default());
+    sink.collect_and_flush().await.unwrap();
+    assert_unmarked(&bytes_below(&dir.path().join("lake")), "the lake's bytes");
+    // Parquet's pages are compressed: what they hold is looked at as well, column by column.
+    let session = SessionContext::new();
+    let snapshot = lake.view().snapshot();
+    let mut n_rows = 0;
+    for group in snapshot.groups() {
+        session.register_table(group, snapshot.table_provider(group, &Scope::All).unwrap()).unwrap();
+        let rows = session.sql(&format!("SELECT * FROM {group}")).await.unwrap().collect().await.unwrap();
+        n_rows += rows.iter().map(|batch| batch.num_rows() as i64).sum::<i64>();
+        assert_unmarked(pretty_format_batches(&rows).unwrap().to_string().as_bytes(), group);
+    }
+    assert_eq!(n_rows, n_accepted);
+}

@@ -1,0 +1,156 @@
+//! Durable before it is acknowledged, once, and never more than there is room for.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use todoke_ingest::{IngestError, RejectReason, UsageLog, UsageLogConfig};
+
+use crate::support::*;
+
+fn open(dir: &std::path::Path) -> UsageLog {
+    UsageLog::open(dir, UsageLogConfig::default()).unwrap()
+}
+
+async fn stored(log: &UsageLog) -> Vec<todoke_domain::Event> {
+    log.read(0, usize::MAX).await.unwrap().iter().flat_map(|entry| entry.events().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_reopening_and_duplicates_die() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let receipt = log.append(encoded(&views(1..=3)), now()).await.unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates), (3, 0));
+    let app_id = log.app_id("a");
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(log.app_id("a"), app_id);
+    assert_eq!(stored(&log).await, views(1..=3));
+    // The client did not hear the answer and sends again, with one more.
+    let receipt = log.append(encoded(&views(2..=4)), now()).await.unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates), (1, 2));
+    // Also twice in one batch, and after the lake has them and the log forgot them.
+    log.truncate(u64::MAX).await.unwrap();
+    assert_eq!(log.backlog_bytes(), 0);
+    let receipt = log.append(encoded(&[views(4..=5), views(5..=5)].concat()), now()).await.unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates), (1, 2));
+    assert_eq!(stored(&log).await, views(5..=5));
+    // Positions go on after a truncation: they are the lake's transaction versions.
+    assert_eq!(log.read(0, 10).await.unwrap()[0].position, 3);
+}
+
+#[tokio::test]
+async fn the_same_id_with_other_content_is_refused_and_a_new_arrival_time_is_not_other_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.append(encoded(&views(1..=1)), now()).await.unwrap();
+    let mut again = view(1);
+    again.recorded_at = now().plus(Duration::from_secs(60));
+    again.correlation_id = Some("another request".to_owned());
+    assert_eq!(log.append(encoded(&[again]), now()).await.unwrap().duplicates, 1);
+    let mut other = view(1);
+    other.payload.insert("dwell_ms".to_owned(), 999.into());
+    let receipt = log.append(encoded(&[other]), now()).await.unwrap();
+    assert_eq!(receipt.rejected[0].reason, RejectReason::IdReused);
+    assert_eq!(stored(&log).await.len(), 1);
+}
+
+#[tokio::test]
+async fn events_out_of_time_are_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let mut old = view(1);
+    old.occurred_at = now().minus(Duration::from_secs(36 * 86_400));
+    let mut late = view(2);
+    late.occurred_at = now().minus(Duration::from_secs(34 * 86_400));
+    let mut fast_clock = view(3);
+    fast_clock.occurred_at = now().plus(Duration::from_secs(3_600));
+    let mut future = view(4);
+    future.occurred_at = now().plus(Duration::from_secs(2 * 86_400));
+    let receipt = log.append(encoded(&[old, late, fast_clock, future]), now()).await.unwrap();
+    assert_eq!(receipt.accepted, 2);
+    let reasons: Vec<RejectReason> = receipt.rejected.iter().map(|r| r.reason).collect();
+    assert_eq!(reasons, [RejectReason::TooOld, RejectReason::InFuture]);
+}
+
+#[tokio::test]
+async fn ids_are_forgotten_only_when_their_events_would_be_too_old_anyway() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.append(encoded(&views(1..=1)), now()).await.unwrap();
+    let later = now().plus(Duration::from_secs(34 * 86_400));
+    log.truncate(u64::MAX).await.unwrap();
+    assert_eq!(log.append(encoded(&views(1..=1)), later).await.unwrap().duplicates, 1);
+    let much_later = now().plus(Duration::from_secs(37 * 86_400));
+    log.truncate(u64::MAX).await.unwrap();
+    assert_eq!(log.append(encoded(&views(1..=1)), much_later).await.unwrap().rejected[0].reason, RejectReason::TooOld);
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_clearly() {
+    let dir = tempfile::tempdir().unwrap();
+    let _log = open(dir.path());
+    let second = UsageLog::open(dir.path(), UsageLogConfig::default());
+    assert!(matches!(second, Err(IngestError::LogInUse { .. })), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_requests_share_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let mut requests = tokio::task::JoinSet::new();
+    for n in 1..=400 {
+        let log = log.clone();
+        requests.spawn(async move { log.append(encoded(&views(n..=n)), now()).await.unwrap().accepted });
+    }
+    let accepted: u32 = requests.join_all().await.into_iter().sum();
+    assert_eq!(accepted, 400);
+    let entries = log.read(0, usize::MAX).await.unwrap();
+    assert!(entries.len() < 200, "{} commits for 400 requests", entries.len());
+    let mut ids: Vec<String> =
+        entries.iter().flat_map(|e| e.events().unwrap()).map(|e| e.event_id.to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 400);
+}
+
+#[tokio::test]
+async fn a_full_log_says_busy_and_takes_more_once_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = UsageLogConfig { backlog_bytes_max: 500, ..UsageLogConfig::default() };
+    let log = UsageLog::open(dir.path(), config).unwrap();
+    log.append(encoded(&views(1..=10)), now()).await.unwrap();
+    assert!(matches!(log.append(encoded(&views(11..=11)), now()).await, Err(IngestError::Busy { retry_after_s: 1.. })));
+    log.truncate(u64::MAX).await.unwrap();
+    assert_eq!(log.append(encoded(&views(11..=11)), now()).await.unwrap().accepted, 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever is sent in whatever batches, with reopenings in between: each id is stored once.
+    #[test]
+    fn any_mixture_of_batches_stores_each_event_once(batches in prop::collection::vec((prop::collection::vec(1_u64..30, 0..12), any::<bool>()), 1..8)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let mut log = Some(open(dir.path()));
+            let mut sent = std::collections::BTreeSet::new();
+            for (numbers, reopen) in &batches {
+                let receipt = log.as_ref().unwrap().append(encoded(&numbers.iter().copied().map(view).collect::<Vec<_>>()), now()).await.unwrap();
+                let before = sent.len();
+                sent.extend(numbers.iter().copied());
+                assert_eq!(receipt.accepted as usize, sent.len() - before);
+                assert_eq!((receipt.accepted + receipt.duplicates) as usize, numbers.len());
+                if *reopen {
+                    log = None;
+                    log = log.or_else(|| Some(open(dir.path())));
+                }
+            }
+            let mut ids: Vec<String> = stored(log.as_ref().unwrap()).await.iter().map(|e| e.event_id.to_string()).collect();
+            ids.sort();
+            let expected: Vec<String> = sent.iter().map(|n| view(*n).event_id.to_string()).collect();
+            assert_eq!(ids, expected);
+        });
+    }
+}

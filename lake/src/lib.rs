@@ -1,0 +1,43 @@
+//! The lake: one Delta table of Parquet files per event group, and what queries may see of it.
+//!
+//! Writing: [`EventRows`] makes rows of events, [`Lake::stage`] shows them to queries at once,
+//! [`Lake::flush`] commits them. Every commit carries the application transaction of its
+//! [`Origin`], so a replay adds nothing.
+//!
+//! Reading: [`LakeView::snapshot`] is one consistent picture of all tables: what is committed plus
+//! what this process has staged. A table is handed out for one [`Scope`]; the files of another
+//! municipality are not in it, so no SQL can reach them.
+//!
+//! Delta has no unsigned integers and no dictionary type: `UInt16` is `Int32`, `UInt64` is `Int64`,
+//! and codes are strings that Parquet stores as dictionaries.
+
+mod columns;
+mod dimension;
+mod durable;
+mod erase;
+mod error;
+mod file;
+mod lake;
+mod maintenance;
+mod provider;
+mod prune;
+mod rows;
+mod schema;
+mod slice;
+mod table;
+mod verify;
+mod view;
+
+pub use columns::{Cell, Row, RowType, Rows};
+pub use dimension::Dimension;
+pub use erase::{ErasedTable, Erasure, Searched, search_keys};
+pub use error::LakeError;
+pub use lake::{BulkReport, Flushed, Lake, LakeOptions};
+pub use maintenance::{CompactOptions, Compacted, TableStats};
+pub use provider::Scope;
+pub use rows::{EventRows, RowError, RowFault, value_fits};
+pub use verify::{DayCheck, LakeCheck, Recorded};
+pub use view::{DayState, LakeSnapshot, LakeView, Origin};
+
+/// The table of rows that could not become lake rows: ids and reasons, never contents.
+pub const QUARANTINE: &str = "quarantine";

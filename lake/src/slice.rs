@@ -1,0 +1,154 @@
+//! Rows of one partition: one municipality's one day.
+
+use std::sync::Arc;
+
+use datafusion::arrow::{
+    array::{Array, AsArray, RecordBatch, StringViewArray, TimestampMicrosecondArray, UInt32Array},
+    compute::{SortColumn, concat_batches, lexsort_to_indices, partition, take_record_batch},
+    datatypes::{Date32Type, TimestampMicrosecondType},
+    error::ArrowError,
+};
+
+use crate::schema::{DAY, EVENT_ID, EVENT_TYPE, GroupSchema, INGESTED_AT, MUNICIPALITY, OCCURRED_AT, RECORDED_AT};
+
+/// Rows of one municipality and day, sorted by type and time.
+#[derive(Clone, Debug)]
+pub(crate) struct Slice {
+    pub(crate) municipality: Arc<str>,
+    pub(crate) day: i32,
+    /// All columns of the table.
+    pub(crate) rows: RecordBatch,
+}
+
+/// Sorts full rows by municipality, day, event type and time.
+pub(crate) fn sort(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    sort_by(batch, &[MUNICIPALITY, DAY, EVENT_TYPE, OCCURRED_AT])
+}
+
+/// Sorts the rows of one file by event type and time, rows of one instant by id and arrival.
+pub(crate) fn sort_file(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let keys = Keys::of(batch)?;
+    let arrived = batch.column(schema.index_of(INGESTED_AT)?).as_primitive::<TimestampMicrosecondType>();
+    let mut order: Vec<((&str, i64, &str), i64, u32)> = (0..batch.num_rows())
+        .map(|at| (keys.at(at), arrived.value(at), u32::try_from(at).unwrap_or(u32::MAX)))
+        .collect();
+    order.sort_unstable();
+    take_record_batch(batch, &UInt32Array::from_iter_values(order.iter().map(|row| row.2)))
+}
+
+/// Type, instant and id of each row: what a repetition has in common with its first.
+struct Keys<'b> {
+    types: &'b StringViewArray,
+    times: &'b TimestampMicrosecondArray,
+    ids: &'b StringViewArray,
+}
+
+impl<'b> Keys<'b> {
+    fn of(batch: &'b RecordBatch) -> Result<Self, ArrowError> {
+        let schema = batch.schema();
+        Ok(Self {
+            types: batch.column(schema.index_of(EVENT_TYPE)?).as_string_view(),
+            times: batch.column(schema.index_of(OCCURRED_AT)?).as_primitive(),
+            ids: batch.column(schema.index_of(EVENT_ID)?).as_string_view(),
+        })
+    }
+
+    fn at(&self, row: usize) -> (&'b str, i64, &'b str) {
+        (self.types.value(row), self.times.value(row), self.ids.value(row))
+    }
+}
+
+/// What tells when and how a row came rather than what it says.
+const ARRIVAL: [&str; 3] = [RECORDED_AT, INGESTED_AT, "correlation_id"];
+
+/// The rows of one sorted file, each event once.
+pub(crate) struct Unrepeated {
+    pub(crate) rows: RecordBatch,
+    /// Rows that said the same as an earlier one, which stays.
+    pub(crate) repetitions: usize,
+    /// Rows with the id of an earlier one that say something else.
+    pub(crate) conflicts: Option<RecordBatch>,
+}
+
+/// Takes repetitions out of sorted rows: of those with one type, instant and id the first to arrive stays.
+pub(crate) fn unrepeated(sorted: RecordBatch) -> Result<Unrepeated, ArrowError> {
+    let keys = Keys::of(&sorted)?;
+    let mut first = 0;
+    let (mut keep, mut conflicts): (Vec<u32>, Vec<u32>) = (Vec::with_capacity(sorted.num_rows()), Vec::new());
+    let mut repetitions = 0;
+    for row in 0..sorted.num_rows() {
+        let at = u32::try_from(row).unwrap_or(u32::MAX);
+        if row == 0 || keys.at(row) != keys.at(first) {
+            first = row;
+            keep.push(at);
+        } else if says_the_same(&sorted, first, row) {
+            repetitions += 1;
+        } else {
+            conflicts.push(at);
+        }
+    }
+    if keep.len() == sorted.num_rows() {
+        return Ok(Unrepeated { rows: sorted, repetitions, conflicts: None });
+    }
+    let take = |rows: Vec<u32>| take_record_batch(&sorted, &UInt32Array::from(rows));
+    let conflicts = if conflicts.is_empty() { None } else { Some(take(conflicts)?) };
+    Ok(Unrepeated { rows: take(keep)?, repetitions, conflicts })
+}
+
+fn says_the_same(batch: &RecordBatch, a: usize, b: usize) -> bool {
+    let schema = batch.schema();
+    let columns =
+        schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !ARRIVAL.contains(&field.name().as_str()));
+    columns.into_iter().all(|(_, column)| column.slice(a, 1).as_ref() == column.slice(b, 1).as_ref())
+}
+
+fn sort_by(batch: &RecordBatch, columns: &[&str]) -> Result<RecordBatch, ArrowError> {
+    let keys = columns
+        .iter()
+        .map(|name| {
+            batch.schema().index_of(name).map(|i| SortColumn { values: Arc::clone(batch.column(i)), options: None })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    take_record_batch(batch, &lexsort_to_indices(&keys, None)?)
+}
+
+/// Cuts sorted full rows into partitions.
+pub(crate) fn cut(batch: &RecordBatch) -> Result<Vec<Slice>, ArrowError> {
+    let schema = batch.schema();
+    let code = batch.column(schema.index_of(MUNICIPALITY)?);
+    let day = batch.column(schema.index_of(DAY)?);
+    let codes = code.as_string_view();
+    let days = day.as_primitive::<Date32Type>();
+    let mut slices: Vec<Slice> = Vec::new();
+    for range in partition(&[Arc::clone(code), Arc::clone(day)])?.ranges() {
+        let value = codes.value(range.start);
+        let municipality = match slices.last() {
+            Some(last) if &*last.municipality == value => Arc::clone(&last.municipality),
+            _ => Arc::from(value),
+        };
+        slices.push(Slice { municipality, day: days.value(range.start), rows: batch.slice(range.start, range.len()) });
+    }
+    Ok(slices)
+}
+
+/// The rows of several slices of one partition as one file's content: without the partition
+/// columns, sorted by type and time.
+pub(crate) fn file_rows(slices: &[&Slice], schema: &GroupSchema) -> Result<RecordBatch, ArrowError> {
+    let n_file = schema.file.fields().len();
+    let file_columns: Vec<usize> = (0..n_file).collect();
+    let batches = slices.iter().map(|s| s.rows.project(&file_columns)).collect::<Result<Vec<_>, _>>()?;
+    match batches.as_slice() {
+        [one] => Ok(one.clone()),
+        many => sort_file(&concat_batches(&schema.file, many)?),
+    }
+}
+
+/// The latest `recorded_at` of a batch, in microseconds.
+pub(crate) fn recorded_max(batch: &RecordBatch) -> Option<i64> {
+    let column = batch.column_by_name(RECORDED_AT)?;
+    if column.is_empty() {
+        return None;
+    }
+    datafusion::arrow::compute::max(column.as_primitive::<TimestampMicrosecondType>())
+}

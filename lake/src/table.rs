@@ -1,0 +1,419 @@
+//! One Delta table: opening, widening, committing, reading its log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use datafusion::object_store::{ObjectStore, PutPayload, path::Path as StorePath};
+use deltalake::{
+    DeltaTable, DeltaTableBuilder, TableProperty, ensure_table_uri,
+    kernel::{
+        Action, Transaction,
+        transaction::{CommitBuilder, CommitProperties},
+    },
+    protocol::{DeltaOperation, SaveMode},
+};
+use serde_json::Value;
+use todoke_domain::Timestamp;
+
+use crate::{
+    LakeError, LakeOptions, Origin, durable,
+    file::{DataFile, Encoded, encode},
+    prune::Bounds,
+    rows::day_number,
+    schema::{BOUNDED, DAY, GroupSchema, MUNICIPALITY},
+    slice::{Slice, file_rows},
+};
+
+const COMMIT_ATTEMPTS: usize = 5;
+
+/// What a table holds at one version. Immutable; queries share it.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) version: u64,
+    /// Sorted by municipality, day and path.
+    pub(crate) files: Vec<Arc<DataFile>>,
+    /// Highest committed version per application, for the applications this process asked about.
+    pub(crate) txns: BTreeMap<Arc<str>, i64>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+}
+
+impl Committed {
+    /// Whether rows of this origin are in the table.
+    pub(crate) fn holds(&self, origin: &Origin) -> bool {
+        self.txns.get(&origin.app_id).is_some_and(|done| *done >= origin.version)
+    }
+}
+
+/// Rows of one origin for one table.
+pub(crate) struct Part<'a> {
+    pub(crate) origin: Option<&'a Origin>,
+    pub(crate) slices: &'a [Slice],
+}
+
+/// A table that this process writes or follows.
+pub(crate) struct Table {
+    pub(crate) schema: &'static GroupSchema,
+    pub(crate) root: PathBuf,
+    delta: Option<DeltaTable>,
+    committed: Option<Arc<Committed>>,
+}
+
+impl Table {
+    /// A table whose log has not been looked at.
+    pub(crate) fn new(lake: &Path, schema: &'static GroupSchema) -> Self {
+        Self { schema, root: lake.join(&schema.name), delta: None, committed: None }
+    }
+
+    fn name(&self) -> &str {
+        &self.schema.name
+    }
+
+    pub(crate) fn committed(&self) -> Option<&Arc<Committed>> {
+        self.committed.as_ref()
+    }
+
+    pub(crate) fn delta(&self) -> Result<&DeltaTable, LakeError> {
+        self.delta.as_ref().ok_or_else(|| LakeError::UnknownTable(self.name().to_owned()))
+    }
+
+    /// Takes over the state an operation of the Delta library left behind.
+    pub(crate) fn set_delta(&mut self, delta: DeltaTable) {
+        self.delta = Some(delta);
+    }
+
+    /// Looks for newer commits; `true` if there are any. A table that does not exist stays absent.
+    pub(crate) async fn refresh(&mut self, apps: &BTreeSet<Arc<str>>) -> Result<bool, LakeError> {
+        let name = self.schema.name.as_str();
+        match &mut self.delta {
+            Some(delta) => delta.update_state().await.map_err(LakeError::delta(name, "refreshing"))?,
+            None => {
+                if !self.root.join("_delta_log").is_dir() {
+                    return Ok(false);
+                }
+                let url = ensure_table_uri(self.root.to_string_lossy()).map_err(LakeError::delta(name, "locating"))?;
+                let mut delta = DeltaTableBuilder::from_url(url)
+                    .and_then(DeltaTableBuilder::build)
+                    .map_err(LakeError::delta(name, "opening"))?;
+                delta.load().await.map_err(LakeError::delta(name, "opening"))?;
+                self.delta = Some(delta);
+            }
+        }
+        let known = self.committed.as_ref().map(|c| c.version);
+        if known == self.delta()?.version() {
+            return Ok(false);
+        }
+        self.adopt(None, apps).await?;
+        Ok(true)
+    }
+
+    /// Creates the table if it is missing and adds columns that are new in the catalogue.
+    pub(crate) async fn open_for_writing(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
+        durable::set_torn_entry_aside(&self.root)?;
+        self.refresh(&BTreeSet::new()).await?;
+        let name = self.schema.name.as_str();
+        let fields = self.schema.delta_fields().map_err(LakeError::delta(name, "reading the catalogue"))?;
+        let Some(delta) = self.delta.take() else {
+            let url = ensure_table_uri(self.root.to_string_lossy()).map_err(LakeError::delta(name, "locating"))?;
+            let table = DeltaTableBuilder::from_url(url)
+                .and_then(DeltaTableBuilder::build)
+                .map_err(LakeError::delta(name, "creating"))?;
+            let delta = table
+                .create()
+                .with_table_name(name)
+                .with_columns(fields)
+                .with_partition_columns([MUNICIPALITY, DAY])
+                .with_configuration(configuration(options))
+                .await
+                .map_err(LakeError::delta(name, "creating"))?;
+            self.delta = Some(delta);
+            if options.fsync {
+                durable::sync(self.root.clone(), vec![log_entry(0)]).await?;
+            }
+            return self.adopt(None, &BTreeSet::new()).await;
+        };
+        let on_disk = delta.snapshot().map_err(LakeError::delta(name, "opening"))?.schema();
+        let mut missing = Vec::new();
+        for field in fields {
+            match on_disk.field(field.name()) {
+                None => missing.push(field),
+                Some(found) if found.data_type() == field.data_type() => {}
+                Some(found) => {
+                    return Err(LakeError::ColumnType {
+                        table: name.to_owned(),
+                        column: field.name().clone(),
+                        found: found.data_type().to_string(),
+                        wanted: field.data_type().to_string(),
+                    });
+                }
+            }
+        }
+        if missing.is_empty() {
+            self.delta = Some(delta);
+            return Ok(());
+        }
+        let widened =
+            delta.add_columns().with_fields(missing).await.map_err(LakeError::delta(name, "adding columns"))?;
+        self.delta = Some(widened);
+        self.adopt(None, &BTreeSet::new()).await
+    }
+
+    /// Makes the Delta library's present state the one queries may see. `ours` are applications whose
+    /// committed version is known because we just wrote it; those of `apps` are looked up.
+    async fn adopt(
+        &mut self,
+        ours: Option<BTreeMap<Arc<str>, i64>>,
+        apps: &BTreeSet<Arc<str>>,
+    ) -> Result<(), LakeError> {
+        let name = self.schema.name.clone();
+        let delta = self.delta()?;
+        let state = delta.snapshot().map_err(LakeError::delta(&name, "reading the log"))?;
+        let mut txns = ours.unwrap_or_default();
+        for app in apps.iter().filter(|app| !txns.contains_key(*app)).cloned().collect::<Vec<_>>() {
+            let done = state
+                .transaction_version(delta.log_store().as_ref(), &app)
+                .await
+                .map_err(LakeError::delta(&name, "reading application transactions"))?;
+            txns.insert(app, done.unwrap_or(i64::MIN));
+        }
+        let files = live_files(&name, delta, self.committed.as_deref())?;
+        let committed = Committed { version: state.version(), files, txns, store: delta.object_store() };
+        self.committed = Some(Arc::new(committed));
+        Ok(())
+    }
+
+    /// Looks up the applications not asked about so far.
+    pub(crate) async fn know(&mut self, apps: &BTreeSet<Arc<str>>) -> Result<(), LakeError> {
+        let known = self.committed.as_ref().map(|c| c.txns.clone()).unwrap_or_default();
+        if apps.iter().all(|app| known.contains_key(app)) {
+            return Ok(());
+        }
+        self.adopt(Some(known), apps).await
+    }
+
+    /// Commits the rows of the parts that the table does not hold yet, as one Delta commit, and makes
+    /// it durable. Returns the number of rows added.
+    ///
+    /// Not cancel safe in one point only: dropped between two files it leaves files without a commit,
+    /// which vacuum removes.
+    pub(crate) async fn commit(
+        &mut self,
+        parts: &[Part<'_>],
+        options: &LakeOptions,
+        now: Timestamp,
+    ) -> Result<u64, LakeError> {
+        let apps: BTreeSet<Arc<str>> = parts.iter().filter_map(|p| p.origin).map(|o| Arc::clone(&o.app_id)).collect();
+        self.know(&apps).await?;
+        for _ in 0..COMMIT_ATTEMPTS {
+            let Some(committed) = self.committed.clone() else {
+                return Err(LakeError::UnknownTable(self.name().to_owned()));
+            };
+            let new: Vec<&Part<'_>> =
+                parts.iter().filter(|part| !part.origin.is_some_and(|origin| committed.holds(origin))).collect();
+            if new.is_empty() {
+                return Ok(0);
+            }
+            let slices: Vec<&Slice> = new.iter().flat_map(|part| part.slices).collect();
+            let n_rows: u64 = slices.iter().map(|s| s.rows.num_rows() as u64).sum();
+            let adds = self.write(&slices, options, now).await?;
+            let mut txns: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+            for origin in new.iter().filter_map(|part| part.origin) {
+                let version = txns.entry(Arc::clone(&origin.app_id)).or_insert(origin.version);
+                *version = (*version).max(origin.version);
+            }
+            match self.commit_actions(adds, &txns, options).await {
+                Ok(()) => return Ok(n_rows),
+                // Someone else's commit touched the same application or the columns, or ours landed and
+                // a later step failed: look again, the next round decides what is still missing.
+                Err(LakeError::Delta { source, .. }) if conflicts(&source) => {
+                    self.delta_mut()?.update_state().await.map_err(LakeError::delta(self.name(), "refreshing"))?;
+                    self.adopt(None, &apps).await?;
+                }
+                Err(other) => {
+                    self.delta_mut()?.update_state().await.map_err(LakeError::delta(self.name(), "refreshing"))?;
+                    self.adopt(None, &apps).await?;
+                    return Err(other);
+                }
+            }
+        }
+        Err(LakeError::Contended { table: self.name().to_owned(), attempts: COMMIT_ATTEMPTS })
+    }
+
+    /// Writes one file per partition, a few partitions at a time so that memory stays bounded.
+    async fn write(&self, slices: &[&Slice], options: &LakeOptions, now: Timestamp) -> Result<Vec<Action>, LakeError> {
+        let mut partitions: BTreeMap<(&str, i32), Vec<Slice>> = BTreeMap::new();
+        for slice in slices {
+            partitions.entry((&slice.municipality, slice.day)).or_default().push((*slice).clone());
+        }
+        let partitions: Vec<Vec<Slice>> = partitions.into_values().collect();
+        let mut adds = Vec::with_capacity(partitions.len());
+        for some in partitions.chunks(options.encode_partitions_max.max(1)) {
+            let files = encode_partitions(self.schema, some.to_vec(), options.row_group_rows_max, now).await?;
+            adds.extend(self.store(files, options.fsync).await?);
+        }
+        Ok(adds)
+    }
+
+    fn delta_mut(&mut self) -> Result<&mut DeltaTable, LakeError> {
+        let name = self.schema.name.as_str();
+        self.delta.as_mut().ok_or_else(|| LakeError::UnknownTable(name.to_owned()))
+    }
+
+    async fn commit_actions(
+        &mut self,
+        adds: Vec<Action>,
+        txns: &BTreeMap<Arc<str>, i64>,
+        options: &LakeOptions,
+    ) -> Result<(), LakeError> {
+        let properties = CommitProperties::default()
+            .with_application_transactions(txns.iter().map(|(app, version)| Transaction::new(app, *version)).collect());
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: Some(vec![MUNICIPALITY.to_owned(), DAY.to_owned()]),
+            predicate: None,
+        };
+        self.commit_operation(adds, properties, operation, options).await?;
+        let mut known = self.committed.as_ref().map(|c| c.txns.clone()).unwrap_or_default();
+        known.extend(txns.iter().map(|(app, version)| (Arc::clone(app), *version)));
+        self.adopt_after_commit(known).await
+    }
+
+    /// Writes one log entry and makes it durable. The caller adopts the new state.
+    pub(crate) async fn commit_operation(
+        &mut self,
+        actions: Vec<Action>,
+        properties: CommitProperties,
+        operation: DeltaOperation,
+        options: &LakeOptions,
+    ) -> Result<(), LakeError> {
+        let name = self.schema.name.clone();
+        let delta = self.delta_mut()?;
+        let state = delta.snapshot().map_err(LakeError::delta(&name, "committing"))?;
+        let done = CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(Some(state), delta.log_store(), operation)
+            .await
+            .map_err(LakeError::delta(&name, "committing"))?;
+        delta.state = Some(done.snapshot());
+        if options.fsync {
+            durable::sync(self.root.clone(), vec![log_entry(done.version())]).await?;
+        }
+        Ok(())
+    }
+
+    /// Adopts the state after a commit of ours. If other writers committed in between, what they did
+    /// to the applications is looked up instead of assumed.
+    pub(crate) async fn adopt_after_commit(&mut self, known: BTreeMap<Arc<str>, i64>) -> Result<(), LakeError> {
+        let before = self.committed.as_ref().map(|c| c.version);
+        let alone = before.map(|v| v + 1) == self.delta()?.version();
+        let apps = known.keys().cloned().collect();
+        self.adopt(alone.then_some(known), &apps).await
+    }
+
+    /// Stores encoded files and makes them durable.
+    pub(crate) async fn store(&self, files: Vec<Encoded>, fsync: bool) -> Result<Vec<Action>, LakeError> {
+        let store = self.delta()?.object_store();
+        let mut adds = Vec::with_capacity(files.len());
+        let mut paths = Vec::with_capacity(files.len());
+        for file in files {
+            store
+                .put_opts(&StorePath::from(file.path.as_str()), PutPayload::from(file.content), Default::default())
+                .await
+                .map_err(|source| LakeError::Storage {
+                    table: self.name().to_owned(),
+                    path: file.path.clone(),
+                    source: Box::new(source),
+                })?;
+            paths.push(file.path);
+            adds.push(Action::Add(file.add));
+        }
+        if fsync && !paths.is_empty() {
+            durable::sync(self.root.clone(), paths).await?;
+        }
+        Ok(adds)
+    }
+}
+
+fn conflicts(error: &deltalake::DeltaTableError) -> bool {
+    use deltalake::{DeltaTableError as E, kernel::transaction::TransactionError as T};
+    matches!(
+        error,
+        E::VersionAlreadyExists(_) | E::Transaction { source: T::CommitConflict(_) | T::MaxCommitAttempts(_) }
+    )
+}
+
+fn log_entry(version: u64) -> String {
+    format!("_delta_log/{version:020}.json")
+}
+
+fn configuration(options: &LakeOptions) -> Vec<(String, Option<String>)> {
+    let property = |key: TableProperty, value: String| (key.as_ref().to_owned(), Some(value));
+    vec![
+        property(TableProperty::CheckpointInterval, options.checkpoint_every.to_string()),
+        property(TableProperty::LogRetentionDuration, format!("interval {} hours", options.log_retention_hours)),
+        property(
+            TableProperty::DeletedFileRetentionDuration,
+            format!("interval {} hours", options.file_retention_hours),
+        ),
+        property(TableProperty::DataSkippingStatsColumns, BOUNDED.join(",")),
+    ]
+}
+
+/// One encoded file per partition; encoding is work for a thread that may block.
+async fn encode_partitions(
+    schema: &'static GroupSchema,
+    partitions: Vec<Vec<Slice>>,
+    row_group_rows_max: usize,
+    now: Timestamp,
+) -> Result<Vec<Encoded>, LakeError> {
+    let work = move || {
+        let encoded = partitions.iter().filter_map(|slices| Some((slices.first()?, slices))).map(|(first, slices)| {
+            let slices: Vec<&Slice> = slices.iter().collect();
+            let rows = file_rows(&slices, schema).map_err(LakeError::arrow(&schema.name))?;
+            encode(&rows, &first.municipality, first.day, row_group_rows_max, now)
+                .map_err(LakeError::parquet(&schema.name, "written"))
+        });
+        encoded.collect()
+    };
+    tokio::task::spawn_blocking(work).await.map_err(LakeError::Task)?
+}
+
+/// The live files of the table's present version. Entries known from `before` are not parsed again.
+fn live_files(table: &str, delta: &DeltaTable, before: Option<&Committed>) -> Result<Vec<Arc<DataFile>>, LakeError> {
+    let state = delta.snapshot().map_err(LakeError::delta(table, "reading the log"))?;
+    let known: HashMap<&str, &Arc<DataFile>> =
+        before.map(|b| b.files.iter().map(|f| (f.path.as_str(), f)).collect()).unwrap_or_default();
+    let mut municipalities: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut files = Vec::with_capacity(state.log_data().num_files());
+    for view in state.log_data().iter() {
+        let path = view.path();
+        if let Some(file) = known.get(path.as_ref()) {
+            files.push(Arc::clone(file));
+            continue;
+        }
+        if view.deletion_vector_descriptor().is_some() {
+            return Err(LakeError::Foreign { table: table.to_owned(), what: "deletion vectors" });
+        }
+        let unreadable =
+            || LakeError::Foreign { table: table.to_owned(), what: "a file without its partition or row count" };
+        let values = view.partition_values_map();
+        let value = |name: &str| values.get(name).cloned().flatten().ok_or_else(unreadable);
+        let code = value(MUNICIPALITY)?;
+        let municipality = municipalities.get(code.as_str()).cloned().unwrap_or_else(|| Arc::from(code.as_str()));
+        municipalities.insert(Arc::clone(&municipality));
+        let statistics: Option<Value> = view.stats().and_then(|text| serde_json::from_str(&text).ok());
+        let n_rows = statistics.as_ref().and_then(|s| s.get("numRecords")?.as_u64()).ok_or_else(unreadable)?;
+        files.push(Arc::new(DataFile {
+            path: path.into_owned(),
+            bytes: u64::try_from(view.size()).unwrap_or(0),
+            municipality,
+            day: day_number(value(DAY)?.parse().map_err(|_| unreadable())?),
+            n_rows: usize::try_from(n_rows).unwrap_or(usize::MAX),
+            bounds: Bounds::parse(statistics.as_ref()),
+        }));
+    }
+    files.sort_by(|a, b| (&a.municipality, a.day, &a.path).cmp(&(&b.municipality, b.day, &b.path)));
+    Ok(files)
+}

@@ -1,0 +1,119 @@
+//! Compaction, vacuum, checkpoints, history.
+
+use std::time::Duration;
+
+use serde_json::json;
+use todoke_domain::Event;
+use todoke_lake::{CompactOptions, LakeError, LakeView, Origin, Scope};
+
+use crate::support::*;
+
+fn files(dir: &std::path::Path) -> usize {
+    fn walk(dir: &std::path::Path) -> usize {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                if path.is_dir() { walk(&path) } else { usize::from(path.extension().is_some_and(|e| e == "parquet")) }
+            })
+            .sum()
+    }
+    walk(&dir.join("app/municipality_code=131016"))
+}
+
+#[tokio::test]
+async fn compaction_keeps_every_row_sorted_in_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    for n in 1..=12_u64 {
+        let kind = if n % 2 == 0 { "app.screen_viewed" } else { "app.session_ended" };
+        let payload = if n % 2 == 0 {
+            json!({ "session_id": "s", "screen_id": "G01" })
+        } else {
+            json!({ "session_id": "s", "duration_ms": 1, "screens": 1, "end_reason": "logout" })
+        };
+        let yesterday = event(n, kind, CHIYODA, at("2026-11-20T01:00:00Z"), payload);
+        lake.append(Origin::new("record", n as i64), &rows(&[yesterday, view(100 + n, CHIYODA)]), now()).await.unwrap();
+    }
+    let before = lake.view().snapshot();
+    let done = lake.compact("app", &CompactOptions::default(), now()).await.unwrap();
+    // Yesterday's twelve files became one; today's twelve are not enough yet.
+    assert_eq!((done.partitions, done.files_before, done.files_after), (1, 12, 1));
+    assert_each_once(&lake, "app", 24).await;
+    assert_eq!(lake.stats().iter().find(|t| t.table == "app").unwrap().files, 13);
+    let session = session(&lake.view().snapshot(), &Scope::All);
+    let types = table(&session, "SELECT event_type FROM events_app WHERE jst_date = DATE '2026-11-20'").await;
+    assert!(types.rfind("app.screen_viewed") < types.find("app.session_ended"), "{types}");
+    assert_eq!(lake.compact("app", &CompactOptions::default(), now()).await.unwrap().partitions, 0);
+    // A picture taken before still has its files.
+    assert_eq!(number(&crate::support::session(&before, &Scope::All), "SELECT count(*) FROM events_app").await, 24);
+    // Replays are still recognised, also by a process that starts now.
+    drop(lake);
+    let lake = open(dir.path()).await;
+    assert_eq!(lake.append(Origin::new("record", 12), &rows(&[view(112, CHIYODA)]), now()).await.unwrap().rows, 0);
+}
+
+#[tokio::test]
+async fn vacuum_removes_files_without_a_commit_and_refuses_short_retentions() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    lake.append(Origin::new("record", 1), &rows(&[view(1, CHIYODA)]), now()).await.unwrap();
+    let orphan = dir.path().join("app/municipality_code=131016/jst_date=2026-11-21/part-orphan.parquet");
+    std::fs::write(&orphan, b"left by a crash").unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::options().write(true).open(&orphan).unwrap().set_modified(long_ago).unwrap();
+    assert!(matches!(lake.vacuum("app", Duration::from_secs(1)).await, Err(LakeError::RetentionTooShort { .. })));
+    assert_eq!(lake.vacuum("app", Duration::from_secs(7_200)).await.unwrap(), 1);
+    assert!(!orphan.exists());
+    assert_eq!(files(dir.path()), 1);
+    assert_each_once(&lake, "app", 1).await;
+    lake.append(Origin::new("record", 2), &rows(&[view(2, CHIYODA)]), now()).await.unwrap();
+    assert_each_once(&lake, "app", 2).await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_carries_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    for n in 1..=5_u64 {
+        lake.append(Origin::new("record", n as i64), &rows(&[view(n, CHIYODA)]), now()).await.unwrap();
+    }
+    lake.checkpoint("app").await.unwrap();
+    let watermark = lake.view().snapshot().watermark();
+    drop(lake);
+    let lake = open(dir.path()).await;
+    assert_eq!(lake.view().snapshot().watermark(), watermark);
+    assert_eq!(lake.append(Origin::new("record", 5), &rows(&[view(5, CHIYODA)]), now()).await.unwrap().rows, 0);
+    assert_each_once(&lake, "app", 5).await;
+    let plan = table(
+        &session(&lake.view().snapshot(), &Scope::All),
+        "EXPLAIN SELECT * FROM events_app WHERE occurred_at < TIMESTAMP '2026-01-01T00:00:00Z'",
+    )
+    .await;
+    assert!(!plan.contains("/part-"), "bounds were lost in the checkpoint\n{plan}");
+}
+
+#[tokio::test]
+async fn history_is_loaded_one_file_per_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    let history: Vec<Event> = (0..400_u64)
+        .map(|n| {
+            let day = Duration::from_secs(86_400 * (n % 40));
+            let payload = json!({ "session_id": "s", "screen_id": "G01" });
+            event(
+                n + 1,
+                "app.screen_viewed",
+                if n % 2 == 0 { CHIYODA } else { MINATO },
+                at("2026-09-01T01:00:00Z").plus(day),
+                payload,
+            )
+        })
+        .collect();
+    let report = lake.append_bulk(&rows(&history), now()).await.unwrap();
+    assert_eq!((report.rows, report.tables), (400, 1));
+    assert_each_once(&lake, "app", 400).await;
+    assert_eq!(lake.stats().iter().find(|t| t.table == "app").unwrap().files, 40);
+    let reader = LakeView::open_readonly(dir.path()).await.unwrap();
+    assert_eq!(reader.snapshot().days("app", &one(CHIYODA)).len(), 20);
+}

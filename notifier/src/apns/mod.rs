@@ -1,0 +1,120 @@
+//! Apple Push Notification service with token authentication.
+
+mod answer;
+mod payload;
+mod settings;
+mod signer;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, uri::PathAndQuery};
+use todoke_domain::Timestamp;
+
+pub use self::settings::{ApnsError, ApnsSettings};
+use self::{answer::Meaning, signer::Signer};
+use crate::{
+    Address, Channel, Outcome, Outgoing,
+    http::{HttpClient, Limits, Origin, Reach, Reply, Roots},
+};
+
+const APNS_ID: HeaderName = HeaderName::from_static("apns-id");
+const APNS_COLLAPSE_ID: HeaderName = HeaderName::from_static("apns-collapse-id");
+const APNS_EXPIRATION: HeaderName = HeaderName::from_static("apns-expiration");
+const APNS_PRIORITY: HeaderName = HeaderName::from_static("apns-priority");
+const APNS_PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
+const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
+
+/// The channel to Apple devices: one HTTP/2 connection to each of Apple's two environments, one signer for both.
+#[derive(Debug)]
+pub struct Apns {
+    client: HttpClient,
+    production: Origin,
+    sandbox: Origin,
+    topic: HeaderValue,
+    signer: Signer,
+}
+
+impl Apns {
+    /// A channel to one app.
+    pub fn new(settings: &ApnsSettings) -> Result<Self, ApnsError> {
+        let roots = Roots::new(&settings.extra_roots_pem)?;
+        let limits = Limits { connect: settings.connect_timeout(), answer: settings.answer_timeout() };
+        let origin = |url: &str| Origin::split(url).map(|(origin, _)| origin).map_err(ApnsError::BaseUrl);
+        Ok(Self {
+            client: HttpClient::new(roots, Reach::Anywhere, limits),
+            production: origin(&settings.base_url)?,
+            sandbox: origin(&settings.sandbox_url)?,
+            topic: settings
+                .topic
+                .parse()
+                .ok()
+                .filter(|topic: &HeaderValue| !topic.is_empty())
+                .ok_or(ApnsError::Topic)?,
+            signer: Signer::new(settings)?,
+        })
+    }
+
+    async fn post(
+        &self,
+        origin: &Origin,
+        path: &PathAndQuery,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Reply, Outcome> {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = origin.uri(path.clone());
+        *request.headers_mut() = headers;
+        self.client.post(origin, request, body).await.map_err(Outcome::from)
+    }
+
+    async fn attempt(
+        &self,
+        outgoing: &Outgoing,
+        token: &str,
+        sandbox: bool,
+        now: Timestamp,
+    ) -> Result<Outcome, Outcome> {
+        // It becomes part of a path.
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Outcome::Gone { code: "bad_device_token", since: None });
+        }
+        let path: PathAndQuery = format!("/3/device/{token}")
+            .parse()
+            .map_err(|_| Outcome::Gone { code: "bad_device_token", since: None })?;
+        let payload = payload::payload(outgoing, &self.topic, now)?;
+        let body = Bytes::from(payload.body);
+        let origin = if sandbox { &self.sandbox } else { &self.production };
+        let signed = self.signer.token(now)?;
+        let mut headers = payload.headers;
+        headers.insert(http::header::AUTHORIZATION, signed.authorization());
+        let reply = self.post(origin, &path, headers.clone(), body.clone()).await?;
+        match answer::meaning(&reply, now) {
+            Meaning::Final(outcome) => Ok(outcome),
+            Meaning::TokenExpired => {
+                let expired = Outcome::Later { code: "expired_provider_token", after: None };
+                let signed = self.signer.renewed(&signed, now).ok_or(expired.clone())?;
+                headers.insert(http::header::AUTHORIZATION, signed.authorization());
+                let reply = self.post(origin, &path, headers, body).await?;
+                Ok(match answer::meaning(&reply, now) {
+                    Meaning::Final(outcome) => outcome,
+                    Meaning::TokenExpired => expired,
+                })
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Channel for Apns {
+    fn name(&self) -> &'static str {
+        "apns"
+    }
+
+    async fn send(&self, outgoing: &Outgoing, now: Timestamp) -> Outcome {
+        let Address::Apns { token, sandbox } = &outgoing.address else {
+            return Outcome::Refused { code: "wrong_channel" };
+        };
+        self.attempt(outgoing, token, *sandbox, now).await.unwrap_or_else(|outcome| outcome)
+    }
+}

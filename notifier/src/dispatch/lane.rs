@@ -1,0 +1,327 @@
+//! The lane of one provider.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use todoke_domain::{
+    Timestamp,
+    delivery::{DevicePermission, Provider, Purpose},
+    ids::{AccountId, MessageId},
+};
+use todoke_store::{StoreError, Wall, delivery::Delivery, device::Device};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Allowance, Breaker, Bucket, Common,
+    mark::{Attempt, Marks},
+    metric,
+};
+use crate::{Address, Channel, Kind, Outcome, Outgoing, Speed};
+
+/// Apple's push service ends a subscription that gets pushes without showing anything.
+const NO_SILENT_PUSH: &str = "push.apple.com";
+
+/// One provider's part of the queue.
+pub(super) struct Lane {
+    common: Arc<Common>,
+    provider: Provider,
+    channel: Arc<dyn Channel>,
+    breaker: Breaker,
+    bucket: Bucket,
+}
+
+impl Lane {
+    pub(super) fn new(common: &Arc<Common>, provider: Provider, channel: Arc<dyn Channel>) -> Self {
+        let settings = &common.settings;
+        Self {
+            provider,
+            channel,
+            breaker: Breaker::new(
+                settings.breaker_failures,
+                Duration::from_secs(settings.breaker_pause_s),
+                Duration::from_secs(settings.breaker_pause_s_max),
+            ),
+            bucket: Bucket::new(settings.per_second_max(provider)),
+            common: common.clone(),
+        }
+    }
+
+    /// Sends until stopped, and then notes what is still under way.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let common = self.common.clone();
+        let mut flying: FuturesUnordered<BoxFuture<'static, Attempt>> = FuturesUnordered::new();
+        let mut over: Vec<Attempt> = Vec::new();
+        let (mut look, mut stopping) = (true, false);
+        loop {
+            let room = if look && !stopping { self.room(flying.len()) } else { 0 };
+            if room > 0 || !over.is_empty() {
+                match self.cycle(&mut over, room).await {
+                    Ok(claimed) => {
+                        // A full hand means that there may be more.
+                        look = room > 0 && claimed.len() >= room;
+                        flying.extend(claimed);
+                    }
+                    Err(error) => {
+                        look = false;
+                        tracing::warn!(error = %error, provider = self.provider.as_str(), "deliveries wait");
+                    }
+                }
+            } else {
+                look = false;
+            }
+            if stopping && flying.is_empty() && over.is_empty() {
+                return;
+            }
+            if look && flying.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                Some(attempt) = flying.next(), if !flying.is_empty() => {
+                    let landed = over.len();
+                    over.push(attempt);
+                    while let Some(Some(more)) = flying.next().now_or_never() {
+                        over.push(more);
+                    }
+                    self.learn(&over[landed..]);
+                    look = true;
+                }
+                () = common.wake.of(self.provider).notified(), if !stopping => look = true,
+                () = stop.cancelled(), if !stopping => stopping = true,
+                () = tokio::time::sleep(common.settings.poll()) => look = true,
+            }
+        }
+    }
+
+    /// Sends what is due now, until nothing is or the breaker or the pace holds back; gives the number of attempts.
+    pub(super) async fn send_due(&mut self) -> Result<usize, StoreError> {
+        let (mut n, mut over) = (0, Vec::new());
+        loop {
+            let room = self.room(0);
+            let flying = self.cycle(&mut over, room).await?;
+            if flying.is_empty() {
+                return Ok(n);
+            }
+            n += flying.len();
+            over = futures_util::future::join_all(flying).await;
+            self.learn(&over);
+        }
+    }
+
+    /// How many more may be claimed.
+    fn room(&mut self, n_flying: usize) -> usize {
+        let now = (self.common.now)();
+        let free = self.common.settings.parallel_max(self.provider).saturating_sub(n_flying);
+        if free == 0 {
+            return 0;
+        }
+        let paced = self.bucket.available(now);
+        if paced == 0 {
+            return 0;
+        }
+        match self.breaker.allows(now) {
+            Allowance::Free => free.min(paced),
+            Allowance::Probe => 1,
+            Allowance::Nothing { .. } => 0,
+        }
+    }
+
+    /// Notes what is over and claims up to `room`, in one transaction. When it fails, `over` is kept.
+    async fn cycle(
+        &mut self,
+        over: &mut Vec<Attempt>,
+        room: usize,
+    ) -> Result<Vec<BoxFuture<'static, Attempt>>, StoreError> {
+        let common = self.common.clone();
+        let now = (common.now)();
+        let claim = room > 0 && {
+            let mut look = common.store.begin_read(Wall::None).await?;
+            look.has_due_deliveries(self.provider, now).await?
+        };
+        if over.is_empty() && !claim {
+            if room > 0 {
+                self.breaker.probe_unused(now);
+            }
+            return Ok(Vec::new());
+        }
+        let retries = common.settings.retries();
+        let mut tx = common.store.begin_write(Wall::None).await?;
+        let mut marks = Marks::new(&mut tx, now, &retries, common.keep_texts);
+        for attempt in over.iter() {
+            marks.attempt(attempt).await?;
+        }
+        let mut claimed = Vec::new();
+        if claim {
+            let n_max = i64::try_from(room).unwrap_or(i64::MAX);
+            claimed = marks.tx.claim_deliveries(self.provider, n_max, now, now.plus(common.settings.lease())).await?;
+            for row in &claimed {
+                marks.handed(row);
+            }
+        }
+        let devices = self.devices(&mut marks, &claimed).await?;
+        let unread = self.unread(&mut marks, &claimed).await?;
+        marks.finish().await?;
+        tx.commit().await?;
+        over.clear();
+        if room > 0 && claimed.is_empty() {
+            self.breaker.probe_unused(now);
+        }
+        self.bucket.take(claimed.len());
+        Ok(claimed.into_iter().map(|row| self.fly(row, &devices, &unread, now)).collect())
+    }
+
+    async fn devices(
+        &self,
+        marks: &mut Marks<'_>,
+        claimed: &[Delivery],
+    ) -> Result<HashMap<String, Device>, StoreError> {
+        if self.provider == Provider::Smtp || claimed.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<String> = claimed.iter().map(|row| row.target.clone()).collect();
+        let found = marks.tx.devices(&ids).await?;
+        Ok(found.into_iter().map(|device| (device.device_id.to_string(), device)).collect())
+    }
+
+    async fn unread(&self, marks: &mut Marks<'_>, claimed: &[Delivery]) -> Result<HashMap<AccountId, i64>, StoreError> {
+        if self.provider == Provider::Smtp || claimed.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let people: Vec<AccountId> = claimed.iter().map(|row| row.account_id).collect();
+        Ok(marks.tx.unread_among(&people).await?.into_iter().collect())
+    }
+
+    /// The attempt as a future.
+    fn fly(
+        &self,
+        row: Delivery,
+        devices: &HashMap<String, Device>,
+        unread: &HashMap<AccountId, i64>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Attempt> {
+        let waited = now.since(row.due_at).as_secs_f64();
+        metrics::histogram!(metric::WAIT_SECONDS, "provider" => self.provider.as_str()).record(waited);
+        let device = devices.get(&row.target).cloned();
+        let address = match self.address(&row, device.as_ref()) {
+            Ok(address) => address,
+            Err(code) => {
+                let outcome = Outcome::Refused { code };
+                return async move { Attempt { row, device: None, outcome, took: Duration::ZERO } }.boxed();
+            }
+        };
+        let badge = unread.get(&row.account_id).copied().unwrap_or(0);
+        let outgoing = self.outgoing(&row, address, badge);
+        let (channel, clock) = (self.channel.clone(), self.common.now.clone());
+        async move {
+            let begun = Instant::now();
+            let outcome = channel.send(&outgoing, clock()).await;
+            Attempt { row, device, outcome, took: begun.elapsed() }
+        }
+        .boxed()
+    }
+
+    fn address(&self, row: &Delivery, device: Option<&Device>) -> Result<Address, &'static str> {
+        if self.provider == Provider::Smtp {
+            return Ok(Address::Email { address: row.target.clone() });
+        }
+        let device = device.filter(|device| device.removed_at.is_none()).ok_or("device_removed")?;
+        if device.permission != DevicePermission::Granted && row.purpose != Purpose::Withdraw {
+            return Err("no_permission");
+        }
+        let token = device.address.clone();
+        match device.kind {
+            Provider::Fcm => Ok(Address::Fcm { token }),
+            Provider::Apns => Ok(Address::Apns { token, sandbox: device.sandbox }),
+            Provider::WebPush => {
+                let host = token.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+                if row.purpose == Purpose::Withdraw && host.ends_with(NO_SILENT_PUSH) {
+                    return Err("no_silent_push");
+                }
+                Ok(Address::WebPush { endpoint: token, p256dh: device.p256dh.clone(), auth: device.auth.clone() })
+            }
+            Provider::Smtp | Provider::Paper => Err("wrong_channel"),
+        }
+    }
+
+    fn outgoing(&self, row: &Delivery, address: Address, badge: i64) -> Outgoing {
+        let mail = self.provider == Provider::Smtp;
+        let base = &self.common.base_url;
+        let receipt = row.receipt();
+        let link = match (row.link.is_empty(), mail) {
+            (true, _) => String::new(),
+            (false, true) => format!("{base}/m/{receipt}"),
+            (false, false) => format!("{base}{}", row.link),
+        };
+        let body = if mail && !link.is_empty() {
+            format!("{}\n\n詳しくは次の画面でご確認ください。\n{link}", row.body)
+        } else {
+            row.body.clone()
+        };
+        // A second mail with the first one's Message-ID would be hidden as its copy.
+        let message_id =
+            if mail && row.edition > 0 { MessageId::from(row.delivery_id.as_uuid()) } else { row.message_id };
+        Outgoing {
+            message_id,
+            address,
+            kind: match row.purpose {
+                Purpose::Notification => Kind::Notification,
+                Purpose::Withdraw => Kind::Withdraw,
+                Purpose::Test => Kind::Test,
+            },
+            speed: match row.speed {
+                0 => Speed::Now,
+                1 => Speed::Minute,
+                _ => Speed::Batch,
+            },
+            title: row.subject.clone(),
+            body,
+            html: None,
+            link,
+            collapse_key: Some(row.collapse_key.clone()),
+            label: row.message_type.clone(),
+            expires_at: row.expires_at,
+            badge: if mail { None } else { u32::try_from(badge).ok() },
+            unsubscribe: (mail && row.optional).then(|| format!("{base}/v1/unsubscribe/{receipt}")),
+            receipt: (!mail).then(|| receipt.to_string()),
+            from: None,
+        }
+    }
+
+    /// What outcomes say about the provider: before the next ones are claimed, so that a provider that is out is
+    /// not asked once more.
+    fn learn(&mut self, over: &[Attempt]) {
+        let now = (self.common.now)();
+        for attempt in over {
+            self.learn_of(attempt, now);
+        }
+    }
+
+    fn learn_of(&mut self, attempt: &Attempt, now: Timestamp) {
+        let provider = self.provider.as_str();
+        let outcome = match &attempt.outcome {
+            Outcome::Accepted { .. } => "accepted",
+            Outcome::Later { .. } => "later",
+            Outcome::Gone { .. } => "gone",
+            Outcome::Refused { .. } => "refused",
+            Outcome::Doubtful { .. } => "doubtful",
+        };
+        metrics::counter!(metric::ATTEMPTS, "provider" => provider, "outcome" => outcome).increment(1);
+        metrics::histogram!(metric::ATTEMPT_SECONDS, "provider" => provider).record(attempt.took.as_secs_f64());
+        match &attempt.outcome {
+            Outcome::Later { after, .. } => self.breaker.failed(now, *after),
+            Outcome::Doubtful { .. } => self.breaker.failed(now, None),
+            Outcome::Accepted { .. } | Outcome::Gone { .. } => self.breaker.succeeded(),
+            // Refused without asking the provider says nothing about it.
+            Outcome::Refused { .. } if attempt.took.is_zero() => self.breaker.probe_unused(now),
+            Outcome::Refused { .. } => self.breaker.succeeded(),
+        }
+        metrics::gauge!(metric::BREAKER_OPEN, "provider" => provider).set(if self.breaker.is_open() {
+            1.0
+        } else {
+            0.0
+        });
+    }
+}

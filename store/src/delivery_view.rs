@@ -1,0 +1,143 @@
+//! Deliveries as the operator looks at them: how far messages of each type came, and whom nothing reached.
+
+use todoke_domain::{
+    MunicipalityCode, Timestamp,
+    ids::{AccountId, MessageId},
+};
+
+use crate::{StoreError, Tx};
+
+/// How far the messages of one type came on one channel.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct FunnelRow {
+    /// Row of the catalogue.
+    pub message_type: String,
+    /// `inbox`, `push`, `email` or `paper`.
+    pub channel: String,
+    /// Messages that were to go there.
+    pub created: i64,
+    /// Those handed over at least once.
+    pub sent: i64,
+    /// Those the provider took.
+    pub accepted: i64,
+    /// Those that arrived.
+    pub delivered: i64,
+    /// Those that were opened.
+    pub opened: i64,
+    /// Those where every address failed.
+    pub failed: i64,
+    /// Those whose time was over.
+    pub expired: i64,
+    /// Those that something newer, or a reading elsewhere, made needless.
+    pub superseded: i64,
+}
+
+/// A mandatory message that has not reached its person, with how that person can be reached.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Unreached {
+    /// The message.
+    #[sqlx(try_from = "String")]
+    pub message_id: MessageId,
+    /// Row of the catalogue.
+    pub message_type: String,
+    /// Heading.
+    pub title: String,
+    /// Number people see.
+    pub subject_no: Option<String>,
+    /// When it was made.
+    #[sqlx(rename = "created_at_us", try_from = "i64")]
+    pub created_at: Timestamp,
+    /// Recipient.
+    #[sqlx(try_from = "String")]
+    pub account_id: AccountId,
+    /// Name.
+    pub name: String,
+    /// Number of the household.
+    pub guardian_no: String,
+    /// Phone; may be empty.
+    pub phone: String,
+    /// Postal address; may be empty.
+    pub address: String,
+}
+
+impl Tx {
+    /// The funnel of messages made from `from` until before `until`, by type and channel. A message counts once
+    /// per channel, however many devices it went to.
+    pub async fn delivery_funnel(
+        &mut self,
+        code: &MunicipalityCode,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<FunnelRow>, StoreError> {
+        let code = self.wall.inside(code).to_owned();
+        let mut rows: Vec<FunnelRow> = fetch_all!(
+            self,
+            FunnelRow,
+            "SELECT message_type, channel, COUNT(*) AS created, CAST(SUM(sent) AS BIGINT) AS sent,
+                CAST(SUM(accepted) AS BIGINT) AS accepted, CAST(SUM(delivered) AS BIGINT) AS delivered,
+                CAST(SUM(opened) AS BIGINT) AS opened, CAST(SUM(failed) AS BIGINT) AS failed,
+                CAST(SUM(expired) AS BIGINT) AS expired, CAST(SUM(superseded) AS BIGINT) AS superseded
+             FROM (
+                SELECT message_type, channel, message_id,
+                    MAX(CASE WHEN sent_at_us IS NULL THEN 0 ELSE 1 END) AS sent,
+                    MAX(CASE WHEN accepted_at_us IS NULL THEN 0 ELSE 1 END) AS accepted,
+                    MAX(CASE WHEN delivered_at_us IS NULL AND opened_at_us IS NULL THEN 0 ELSE 1 END) AS delivered,
+                    MAX(CASE WHEN opened_at_us IS NULL THEN 0 ELSE 1 END) AS opened,
+                    MIN(CASE WHEN state = 'failed' THEN 1 ELSE 0 END) AS failed,
+                    MAX(CASE WHEN state = 'expired' THEN 1 ELSE 0 END) AS expired,
+                    MAX(CASE WHEN state = 'superseded' THEN 1 ELSE 0 END) AS superseded
+                FROM delivery
+                WHERE municipality_code = $1 AND delivery_id >= $2 AND delivery_id < $3 AND purpose = 'notification'
+                    AND (escalation IS NULL OR attempts > 0)
+                GROUP BY message_type, channel, message_id
+             ) AS one GROUP BY message_type, channel",
+            &code,
+            from.id_bound(),
+            until.id_bound(),
+        )?;
+        let inbox: Vec<FunnelRow> = fetch_all!(
+            self,
+            FunnelRow,
+            "SELECT message_type, 'inbox' AS channel, COUNT(*) AS created, COUNT(*) AS sent, COUNT(*) AS accepted,
+                COUNT(delivered_at_us) AS delivered, COUNT(read_at_us) AS opened, CAST(0 AS BIGINT) AS failed,
+                CAST(0 AS BIGINT) AS expired, CAST(0 AS BIGINT) AS superseded
+             FROM message WHERE municipality_code = $1 AND message_id >= $2 AND message_id < $3 AND in_inbox GROUP BY message_type",
+            &code,
+            from.id_bound(),
+            until.id_bound(),
+        )?;
+        rows.extend(inbox);
+        rows.sort_by(|a, b| (&a.message_type, &a.channel).cmp(&(&b.message_type, &b.channel)));
+        Ok(rows)
+    }
+
+    /// Mandatory messages to households, made from `from` on, that reached nobody on any channel although
+    /// something was sent: those made before `overdue`, and younger ones for which nothing is under way any more.
+    pub async fn unreached(
+        &mut self,
+        code: &MunicipalityCode,
+        from: Timestamp,
+        overdue: Timestamp,
+        n_max: i64,
+    ) -> Result<Vec<Unreached>, StoreError> {
+        fetch_all!(
+            self,
+            Unreached,
+            "SELECT m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.account_id, a.name,
+                COALESCE(g.guardian_no, '') AS guardian_no, COALESCE(g.phone, '') AS phone, COALESCE(g.address, '') AS address
+             FROM message m JOIN account a ON a.account_id = m.account_id LEFT JOIN guardian g ON g.guardian_id = a.guardian_id
+             WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.class = 'mandatory' AND m.read_at_us IS NULL
+                AND m.delivered_at_us IS NULL AND m.withdrawn_at_us IS NULL AND a.role IN ('guardian', 'proxy_guardian')
+                AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification' AND d.attempts > 0)
+                AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
+                    AND (d.state IN ('delivered', 'opened', 'posted') OR (d.channel = 'email' AND d.state = 'accepted')))
+                AND (m.message_id < $3 OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id
+                    AND d.purpose = 'notification' AND NOT d.doubtful AND d.state IN ('queued', 'sent', 'accepted', 'printed')))
+             ORDER BY m.message_id DESC LIMIT $4",
+            self.wall.inside(code),
+            from.id_bound(),
+            overdue.id_bound(),
+            n_max,
+        )
+    }
+}

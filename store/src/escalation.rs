@@ -1,0 +1,94 @@
+//! What has to be looked at when nobody looked (T21): rows with a due time, claimed by lease.
+
+use todoke_domain::{MunicipalityCode, Timestamp, ids::MessageId};
+
+use crate::{StoreError, Tx};
+
+/// A look at a message that has fallen due or will.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Escalation {
+    /// The message.
+    #[sqlx(try_from = "String")]
+    pub message_id: MessageId,
+    /// `E1`, `E3`, `E4`, or `failed` when a delivery has failed for good.
+    pub rule: String,
+    /// The wall.
+    #[sqlx(try_from = "String")]
+    pub municipality_code: MunicipalityCode,
+    /// When.
+    #[sqlx(rename = "due_at_us", try_from = "i64")]
+    pub due_at: Timestamp,
+    /// Until when the claim holds.
+    #[sqlx(rename = "leased_until_us", try_from = "i64")]
+    pub leased_until: Timestamp,
+}
+
+impl Tx {
+    /// Sets looks. One that is set already keeps the earlier time.
+    pub async fn insert_escalations(&mut self, rows: &[Escalation]) -> Result<(), StoreError> {
+        insert_many!(
+            self,
+            "INSERT INTO escalation (message_id, rule, municipality_code, due_at_us, leased_until_us) ",
+            rows,
+            " ON CONFLICT (message_id, rule) DO NOTHING",
+            |row| row.message_id.to_string(),
+            row.rule.clone(),
+            row.municipality_code.to_string(),
+            row.due_at.as_micros(),
+            row.leased_until.as_micros(),
+        )?;
+        Ok(())
+    }
+
+    /// Claims up to `n_max` due looks until `leased_until`, oldest first; another node may claim them after that.
+    pub async fn claim_escalations(
+        &mut self,
+        n_max: i64,
+        now: Timestamp,
+        leased_until: Timestamp,
+    ) -> Result<Vec<Escalation>, StoreError> {
+        let sql = if self.is_postgres() { CLAIM_POSTGRES } else { CLAIM_SQLITE };
+        let rows =
+            fetch_all!(self, Escalation, sql, now.as_micros(), leased_until.as_micros(), n_max, self.wall.code(),)?;
+        Ok(self.see_all(rows))
+    }
+
+    /// Drops looks that were due before `before`: those of a demo's made-up past.
+    pub async fn forget_escalations(&mut self, before: Timestamp) -> Result<(), StoreError> {
+        execute!(
+            self,
+            "DELETE FROM escalation WHERE due_at_us < $1 AND ($2 = '' OR municipality_code = $2)",
+            before.as_micros(),
+            self.wall.code(),
+        )?;
+        Ok(())
+    }
+
+    /// Strikes a look off; `false` when the claim was lost to another node.
+    pub async fn finish_escalation(&mut self, row: &Escalation) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "DELETE FROM escalation WHERE message_id = $1 AND rule = $2 AND leased_until_us = $3",
+            row.message_id.to_string(),
+            &row.rule,
+            row.leased_until.as_micros(),
+        )?;
+        Ok(n > 0)
+    }
+}
+
+macro_rules! claim {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE escalation SET leased_until_us = $2 WHERE (message_id, rule) IN (
+                SELECT message_id, rule FROM escalation
+                WHERE due_at_us <= $1 AND leased_until_us <= $1 AND ($4 = '' OR municipality_code = $4)
+                ORDER BY due_at_us LIMIT $3 ",
+            $lock,
+            ") RETURNING message_id, rule, municipality_code, due_at_us, leased_until_us"
+        )
+    };
+}
+
+const CLAIM_SQLITE: &str = claim!("");
+const CLAIM_POSTGRES: &str = claim!("FOR UPDATE SKIP LOCKED");

@@ -1,0 +1,189 @@
+//! The operational log of events and its hand-over to the lake.
+
+use std::collections::{BTreeMap, HashMap};
+
+use todoke_domain::{Event, Timestamp};
+
+use crate::{Db, Inner, Store, StoreError, Tx, Wall};
+
+/// The event with which every message begins. It needs no counter: most messages get no second event for a
+/// while, and a coupon use makes several of them.
+const BEGINS_A_MESSAGE: &str = "message.created";
+
+/// A numbered batch of events for the lake. The same number always holds the same events.
+#[derive(Debug, Clone)]
+pub struct LakeBatch {
+    /// From 1, without gaps.
+    pub batch_no: i64,
+    /// In the order of the log.
+    pub events: Vec<Event>,
+}
+
+impl Tx {
+    /// Appends events in order, giving each its number within its subject: two statements for any number of
+    /// events, since a coupon use makes half a dozen of them and a broadcast thousands.
+    pub async fn append_events(&mut self, events: &mut [Event]) -> Result<(), StoreError> {
+        self.number_within_subjects(events).await?;
+        let mut rows = Vec::with_capacity(events.len());
+        for event in events.iter() {
+            let body = serde_json::to_string(event).map_err(|_| StoreError::Corrupt { what: "event" })?;
+            rows.push((event.event_id.to_string(), event, body));
+        }
+        insert_many!(
+            self,
+            "INSERT INTO event (event_id, event_type, municipality_code, recorded_at_us, body) ",
+            rows,
+            "",
+            |row| &row.0,
+            &row.1.event_type,
+            row.1.municipality_code.as_str(),
+            row.1.recorded_at.as_micros(),
+            &row.2,
+        )?;
+        Ok(())
+    }
+
+    /// Subjects are counted in the order of their names, so that two transactions with the same subjects
+    /// cannot wait for each other.
+    async fn number_within_subjects(&mut self, events: &mut [Event]) -> Result<(), StoreError> {
+        let mut counts: BTreeMap<(String, String), i64> = BTreeMap::new();
+        for event in events.iter_mut() {
+            if event.event_type == BEGINS_A_MESSAGE {
+                event.subject_seq = 1;
+            } else {
+                *counts.entry((event.subject_kind.clone(), event.subject_id.clone())).or_default() += 1;
+            }
+        }
+        let rows: Vec<(&(String, String), i64)> = counts.iter().map(|(subject, n)| (subject, *n)).collect();
+        let last: Vec<(String, String, i64)> = insert_many_returning!(
+            self,
+            (String, String, i64),
+            "INSERT INTO subject_counter (subject_kind, subject_id, last_seq) ",
+            rows,
+            " ON CONFLICT (subject_kind, subject_id) DO UPDATE SET last_seq = subject_counter.last_seq + excluded.last_seq
+                - CASE WHEN excluded.subject_kind = 'message' THEN 1 ELSE 0 END
+              RETURNING subject_kind, subject_id, last_seq",
+            |row| &row.0.0,
+            &row.0.1,
+            // The first event of a message, its creation, is not counted here and has taken number 1.
+            row.1 + i64::from(row.0.0 == "message"),
+        )?;
+        let mut next: HashMap<(String, String), i64> = HashMap::with_capacity(last.len());
+        for (kind, id, seq) in last {
+            let subject = (kind, id);
+            let n = counts.get(&subject).copied().unwrap_or(0);
+            next.insert(subject, seq - n + 1);
+        }
+        for event in events.iter_mut().filter(|event| event.event_type != BEGINS_A_MESSAGE) {
+            let seq = next
+                .get_mut(&(event.subject_kind.clone(), event.subject_id.clone()))
+                .ok_or(StoreError::Corrupt { what: "subject number" })?;
+            event.subject_seq = u64::try_from(*seq).map_err(|_| StoreError::Corrupt { what: "subject number" })?;
+            *seq += 1;
+        }
+        Ok(())
+    }
+
+    /// Number of events in the log and how many of them wait for the lake.
+    pub async fn event_counts(&mut self) -> Result<(i64, i64), StoreError> {
+        let (all,): (i64,) = fetch_one!(self, (i64,), "SELECT COUNT(*) FROM event")?;
+        let (waiting,): (i64,) = fetch_one!(
+            self,
+            (i64,),
+            "SELECT COUNT(*) FROM event WHERE lake_batch IS NULL OR lake_batch IN (SELECT batch_no FROM lake_batch WHERE NOT done)",
+        )?;
+        Ok((all, waiting))
+    }
+}
+
+impl Store {
+    /// The batch after `after_batch_no`, oldest first: one that was numbered but not finished, else the
+    /// next `n_max` events that have no batch yet; `None` when there is nothing.
+    ///
+    /// Rows are found by having no batch, never by "id above the last one seen": on PostgreSQL ids become
+    /// visible out of order.
+    pub async fn assign_lake_batch(&self, after_batch_no: i64, n_max: i64) -> Result<Option<LakeBatch>, StoreError> {
+        let mut tx = self.begin_write(Wall::None).await?;
+        let open: Option<(i64,)> = fetch_optional!(
+            tx,
+            (i64,),
+            "SELECT batch_no FROM lake_batch WHERE NOT done AND batch_no > $1 ORDER BY batch_no LIMIT 1",
+            after_batch_no,
+        )?;
+        let batch_no = if let Some((batch_no,)) = open {
+            batch_no
+        } else {
+            let (last,): (i64,) = fetch_one!(tx, (i64,), "SELECT COALESCE(MAX(batch_no), 0) FROM lake_batch")?;
+            let numbered = execute!(
+                tx,
+                "UPDATE event SET lake_batch = $1 WHERE seq IN (SELECT seq FROM event WHERE lake_batch IS NULL ORDER BY seq LIMIT $2)",
+                last + 1,
+                n_max,
+            )?;
+            if numbered == 0 {
+                return Ok(None);
+            }
+            execute!(tx, "INSERT INTO lake_batch (batch_no, done) VALUES ($1, FALSE)", last + 1)?;
+            last + 1
+        };
+        let rows: Vec<(String,)> =
+            fetch_all!(tx, (String,), "SELECT body FROM event WHERE lake_batch = $1 ORDER BY seq", batch_no)?;
+        tx.commit().await?;
+        let events = rows
+            .iter()
+            .map(|(body,)| serde_json::from_str(body).map_err(|_| StoreError::Corrupt { what: "event" }))
+            .collect::<Result<_, _>>()?;
+        Ok(Some(LakeBatch { batch_no, events }))
+    }
+
+    /// Notes that the lake holds every batch up to and including `batch_no`.
+    pub async fn finish_lake_batches(&self, batch_no: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin_write(Wall::None).await?;
+        execute!(tx, "UPDATE lake_batch SET done = TRUE WHERE batch_no <= $1 AND NOT done", batch_no)?;
+        tx.commit().await
+    }
+
+    /// Answers when the database does.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        match &self.db {
+            Db::Sqlite { read, .. } => sqlx::query("SELECT 1").execute(read).await.map(drop)?,
+            Db::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop)?,
+        }
+        Ok(())
+    }
+}
+
+impl Tx {
+    /// Events after a sequence number that the lake is said to hold, in order, each with its number.
+    pub async fn events_in_lake(&mut self, after_seq: i64, n_max: i64) -> Result<Vec<(i64, Event)>, StoreError> {
+        let rows = fetch_all!(
+            self,
+            (i64, String),
+            "SELECT seq, body FROM event WHERE seq > $1 AND ($2 = '' OR municipality_code = $2)
+             AND lake_batch IN (SELECT batch_no FROM lake_batch WHERE done) ORDER BY seq LIMIT $3",
+            after_seq,
+            self.wall.code(),
+            n_max,
+        )?;
+        rows.into_iter()
+            .map(|(seq, body)| {
+                let event = serde_json::from_str(&body);
+                Ok((seq, event.map_err(|_| StoreError::Corrupt { what: "event" })?))
+            })
+            .collect()
+    }
+
+    /// Deletes what the lake has held since before `before`: the operational log's retention.
+    pub async fn prune_events(&mut self, before: Timestamp) -> Result<u64, StoreError> {
+        execute!(
+            self,
+            "DELETE FROM event WHERE recorded_at_us < $1 AND lake_batch IN (SELECT batch_no FROM lake_batch WHERE done)",
+            before.as_micros(),
+        )
+    }
+
+    /// Whether this transaction runs on PostgreSQL.
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.inner, Inner::Postgres(_))
+    }
+}

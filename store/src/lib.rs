@@ -1,0 +1,243 @@
+//! The record: all SQL of Todoke, on SQLite (one node) or PostgreSQL (several).
+//!
+//! One [`Tx`] type carries every statement. A use case opens a write transaction, changes state, appends
+//! its events, messages and publications, and commits: all of it or nothing. Shared SQL is one text with
+//! `$1` marks; where the dialects differ there are two named functions.
+
+#[macro_use]
+mod sql;
+pub mod account;
+pub mod application;
+pub mod broadcast;
+pub mod child;
+pub mod city_request;
+pub mod column;
+pub mod coupon;
+pub mod coupon_set;
+pub mod coupon_use;
+pub mod delivery;
+pub mod delivery_view;
+pub mod device;
+pub mod document;
+pub mod escalation;
+pub mod event;
+pub mod facility;
+mod forget;
+pub mod guardian;
+pub mod idempotency;
+pub mod import_file;
+pub mod message;
+pub mod municipality;
+pub mod notice;
+pub mod print_item;
+pub mod publication;
+pub mod quarantine;
+pub mod resident;
+pub mod segment;
+pub mod session;
+pub mod solicitation;
+pub mod survey;
+pub mod timer;
+pub mod topic;
+mod wall;
+
+pub use wall::Wall;
+
+use std::{path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    Pool, Postgres, Sqlite, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+/// A fault of the record.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database is locked or a serialisation conflict occurred: worth retrying.
+    #[error("the record is busy")]
+    Busy(#[source] sqlx::Error),
+    /// A unique constraint was hit: somebody else was first.
+    #[error("already present: {constraint}")]
+    Conflict {
+        /// Name of the constraint, or the database's text where it has none.
+        constraint: String,
+    },
+    /// Anything else: connection, disk, a row that does not decode.
+    #[error("the record failed")]
+    Database(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the record's schema could not be migrated")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A stored value is not what the schema promises.
+    #[error("a stored {what} cannot be read")]
+    Corrupt {
+        /// Which value.
+        what: &'static str,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if let sqlx::Error::Database(fault) = &error {
+            if fault.is_unique_violation() {
+                let constraint = fault.constraint().map_or_else(|| fault.message().to_owned(), str::to_owned);
+                return Self::Conflict { constraint };
+            }
+            // SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT; PostgreSQL serialization_failure, deadlock_detected.
+            if matches!(fault.code().as_deref(), Some("5" | "517" | "40001" | "40P01")) {
+                return Self::Busy(error);
+            }
+        }
+        Self::Database(error)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Db {
+    Sqlite { write: Pool<Sqlite>, read: Pool<Sqlite> },
+    Postgres(Pool<Postgres>),
+}
+
+/// Which database holds the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DbKind {
+    /// Embedded, one node.
+    Sqlite,
+    /// A server, several nodes.
+    Postgres,
+}
+
+/// How hard a commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A commit survives power loss.
+    Full,
+    /// A commit may be lost with the machine: only for building up a demo's history, which is thrown
+    /// away and begun anew when it was cut short.
+    Seeding,
+}
+
+/// The record. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    db: Db,
+}
+
+impl Store {
+    /// Opens the SQLite record at `path`, creating and migrating it.
+    pub async fn open_sqlite(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let synchronous = match durability {
+            Durability::Full => SqliteSynchronous::Full,
+            Durability::Seeding => SqliteSynchronous::Off,
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(synchronous)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("cache_size", "-65536")
+            .pragma("temp_store", "memory")
+            .statement_cache_capacity(400);
+        // SQLite has one writer; a pool of one makes the queue for it fair and visible.
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(30))
+            .connect_with(options.clone())
+            .await?;
+        sqlx::migrate!("migrations/sqlite").run(&write).await?;
+        let read = SqlitePoolOptions::new().max_connections(8).connect_with(options.read_only(true)).await?;
+        Ok(Self { db: Db::Sqlite { write, read } })
+    }
+
+    /// Connects to the PostgreSQL record at `url` and migrates it. `schema` holds the tables.
+    pub async fn open_postgres(url: &str, schema: &str, connections_max: u32) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)?.options([("search_path", schema)]).statement_cache_capacity(400);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(Duration::from_secs(30))
+            .connect_with(options)
+            .await?;
+        let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", schema.replace('"', "\"\""));
+        sqlx::query(sqlx::AssertSqlSafe(create)).execute(&pool).await?;
+        sqlx::migrate!("migrations/postgres").run(&pool).await?;
+        Ok(Self { db: Db::Postgres(pool) })
+    }
+
+    /// Which database this is.
+    pub fn kind(&self) -> DbKind {
+        match self.db {
+            Db::Sqlite { .. } => DbKind::Sqlite,
+            Db::Postgres(_) => DbKind::Postgres,
+        }
+    }
+
+    /// Begins a transaction that may write, behind `wall`. On SQLite it waits for the one writer.
+    ///
+    /// Dropped without [`Tx::commit`], it rolls back.
+    pub async fn begin_write(&self, wall: Wall) -> Result<Tx, StoreError> {
+        let inner = match &self.db {
+            Db::Sqlite { write, .. } => Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Db::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+        };
+        Ok(Tx { inner, wall, queued_deliveries: false })
+    }
+
+    /// Begins a transaction that only reads, on one snapshot, behind `wall`.
+    pub async fn begin_read(&self, wall: Wall) -> Result<Tx, StoreError> {
+        let inner = match &self.db {
+            Db::Sqlite { read, .. } => Inner::Sqlite(read.begin().await?),
+            Db::Postgres(pool) => {
+                Inner::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+        };
+        Ok(Tx { inner, wall, queued_deliveries: false })
+    }
+
+    /// Closes all connections; on SQLite this also folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Db::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+enum Inner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// A transaction on the record. Its methods are in the files of their nouns.
+pub struct Tx {
+    inner: Inner,
+    wall: Wall,
+    queued_deliveries: bool,
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.inner {
+            Inner::Sqlite(_) => "Tx(sqlite)",
+            Inner::Postgres(_) => "Tx(postgres)",
+        })
+    }
+}
+
+impl Tx {
+    /// Makes everything in the transaction durable and visible.
+    ///
+    /// Cancel safe in so far as a dropped commit leaves the outcome unknown to the caller but never half done.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await?,
+            Inner::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}

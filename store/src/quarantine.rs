@@ -1,0 +1,111 @@
+//! Events that could not be taken as they were sent.
+
+use todoke_domain::{MunicipalityCode, Timestamp, ids::QuarantineId};
+
+use crate::{StoreError, Tx};
+
+/// An event in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct QuarantinedEvent {
+    /// Id of the entry.
+    #[sqlx(try_from = "String")]
+    pub quarantine_id: QuarantineId,
+    /// The wall.
+    #[sqlx(try_from = "String")]
+    pub municipality_code: MunicipalityCode,
+    /// Where it came in: `usage` or `events`.
+    pub entrance: String,
+    /// What the server knew about the sender, as JSON.
+    pub sender: String,
+    /// The id the sender gave it.
+    pub event_id: Option<String>,
+    /// Why it was not taken: a stable code.
+    pub reason: String,
+    /// The field to blame.
+    pub field: Option<String>,
+    /// The event as it was sent.
+    pub content: String,
+    /// `held`, `replayed` or `dropped`.
+    pub state: String,
+    /// When it came in.
+    #[sqlx(rename = "received_at_us", try_from = "i64")]
+    pub received_at: Timestamp,
+}
+
+/// How many entries are in each state.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct QuarantineCount {
+    /// Code of the reason.
+    pub reason: String,
+    /// Held entries.
+    pub n: i64,
+}
+
+impl Tx {
+    /// Keeps events.
+    pub async fn insert_quarantined(&mut self, rows: &[QuarantinedEvent]) -> Result<(), StoreError> {
+        for row in rows {
+            execute!(
+                self,
+                "INSERT INTO quarantined_event (quarantine_id, municipality_code, entrance, sender, event_id, reason, field, content, state, received_at_us)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                row.quarantine_id.to_string(), row.municipality_code.as_str(), &row.entrance, &row.sender,
+                row.event_id.as_deref(), &row.reason, row.field.as_deref(), &row.content, &row.state,
+                row.received_at.as_micros(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Held events of a municipality after an id, oldest first.
+    pub async fn quarantined_events(
+        &mut self,
+        code: &MunicipalityCode,
+        after: Option<QuarantineId>,
+        n_max: i64,
+    ) -> Result<Vec<QuarantinedEvent>, StoreError> {
+        fetch_all!(
+            self, QuarantinedEvent,
+            "SELECT quarantine_id, municipality_code, entrance, sender, event_id, reason, field, content, state, received_at_us
+             FROM quarantined_event WHERE municipality_code = $1 AND state = 'held' AND quarantine_id > $2
+             ORDER BY quarantine_id LIMIT $3",
+            self.wall.inside(code), after.map_or_else(String::new, |id| id.to_string()), n_max,
+        )
+    }
+
+    /// Held events of a municipality by reason.
+    pub async fn quarantine_counts(&mut self, code: &MunicipalityCode) -> Result<Vec<QuarantineCount>, StoreError> {
+        fetch_all!(
+            self,
+            QuarantineCount,
+            "SELECT reason, COUNT(*) AS n FROM quarantined_event WHERE municipality_code = $1 AND state = 'held'
+             GROUP BY reason ORDER BY reason",
+            self.wall.inside(code),
+        )
+    }
+
+    /// Settles a held event; its content is not needed any more. `false` if somebody else did.
+    pub async fn settle_quarantined(
+        &mut self,
+        code: &MunicipalityCode,
+        id: QuarantineId,
+        state: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "UPDATE quarantined_event SET state = $3, content = '', settled_at_us = $4
+             WHERE municipality_code = $1 AND quarantine_id = $2 AND state = 'held'",
+            self.wall.inside(code),
+            id.to_string(),
+            state,
+            now.as_micros(),
+        )?;
+        Ok(n > 0)
+    }
+
+    /// Deletes what came in before an instant, whatever its state. Returns how many there were.
+    pub async fn forget_quarantined(&mut self, before: Timestamp) -> Result<u64, StoreError> {
+        execute!(self, "DELETE FROM quarantined_event WHERE received_at_us < $1", before.as_micros())
+    }
+}

@@ -1,0 +1,62 @@
+// A broadcast from draft to inbox: a guardian chooses a topic, the operator writes and submits, the city approves, the
+// guardian's phone shows it, and the operator's counters move without a reload.
+// Input: one JSON object on the command line {base, guardian, operator, city}. Output: what was seen, as JSON.
+import { connected, openBrowser, openWindow, signIn } from './city.mjs'
+
+const { base, guardian, operator, city: staff } = JSON.parse(process.argv[2])
+const city = await openBrowser()
+try {
+  const phone = await openWindow(city, [390, 844])
+  await signIn(phone, base, 'guardian', guardian)
+  await phone.goto(`${base}/settings`)
+  const topic = phone.getByLabel('健診・予防接種')
+  await topic.check()
+  await phone.reload()
+  await phone.waitForFunction(() => [...document.querySelectorAll('label')].some((label) => label.textContent.includes('健診・予防接種') && label.querySelector('input')?.checked))
+  await phone.goto(`${base}/inbox`)
+  await connected(phone)
+
+  const desk = await openWindow(city, [1280, 900])
+  await signIn(desk, base, 'staff', operator)
+  await desk.goto(`${base}/staff/operator/broadcasts/new`)
+  await connected(desk)
+  await desk.fill('input[name=title]', '予防接種のお知らせ')
+  await desk.fill('textarea[name=body]', '11月から始まります。')
+  await desk.getByLabel('追加する条件').selectOption('topic')
+  await desk.click('button:has-text("条件を追加する")')
+  await desk.getByLabel('健診・予防接種').check()
+  await desk.click('button:has-text("対象を確認する")')
+  const counted = await desk.locator('[role=status]:has-text("対象は")').innerText()
+  await desk.click('button:has-text("下書きを保存する")')
+  await desk.click('button:has-text("配信を確定する")')
+  await desk.locator('dialog[open] button:has-text("配信を確定する")').click()
+  await desk.waitForSelector('text=配信済')
+  await phone.waitForSelector('text=予防接種のお知らせ')
+  const counters = () => desk.locator('[data-testid=counters]').innerText()
+  const before = await counters()
+  await phone.click('button:has-text("予防接種のお知らせ")')
+  await desk.waitForFunction(() => /開封\s*[1-9]/.test(document.querySelector('[data-testid=counters]')?.textContent ?? ''))
+  const after = await counters()
+
+  // To everybody: the author cannot release it, the city can.
+  await desk.goto(`${base}/staff/operator/broadcasts/new`)
+  await desk.fill('input[name=title]', '市からのお知らせ')
+  await desk.fill('textarea[name=body]', 'すべての方へのお知らせです。')
+  await desk.click('button:has-text("下書きを保存する")')
+  await desk.click('button:has-text("配信を確定する")')
+  await desk.locator('dialog[open] button:has-text("配信を確定する")').click()
+  await desk.waitForSelector('text=作成者は承認できません')
+  const ownApproval = await desk.locator('button:has-text("承認する")').count()
+  const path = new URL(desk.url()).pathname.replace('/staff/operator', '/staff/city')
+  const office = await openWindow(city, [1280, 900])
+  await signIn(office, base, 'staff', staff)
+  await office.goto(base + path)
+  await office.click('button:has-text("承認する")')
+  await office.locator('dialog[open] button:has-text("承認する")').click()
+  await phone.waitForSelector('text=市からのお知らせ')
+  await desk.waitForSelector('text=配信済')
+  const over = await desk.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+  process.stdout.write(JSON.stringify({ counted, before, after, ownApproval, over, faults: city.faults }))
+} finally {
+  await city.browser.close()
+}

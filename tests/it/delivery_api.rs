@@ -1,0 +1,185 @@
+//! Delivery through the real binary: a mail over SMTP with its one-tap link, devices, receipts, the operator's view.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use todoke_tests::{
+    todoke::{DemoOptions, Todoke},
+    wait::eventually,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use crate::scene::{Scene, inbox, text};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A mail server that takes everything and keeps it. It speaks as much of RFC 5321 as a sender needs.
+struct MailBox {
+    url: String,
+    mails: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl MailBox {
+    async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("smtp://{}", listener.local_addr().unwrap());
+        let mails: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = mails.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                connections.spawn(converse(socket, kept.clone()));
+            }
+        });
+        Self { url, mails, _tasks: tasks }
+    }
+
+    /// The first mail in which `needle` stands.
+    async fn wait_for(&self, needle: &str) -> String {
+        eventually(needle, LIMIT, async || {
+            let mails = self.mails.lock().unwrap();
+            mails.iter().find(|mail| mail.contains(needle)).cloned()
+        })
+        .await
+    }
+}
+
+async fn converse(socket: TcpStream, mails: Arc<Mutex<Vec<String>>>) {
+    let (read, mut write) = socket.into_split();
+    let mut lines = BufReader::new(read).lines();
+    if write.write_all(b"220 test\r\n").await.is_err() {
+        return;
+    }
+    let mut mail: Option<String> = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        let answer = match &mut mail {
+            Some(text) if line == "." => {
+                mails.lock().unwrap().push(std::mem::take(text));
+                mail = None;
+                "250 taken\r\n"
+            }
+            Some(text) => {
+                text.push_str(&line);
+                text.push('\n');
+                continue;
+            }
+            None => match line.split(' ').next().unwrap_or_default().to_ascii_uppercase().as_str() {
+                "EHLO" => "250-test\r\n250 8BITMIME\r\n",
+                "DATA" => {
+                    mail = Some(String::new());
+                    "354 go on\r\n"
+                }
+                "QUIT" => "221 bye\r\n",
+                _ => "250 ok\r\n",
+            },
+        };
+        if write.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The address after `marker` in a mail, whatever its transfer encoding made of the lines.
+fn link(mail: &str, marker: &str) -> String {
+    let unfolded = match mail.split_once("\n\n") {
+        Some((head, body)) if head.to_ascii_lowercase().contains("base64") => decode_base64(body),
+        Some((_, body)) => body.replace("=\n", "").replace("=3D", "="),
+        None => String::new(),
+    };
+    let rest = unfolded.split(marker).nth(1).unwrap_or_else(|| panic!("no {marker} in {unfolded}"));
+    rest.chars().take_while(char::is_ascii_hexdigit).collect()
+}
+
+fn decode_base64(body: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let joined: String = body.split_whitespace().collect();
+    String::from_utf8(STANDARD.decode(joined).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_is_mailed_and_its_link_opens_the_message() {
+    let server = MailBox::open().await;
+    let settings = [
+        ("TODOKE_MAIL__SMTP_URL", server.url.clone()),
+        ("TODOKE_MAIL__FROM", "Todoke <noreply@todoke.test>".to_owned()),
+        ("TODOKE_BOUNCE__SECRET", "hush".to_owned()),
+    ];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let scene = Scene::of(&todoke).await;
+    let used = scene.pay("mail-1", 300).await.expect(201);
+    let use_id = text(&used, "use_id");
+    let about = |message: &Value| message["subject"]["id"] == use_id.as_str();
+    let message = inbox(&scene.guardian).await.into_iter().find(about).expect("the message of the use");
+    let id = text(&message, "message_id");
+    let mail = server.wait_for(&id).await;
+    let token = link(&mail, "/m/");
+
+    let open = todoke.client();
+    let answer = open.get(&format!("/m/{token}")).await;
+    assert_eq!((answer.status, answer.header("cache-control")), (303, "no-store"));
+    assert!(answer.header("location").starts_with("/coupons/"), "{}", answer.header("location"));
+    let read = inbox(&scene.guardian).await.into_iter().find(about).unwrap();
+    assert!(read["read_at"].is_string(), "opened by mail is read in the inbox");
+    assert_eq!(open.get("/m/nonsense").await.header("location"), "/");
+
+    let operator = todoke.sign_in("operator").await;
+    let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
+    assert_eq!(life["deliveries"][0]["state"], "opened");
+    assert_eq!(life["deliveries"][0]["channel"], "email");
+    assert!(!life.to_string().contains("@demo"), "no address in the operator's view: {life}");
+    let funnel = operator.get("/v1/deliveries/funnel").await.expect(200);
+    let row = funnel["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["type"] == "coupon.used" && row["channel"] == "email");
+    assert!(row.expect("a line for the mails")["opened"].as_i64() >= Some(1));
+    assert_eq!(scene.guardian.get("/v1/deliveries/unreached").await.status, 403);
+    operator.get("/v1/deliveries/unreached").await.expect(200);
+
+    let bounce = json!({ "message_id": format!("<{id}@todoke.test>"), "permanent": true, "code": "5.1.1" });
+    assert_eq!(open.post("/v1/mail/bounces", &bounce).await.status, 401);
+    let told = open.with_header("authorization", "Bearer hush").post("/v1/mail/bounces", &bounce).await.expect(200);
+    assert_eq!(told["failed"], 0, "what was opened has arrived");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_registered_listed_tried_out_and_removed() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    let id = "0190a5b1-0000-7000-8000-000000000001";
+    let device = json!({ "kind": "fcm", "token": "token-1", "permission": "granted", "platform": "android" });
+    let put = guardian.put(&format!("/v1/devices/{id}"), &device).await.expect(200);
+    assert_eq!((&put["language"], &put["kind"]), (&json!("ja"), &json!("fcm")));
+    assert!(!put.to_string().contains("token-1"), "the token is nobody's to read: {put}");
+    let wrong = json!({ "kind": "webpush", "endpoint": "https://push.example/1", "permission": "granted" });
+    assert_eq!(guardian.put(&format!("/v1/devices/{id}"), &wrong).await.status, 422, "a subscription has keys");
+    assert_eq!(guardian.get("/v1/devices").await.expect(200)["items"].as_array().unwrap().len(), 1);
+    guardian.post(&format!("/v1/devices/{id}/test"), &json!({})).await.expect(202);
+    let staff = todoke.sign_in("facility_staff").await;
+    assert_eq!(staff.post(&format!("/v1/devices/{id}/test"), &json!({})).await.status, 404);
+    assert_eq!(staff.put(&format!("/v1/devices/{id}"), &device).await.status, 403);
+    guardian.delete(&format!("/v1/devices/{id}")).await.expect(204);
+    assert!(guardian.get("/v1/devices").await.expect(200)["items"].as_array().unwrap().is_empty());
+
+    let open = todoke.client();
+    assert_eq!(open.get("/v1/push/web-key").await.status, 404, "no key is set");
+    let unknown = json!({ "receipts": [{ "receipt": "0".repeat(48), "kind": "opened" }] });
+    assert_eq!(open.post("/v1/receipts", &unknown).await.expect(200)["changed"], 0);
+    let page = open.get(&format!("/v1/unsubscribe/{}", "0".repeat(48))).await;
+    assert!(page.status == 200 && page.text().contains("メールを停止する"));
+    assert_eq!(open.post(&format!("/v1/unsubscribe/{}", "0".repeat(48)), &json!({})).await.status, 404);
+    let figures = open.get("/metrics").await.text();
+    assert!(figures.contains("todoke_delivery_queue{provider=\"smtp\"}"), "{figures}");
+    todoke.stop().await;
+}

@@ -1,0 +1,144 @@
+//! First contact: the demo comes up with accounts for every role, walls, and its papers in order.
+
+use serde_json::json;
+use todoke_tests::{
+    account,
+    todoke::{DemoOptions, Todoke},
+};
+
+use crate::scene::{Scene, sql};
+
+const ROLES: [&str; 7] =
+    ["guardian", "facility_manager", "facility_staff", "operator", "municipal_admin", "municipal_staff", "analyst"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_printed_account_signs_in_and_sees_its_home() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let api = todoke.client();
+    assert_eq!(api.get("/healthz").await.status, 200);
+    assert_eq!(api.get("/readyz").await.status, 200);
+    let page = api.get("/").await;
+    assert_eq!((page.status, page.header("content-type").starts_with("text/html")), (200, true));
+    for role in ROLES {
+        let session = todoke.sign_in(role).await;
+        let account = session.get("/v1/session").await.expect(200)["account"].clone();
+        assert_eq!(account["role"], role);
+        assert_eq!(account["municipality_code"], todoke.municipality().as_str());
+        assert_eq!(session.delete("/v1/session").await.status / 100, 2);
+        assert_eq!(session.get("/v1/session").await.status, 401, "{role}: the session goes on after signing out");
+    }
+    no_personal_data_in(&todoke.log());
+    todoke.stop().await;
+}
+
+/// After the printed accounts, no line names an address (N-OPS-06).
+fn no_personal_data_in(log: &str) {
+    let lines = log.lines().filter(|line| line.contains("INFO") || line.contains("WARN") || line.contains("ERROR"));
+    let telling: Vec<&str> = lines.filter(|line| line.contains(".example.jp") || line.contains("tdk_")).collect();
+    assert!(telling.is_empty(), "{telling:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_allowed_is_refused_with_a_problem_document() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let (api, guardian) = (todoke.client(), todoke.sign_in("guardian").await);
+    let refusals = [
+        (api.get("/v1/home").await, 401),
+        (guardian.get("/v1/reports").await, 403),
+        (guardian.get("/v1/accounts").await, 403),
+        (guardian.get("/v1/no-such-thing").await, 404),
+        (guardian.get("/v1/coupons/01900000-0000-7000-8000-000000000000/ledger").await, 404),
+        (guardian.request("POST", "/v1/children", &[("content-type", "application/json")], "{").await, 400),
+    ];
+    for (answer, status) in refusals {
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{}", answer.text());
+        let problem = answer.json();
+        for field in ["type", "title", "detail", "request_id"] {
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "no {field}: {problem}");
+        }
+        assert_eq!(problem["status"], status);
+    }
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_with_the_cookie_needs_the_csrf_token() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let api = todoke.client();
+    let (session, opened) = account::sign_in(&api, &todoke.account("guardian"), "guardian").await;
+    let cookie = api.with_header("cookie", &format!("todoke_session={}", session.bearer().unwrap()));
+    assert_eq!(cookie.get("/v1/session").await.status, 200);
+    assert_eq!(cookie.post("/v1/inbox/read-all", &json!({})).await.status, 403);
+    let with_token = cookie.with_header("x-csrf-token", opened["csrf_token"].as_str().unwrap());
+    assert_eq!(with_token.post("/v1/inbox/read-all", &json!({})).await.status / 100, 2);
+    todoke.stop().await;
+}
+
+/// Every path of the OpenAPI document is answered by a handler, and the document is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_documented_path_has_a_handler() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let (api, operator) = (todoke.client(), todoke.sign_in("operator").await);
+    let document = api.get("/openapi.json").await.expect(200);
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 30, "{} paths", paths.len());
+    for (path, methods) in paths {
+        let path = filled(path);
+        for method in methods.as_object().unwrap().keys().filter(|method| method.as_str() == "get") {
+            let answer = operator.request(&method.to_uppercase(), &path, &[], "").await;
+            assert!(![405, 500, 501].contains(&answer.status), "{method} {path}: {}", answer.text());
+            // An address without a handler names the path itself as what was not found.
+            let unrouted = answer.status == 404 && answer.text().contains(r#""what":"path""#);
+            assert!(!unrouted, "{method} {path} is documented but not there");
+        }
+    }
+    todoke.stop().await;
+}
+
+/// A documented path with something in the place of its parameters.
+fn filled(path: &str) -> String {
+    let parts =
+        path.split('/').map(|part| if part.starts_with('{') { "01900000-0000-7000-8000-000000000000" } else { part });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_the_neighbour_comes_over_the_wall() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let own = todoke.municipality();
+    let analyst = todoke.sign_in("analyst").await;
+    assert_eq!(sql(&analyst, "SELECT DISTINCT municipality_code FROM events_coupon").await, [[json!(own)]]);
+    let crafted = format!(
+        "SELECT COUNT(*) FROM events_coupon WHERE municipality_code = '{}' OR 1 = 1 AND municipality_code <> '{own}'",
+        todoke.municipality_at(1)
+    );
+    assert_eq!(sql(&analyst, &crafted).await, [[json!(0)]]);
+    for forbidden in [
+        "SELECT * FROM '/etc/passwd'",
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
+        "COPY (SELECT 1) TO '/tmp/out.csv'",
+        "DROP TABLE events_coupon",
+        "INSERT INTO events_coupon SELECT * FROM events_coupon",
+        "SET datafusion.execution.target_partitions = 1",
+        "SELECT 1; SELECT 2",
+    ] {
+        let answer = analyst.post("/v1/sql", &json!({"sql": forbidden})).await;
+        assert_eq!(answer.status, 400, "{forbidden}: {}", answer.text());
+    }
+    neighbours_ids_lead_nowhere(&todoke).await;
+    todoke.stop().await;
+}
+
+/// Ids that exist on the other side of the wall are unknown on this one.
+async fn neighbours_ids_lead_nowhere(todoke: &Todoke) {
+    let scene = Scene::of(todoke).await;
+    let neighbour = todoke.sign_in("neighbour_operator").await;
+    let coupon = scene.coupon_id();
+    for path in [format!("/v1/coupons/{coupon}/ledger"), format!("/v1/facilities/{}", scene.facility_id)] {
+        assert_eq!(neighbour.get(&path).await.status, 404, "{path}");
+    }
+    let body = json!({"delta_yen": 100, "reason_code": "input_error"});
+    assert_eq!(neighbour.post(&format!("/v1/coupons/{coupon}/adjust"), &body).await.status, 404);
+}

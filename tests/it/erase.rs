@@ -1,0 +1,89 @@
+//! `todoke lake erase` with the real binary: one person is forgotten, everything else stays, and a certificate says so.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use todoke_store::{Durability, Store, Wall};
+use todoke_tests::todoke::{DemoOptions, Todoke, cli_over};
+
+use crate::{scene::text, usage::visit};
+
+async fn keys_of(data: &std::path::Path, town: &str, number: &str) -> BTreeSet<i64> {
+    let store = Store::open_sqlite(&data.join("record.sqlite"), Durability::Full).await.unwrap();
+    let mut tx = store.begin_read(Wall::None).await.unwrap();
+    let keys = tx.person_keys(&town.parse().unwrap(), number).await.unwrap().into_iter().collect();
+    drop(tx);
+    store.close().await;
+    keys
+}
+
+async fn answer(data: &std::path::Path, town: &str, query: &str) -> Value {
+    let printed = cli_over(data, &["sql", query, "--municipality", town, "--format", "json"]).await.success();
+    serde_json::from_str::<Value>(&printed).expect("JSON on standard output")["rows"].clone()
+}
+
+/// The money of the year, without when and from which picture it was made.
+async fn money(data: &std::path::Path, town: &str) -> Vec<String> {
+    let year = ["--from", "2026-04-01", "--to", "2027-03-31"];
+    let report = [&["report", "statistics_simple", "--municipality", town, "--format", "json"][..], &year].concat();
+    let printed: Value = serde_json::from_str(&cli_over(data, &report).await.success()).unwrap();
+    printed["rows"][0].as_array().unwrap().iter().take(20).map(Value::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
+    let dir = TempDir::with_prefix("todoke-erase-").unwrap();
+    let (data, certificate) = (dir.path().join("data"), dir.path().join("certificate.json"));
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let town = todoke.municipality();
+    let email = todoke.account("guardian").email;
+    let guardian = todoke.sign_in("guardian").await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    let sent = json!({"device_key": 4_711, "events": visit(1)});
+    assert_eq!(guardian.post("/v1/usage", &sent).await.expect(202)["accepted"], 2);
+    let erase = ["lake", "erase", &email, "--municipality", &town, "--certificate", certificate.to_str().unwrap()];
+    let beside = cli_over(&data, &erase).await;
+    assert!(!beside.status.success() && beside.stderr.contains("stop it first"), "{}", beside.stderr);
+    // What it sent last may still be in the log only.
+    todoke.kill().await;
+
+    let keys = keys_of(&data, &town, &email).await;
+    assert_eq!(keys.len(), 1);
+    let before = money(&data, &town).await;
+    let printed = cli_over(&data, &erase).await.success();
+    let paper: Value = serde_json::from_str(&std::fs::read_to_string(&certificate).unwrap()).unwrap();
+    assert!(printed.contains(&text(&paper, "certificate_id")), "{printed}");
+    assert_eq!((&paper["people"], &paper["number"]), (&json!(1), &json!(email)));
+    assert!(paper["tables"]["app"]["rows_removed"].as_u64().unwrap() >= 2, "{paper}");
+    assert!(paper["tables"]["account"]["rows_unlinked"].as_u64().unwrap() >= 1, "{paper}");
+    assert!(paper["record"]["events"].as_u64().unwrap() >= 1, "{paper}");
+    for place in ["lake", "ingest"] {
+        assert_eq!(paper["searched"][place]["found"], json!([]));
+    }
+    let key = keys.first().unwrap();
+    assert!(!paper.to_string().contains(&key.to_string()), "the certificate itself holds no key");
+    for table in ["app", "account", "application", "coupon", "message"] {
+        let named = format!("SELECT COUNT(*) FROM events_{table} WHERE actor_key = {key} OR subject_id = '{key}'");
+        assert_eq!(answer(&data, &town, &named).await, json!([[0]]), "{table}");
+    }
+    assert!(keys_of(&data, &town, &email).await.is_disjoint(&keys), "the person goes on under another key");
+
+    assert_eq!(money(&data, &town).await, before);
+    let sessions = "SELECT COUNT(*) FROM events_app WHERE session_id = 'session-1'";
+    assert_eq!(answer(&data, &town, sessions).await, json!([[0]]));
+    cli_over(&data, &["lake", "verify"]).await.success();
+
+    let nobody = ["lake", "erase", "G99-9999999", "--municipality", &town, "--certificate", "unused.json"];
+    let nobody = cli_over(&data, &nobody).await;
+    assert!(!nobody.status.success() && nobody.stderr.contains("nobody"), "{}", nobody.stderr);
+
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    let again = json!({"device_key": 4_711, "events": visit(2)});
+    assert_eq!(guardian.post("/v1/usage", &again).await.expect(202)["accepted"], 2, "life goes on");
+    todoke.stop().await;
+    cli_over(&data, &["lake", "verify"]).await.success();
+    let audited = "SELECT subject_id FROM events_access WHERE event_type = 'access.audited' AND what = 'erase'";
+    assert_eq!(answer(&data, &town, audited).await, json!([[text(&paper, "certificate_id")]]));
+}

@@ -1,0 +1,263 @@
+//! The ways in: forms, compressions, limits, outside systems, and what becomes of bad events.
+
+use std::{io::Write, time::Duration};
+
+use serde_json::{Value, json};
+use todoke_tests::{
+    http::{Answer, Client},
+    todoke::{DemoOptions, Todoke},
+    wait::eventually,
+};
+
+use crate::scene::sql;
+
+const AT: &str = "2026-11-20T03:00:00.000000Z";
+
+fn id(n: u32) -> String {
+    format!("019a0000-0000-7000-8000-{n:012}")
+}
+
+fn view(n: u32) -> Value {
+    json!({"event_id": id(n), "event_type": "app.screen_viewed", "occurred_at": AT,
+           "session_id": "ways-in", "screen_id": "G01", "dwell_ms": n})
+}
+
+async fn send(who: &Client, path: &str, media_type: &str, coding: Option<&str>, body: Vec<u8>) -> Answer {
+    let mut headers = vec![("content-type", media_type)];
+    headers.extend(coding.map(|coding| ("content-encoding", coding)));
+    who.request("POST", path, &headers, body).await
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn lines(events: impl IntoIterator<Item = Value>) -> Vec<u8> {
+    events.into_iter().map(|event| format!("{event}\n")).collect::<String>().into_bytes()
+}
+
+async fn agreed(todoke: &Todoke) -> Client {
+    let guardian = todoke.sign_in("guardian").await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    guardian
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_form_and_compression_says_the_same_and_bombs_are_refused() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = agreed(&todoke).await;
+    let ndjson = "application/x-ndjson";
+    let text = lines((1..=3).map(view));
+    let zstd = zstd::stream::encode_all(text.as_slice(), 3).unwrap();
+    let first = send(&guardian, "/v1/usage", ndjson, None, text.clone()).await.expect(202);
+    assert_eq!((&first["accepted"], &first["duplicates"]), (&json!(3), &json!(0)), "{first}");
+    let batch = json!({"events": [view(1), view(2), view(3)]}).to_string().into_bytes();
+    for (media_type, coding, body) in [
+        (ndjson, Some("gzip"), gzip(&text)),
+        (ndjson, Some("zstd"), zstd),
+        ("application/json", Some("gzip"), gzip(&batch)),
+        ("application/json", None, batch),
+    ] {
+        let again = send(&guardian, "/v1/usage", media_type, coding, body).await.expect(202);
+        assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(3)), "{media_type} {coding:?}");
+    }
+    let bomb = vec![b' '; 64 << 20];
+    let packed = zstd::stream::encode_all(bomb.as_slice(), 3).unwrap();
+    for (coding, body, status) in [
+        (Some("gzip"), gzip(&bomb), 413),
+        (Some("zstd"), packed, 413),
+        (None, vec![b' '; 9 << 20], 413),
+        (Some("br"), vec![1, 2, 3], 415),
+        (Some("gzip"), text.clone(), 400),
+    ] {
+        let refused = send(&guardian, "/v1/usage", ndjson, coding, body).await;
+        assert_eq!(refused.status, status, "{coding:?}: {}", refused.text());
+        assert!(refused.header("content-type").starts_with("application/problem+json"));
+    }
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    let city = todoke.sign_in("municipal_admin").await;
+    let made = city.post("/v1/api-keys", &json!({"name": "call centre", "role": "support_desk"})).await.expect(201);
+    let system = todoke.client().with_bearer(made["api_key"].as_str().unwrap());
+    let event = |id: &str, data: Value| {
+        json!({"specversion": "1.0", "id": id, "source": "/call-centre", "type": "support.replied", "time": AT,
+               "subject": "q-1", "data": data})
+    };
+    let good = json!({"inquiry_id": "ways-in", "topic": "coupon", "channel": "phone", "closed_hours": false});
+    let structured = event("1", good.clone()).to_string().into_bytes();
+    let answer = send(&system, "/v1/events", "application/cloudevents+json", None, structured).await.expect(202);
+    assert_eq!(answer["accepted"], 1, "{answer}");
+    let named = json!({"inquiry_id": "ways-in", "topic": "coupon", "channel": "phone", "closed_hours": false, "text": "佐藤花子"});
+    let batch = json!([event("1", good.clone()), event("2", good.clone()), event("3", named)]).to_string().into_bytes();
+    let packed = zstd::stream::encode_all(batch.as_slice(), 3).unwrap();
+    let answer =
+        send(&system, "/v1/events", "application/cloudevents-batch+json", Some("zstd"), packed).await.expect(202);
+    assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(1), &json!(1)), "{answer}");
+    assert_eq!(answer["rejected"], json!([{"event_id": "3", "reason": "forbidden_field", "field": "data.text"}]));
+    let binary = [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "4"),
+        ("ce-source", "/call-centre"),
+        ("ce-type", "support.replied"),
+        ("ce-time", AT),
+    ];
+    let answer = system.request("POST", "/v1/events", &binary, good.to_string()).await.expect(202);
+    assert_eq!(answer["accepted"], 1, "{answer}");
+    let forged =
+        json!({"specversion": "1.0", "id": "5", "source": "/x", "type": "coupon.used", "time": AT, "data": {}});
+    let answer = send(&system, "/v1/events", "application/cloudevents+json", None, forged.to_string().into()).await;
+    assert_eq!(answer.expect(202)["rejected"][0]["reason"], "type_not_allowed");
+    let plain = send(&system, "/v1/events", "application/json", None, b"{}".to_vec()).await;
+    assert_eq!(plain.status, 415);
+    let person = send(&operator, "/v1/events", "application/cloudevents+json", None, b"{}".to_vec()).await;
+    assert_eq!(person.status, 403);
+    let analyst = todoke.sign_in("analyst").await;
+    let query = "SELECT COUNT(*), COUNT(DISTINCT event_id) FROM events_support WHERE inquiry_id = 'ways-in'";
+    eventually("three replies are in the lake", Duration::from_secs(15), async || {
+        (sql(&analyst, query).await == [[json!(3), json!(3)]]).then_some(())
+    })
+    .await;
+    todoke.stop().await;
+}
+
+/// One bad event never blocks a batch and never vanishes: it is held, listed without its content, and taken
+/// when the rules allow it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lake() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = agreed(&todoke).await;
+    let mut named = view(11);
+    named["screen_id"] = json!("佐藤花子です");
+    // A phone whose clock is years ahead.
+    let mut early = view(12);
+    early["occurred_at"] = json!("2099-01-01T00:00:00Z");
+    let body = [lines([view(10), named, early]), b"{broken\n".to_vec()].concat();
+    let answer = send(&guardian, "/v1/usage", "application/x-ndjson", None, body).await.expect(202);
+    assert_eq!(answer["accepted"], 1, "{answer}");
+    let mut reused = view(10);
+    reused["dwell_ms"] = json!(99);
+    let answer = send(&guardian, "/v1/usage", "application/x-ndjson", None, lines([reused])).await.expect(202);
+    assert_eq!(answer["rejected"][0]["reason"], "id_reused", "{answer}");
+    let operator = todoke.sign_in("operator").await;
+    let held = operator.get("/v1/lake/quarantine").await.expect(200);
+    let reasons: Vec<&str> = held["items"].as_array().unwrap().iter().map(|e| e["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons.len(), 4, "{held}");
+    for reason in ["ill_typed", "in_future", "not_json", "id_reused"] {
+        assert!(reasons.contains(&reason), "{reason} in {held}");
+    }
+    assert!(!held.to_string().contains("佐藤"), "contents are not listed");
+    let health = operator.get("/v1/lake/health").await.expect(200);
+    assert_eq!(health["quarantine"]["ill_typed"], 1, "{health}");
+    assert_eq!(health["log_failure"], Value::Null);
+    // Nothing has changed: all are as bad as before.
+    let replayed = operator.post("/v1/lake/quarantine/replay", &json!({})).await.expect(200);
+    assert_eq!((&replayed["taken"], &replayed["held"]), (&json!(0), &json!(4)), "{replayed}");
+    // The neighbour sees none of it.
+    let neighbour = todoke.sign_in("neighbour_operator").await;
+    assert_eq!(neighbour.get("/v1/lake/quarantine").await.expect(200)["items"], json!([]));
+    let data = todoke.data_dir().to_path_buf();
+    let listed = todoke.cli(&["lake", "quarantine", "list", "--municipality", &todoke.municipality()]).await.success();
+    assert!(listed.contains("id_reused") && !listed.contains("佐藤"), "{listed}");
+    eventually("everything is in files", Duration::from_secs(15), async || {
+        let health = operator.get("/v1/lake/health").await.expect(200);
+        (health["staged_rows"] == 0 && health["log_backlog_bytes"] == 0).then_some(())
+    })
+    .await;
+    let name = "佐藤花子".as_bytes();
+    for file in files_below(&data.join("lake")).into_iter().chain(files_below(&data.join("ingest"))) {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(name.len()).any(|window| window == name), "a name in {}", file.display());
+    }
+    todoke.stop().await;
+}
+
+fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+const KILLS: u32 = 6;
+const BATCH: u32 = 50;
+
+/// Sends batches from several connections until the server is gone. Returns the batches that were answered.
+async fn until_killed(guardian: &Client, first: u32, pid: u32, kill_after: usize) -> Vec<u32> {
+    let mut senders = tokio::task::JoinSet::new();
+    let answered = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    for connection in 0..4 {
+        let (guardian, answered) = (guardian.clone(), answered.clone());
+        senders.spawn(async move {
+            for n in 0.. {
+                let batch = first + n * 4 + connection;
+                let body = lines((batch * BATCH..(batch + 1) * BATCH).map(view));
+                let headers = [("content-type", "application/x-ndjson")];
+                let Ok(answer) = guardian.try_request("POST", "/v1/usage", &headers, body).await else { return };
+                answer.expect(202);
+                let n_answered = {
+                    let mut answered = answered.lock().unwrap();
+                    answered.push(batch);
+                    answered.len()
+                };
+                if n_answered == kill_after {
+                    todoke_tests::process::signal(pid, "KILL");
+                }
+            }
+        });
+    }
+    senders.join_all().await;
+    let answered = answered.lock().unwrap().clone();
+    answered
+}
+
+/// Killed at any point of writing, staging or committing: what was acknowledged is in the lake once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_usage_equals_the_lake_after_kills_under_load() {
+    let dir = tempfile::TempDir::with_prefix("todoke-ingest-kill-").unwrap();
+    let mut todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let token = agreed(&todoke).await.bearer().unwrap().to_owned();
+    let (mut answered, mut first) = (Vec::new(), 100);
+    for round in 0..KILLS {
+        let guardian = todoke.client().with_bearer(&token);
+        // Early kills meet the first commits of the lake, late ones a log of many frames.
+        answered.extend(until_killed(&guardian, first, todoke.pid(), 3 + (round as usize) * 40).await);
+        todoke.gone().await;
+        first += 10_000;
+        todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    }
+    let guardian = todoke.client().with_bearer(&token);
+    // Sent again, every acknowledged batch is known to the last event, also those of earlier rounds.
+    for batch in answered.iter().step_by(17) {
+        let body = lines((batch * BATCH..(batch + 1) * BATCH).map(view));
+        let again = send(&guardian, "/v1/usage", "application/x-ndjson", None, body).await.expect(202);
+        assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(BATCH)), "batch {batch}");
+    }
+    let analyst = todoke.sign_in("analyst").await;
+    let query = "SELECT dwell_ms / 50 AS batch, COUNT(*), COUNT(DISTINCT event_id) FROM events_app
+                 WHERE session_id = 'ways-in' GROUP BY 1 LIMIT 10000";
+    let batches = eventually("all batches are in the lake", Duration::from_secs(30), async || {
+        let rows = sql(&analyst, query).await;
+        (rows.len() >= answered.len()).then_some(rows)
+    })
+    .await;
+    let whole: std::collections::BTreeMap<u64, (u64, u64)> = batches
+        .iter()
+        .map(|row| (row[0].as_u64().unwrap(), (row[1].as_u64().unwrap(), row[2].as_u64().unwrap())))
+        .collect();
+    for batch in &answered {
+        assert_eq!(whole.get(&u64::from(*batch)), Some(&(50, 50)), "acknowledged batch {batch}");
+    }
+    // A batch that was not answered may be there, whole or not, and never twice.
+    assert!(whole.values().all(|(rows, ids)| rows == ids));
+    todoke.stop().await;
+}

@@ -1,0 +1,149 @@
+//! Mail through a real server process, read by Python's own parser.
+
+use todoke_notifier::{
+    Address, Channel, Kind, Outcome, Outgoing,
+    mail::{Mail, MailSettings},
+};
+use todoke_tests::{
+    mail_server::{MailServer, Security},
+    standin::Identity,
+};
+
+use crate::push_message::{NOW, message};
+
+fn settings(server: &MailServer, url: &str) -> MailSettings {
+    MailSettings {
+        smtp_url: url.replace("PORT", &server.port.to_string()),
+        from: "届け <noreply@todoke.example.jp>".to_owned(),
+        extra_roots_pem: server.roots_pem.clone(),
+        answer_timeout_ms: 5_000,
+        ..MailSettings::default()
+    }
+}
+
+fn to(address: &str) -> Outgoing {
+    message(Address::Email { address: address.to_owned() })
+}
+
+fn is_accepted(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Accepted { .. })
+}
+
+#[tokio::test]
+async fn a_mail_reads_right_in_another_parser() {
+    let mut server = MailServer::start(Security::None, None).await;
+    let mail = Mail::new(&settings(&server, "smtp://localhost:PORT")).unwrap();
+    let outgoing = Outgoing {
+        title: "【Todoke】令和8年度クーポン配付のお知らせ（髙橋さま・﨑山さま・保護者のみなさまへ）と長い件名の続きと絵文字📨".to_owned(),
+        body: format!("{}\n.\n..ドットで始まる行\n1,200円〜、①㈱", "改行のない長い本文です。".repeat(200)),
+        html: Some(format!("<p>{}</p>", "改行のない長い本文です。".repeat(200))),
+        unsubscribe: Some("https://todoke.example.jp/v1/unsubscribe/token".to_owned()),
+        ..to("guardian@example.jp")
+    };
+    let outcome = mail.send(&outgoing, NOW).await;
+    assert!(is_accepted(&outcome), "{outcome:?}");
+    let seen = server.next().await;
+    assert_eq!((seen.from.as_str(), seen.to), ("noreply@todoke.example.jp", vec!["guardian@example.jp".to_owned()]));
+    let header = |name: &str| seen.headers.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    assert_eq!(header("subject"), outgoing.title);
+    assert_eq!(header("from"), "届け <noreply@todoke.example.jp>");
+    assert_eq!(header("message-id"), format!("<{}@todoke.example.jp>", outgoing.message_id));
+    assert_eq!(header("auto-submitted"), "auto-generated");
+    assert_eq!(header("list-unsubscribe"), "<https://todoke.example.jp/v1/unsubscribe/token>");
+    assert_eq!(header("list-unsubscribe-post"), "List-Unsubscribe=One-Click");
+    assert_eq!(header("date"), "Sat, 21 Nov 2026 06:00:00 +0000");
+    assert!(header("content-type").starts_with("multipart/alternative"), "{}", header("content-type"));
+    let text = seen.parts["text/plain"].as_str().unwrap().replace("\r\n", "\n");
+    assert_eq!(text.trim_end(), format!("{}\n\n{}", outgoing.body, outgoing.link));
+    assert_eq!(seen.parts["text/html"].as_str().unwrap().trim_end(), outgoing.html.unwrap());
+    assert!(seen.longest_line <= 998 && seen.ascii, "{} bytes in a line", seen.longest_line);
+    assert_eq!(seen.defects, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn mandatory_mails_offer_no_way_out_and_headers_cannot_be_added() {
+    let mut server = MailServer::start(Security::None, None).await;
+    let mail = Mail::new(&settings(&server, "smtp://localhost:PORT")).unwrap();
+    let outgoing = Outgoing {
+        title: "件名\r\nBcc: other@example.jp".to_owned(),
+        from: Some("ひまわり市 <kosodate@himawari.example.jp>".to_owned()),
+        ..to("guardian@example.jp")
+    };
+    assert!(is_accepted(&mail.send(&outgoing, NOW).await));
+    let seen = server.next().await;
+    assert!(!seen.headers.contains_key("list-unsubscribe") && !seen.headers.contains_key("bcc"));
+    assert_eq!(seen.from, "kosodate@himawari.example.jp");
+    assert_eq!(seen.headers["message-id"], format!("<{}@himawari.example.jp>", outgoing.message_id));
+    assert_eq!(seen.headers["content-type"].as_str().unwrap().split(';').next(), Some("text/plain"));
+}
+
+#[tokio::test]
+async fn the_connection_is_secured_and_signed_in_as_configured() {
+    for (security, url, tls) in [
+        (Security::StartTls, "smtp://sender:p%40ss@localhost:PORT?tls=required", true),
+        (Security::StartTls, "smtp://sender:p%40ss@localhost:PORT?tls=opportunistic", true),
+        (Security::Tls, "smtps://sender:p%40ss@localhost:PORT", true),
+        (Security::None, "smtp://sender:p%40ss@localhost:PORT", false),
+    ] {
+        let mut server = MailServer::start(security, Some(("sender", "p@ss"))).await;
+        let mail = Mail::new(&settings(&server, url)).unwrap();
+        let outcome = mail.send(&to("guardian@example.jp"), NOW).await;
+        assert!(is_accepted(&outcome), "{url}: {outcome:?}");
+        let seen = server.next().await;
+        assert_eq!((seen.tls, seen.user.as_deref()), (tls, Some("sender")), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_where_the_server_is_not_who_it_should_be() {
+    let server = MailServer::start(Security::StartTls, Some(("sender", "p@ss"))).await;
+    let later = |code| Outcome::Later { code, after: None };
+    let url = "smtp://sender:p%40ss@localhost:PORT?tls=required";
+    let stranger =
+        MailSettings { extra_roots_pem: Identity::localhost().roots_pem().to_owned(), ..settings(&server, url) };
+    let unchecked = Mail::new(&stranger).unwrap().send(&to("guardian@example.jp"), NOW).await;
+    assert!(matches!(unchecked, Outcome::Later { .. }), "{unchecked:?}");
+    let wrong = settings(&server, "smtp://sender:wrong@localhost:PORT?tls=required");
+    assert_eq!(Mail::new(&wrong).unwrap().send(&to("guardian@example.jp"), NOW).await, later("auth_refused"));
+    let plain = MailServer::start(Security::None, None).await;
+    let required = settings(&plain, "smtp://localhost:PORT?tls=required");
+    assert_eq!(Mail::new(&required).unwrap().send(&to("guardian@example.jp"), NOW).await, later("no_starttls"));
+    let nobody =
+        MailSettings { smtp_url: "smtp://localhost:1".to_owned(), ..settings(&plain, "smtp://localhost:PORT") };
+    assert_eq!(Mail::new(&nobody).unwrap().send(&to("guardian@example.jp"), NOW).await, later("unreachable"));
+}
+
+#[tokio::test]
+async fn every_refusal_is_understood_and_the_connection_stays() {
+    let mut server = MailServer::start(Security::None, None).await;
+    let settings = MailSettings { connections_max: 1, ..settings(&server, "smtp://localhost:PORT") };
+    let mail = Mail::new(&settings).unwrap();
+    let later = |code| Outcome::Later { code, after: None };
+    assert!(is_accepted(&mail.send(&to("guardian@example.jp"), NOW).await));
+    let first = server.next().await;
+    for (address, expected) in [
+        ("unknown@example.jp", Outcome::Gone { code: "unknown_mailbox", since: None }),
+        ("late-unknown@example.jp", Outcome::Gone { code: "unknown_mailbox", since: None }),
+        ("full@example.jp", Outcome::Refused { code: "mailbox_full" }),
+        ("policy@example.jp", Outcome::Refused { code: "recipient_refused" }),
+        ("refused-content@example.jp", Outcome::Refused { code: "content_refused" }),
+        ("busy@example.jp", later("mailbox_busy")),
+        ("no address", Outcome::Gone { code: "bad_address", since: None }),
+    ] {
+        assert_eq!(mail.send(&to(address), NOW).await, expected, "{address}");
+    }
+    assert!(is_accepted(&mail.send(&to("guardian@example.jp"), NOW).await));
+    assert_eq!(server.next().await.peer, first.peer);
+    let withdrawn = Outgoing { kind: Kind::Withdraw, ..to("guardian@example.jp") };
+    assert_eq!(mail.send(&withdrawn, NOW).await, Outcome::Refused { code: "cannot_be_withdrawn" });
+}
+
+#[tokio::test]
+async fn a_mail_without_an_answer_is_doubtful_and_the_next_one_goes_out() {
+    let mut server = MailServer::start(Security::None, None).await;
+    let mail = Mail::new(&settings(&server, "smtp://localhost:PORT")).unwrap();
+    let outcome = mail.send(&to("hang-up@example.jp"), NOW).await;
+    assert_eq!(outcome, Outcome::Doubtful { code: "connection_lost" });
+    server.next().await;
+    assert!(is_accepted(&mail.send(&to("guardian@example.jp"), NOW).await));
+}

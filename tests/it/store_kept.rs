@@ -1,0 +1,282 @@
+//! What the record keeps: numbers, first answers, sessions, codes, and one schema on both databases.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::future::join_all;
+use sqlx::{Connection, Row};
+use todoke_domain::{
+    MunicipalityCode, Role, Timestamp,
+    ids::{AccountId, ChallengeId, SessionId},
+    number::NumberKind,
+};
+use todoke_store::{
+    Store, StoreError, Wall,
+    idempotency::FirstAnswer,
+    municipality::Municipality,
+    session::{Challenge, MailLink, Session},
+};
+use todoke_tests::{process::workspace_root, stores::TestStore};
+
+use crate::city::{NOW, account, town};
+
+todoke_tests::on_both_databases! {
+    numbers_rise_by_one_per_kind_under_concurrency,
+    a_number_of_a_rolled_back_transaction_is_given_again,
+    numbers_begin_anew_with_the_fiscal_year_in_japan,
+    the_first_answer_to_a_key_is_the_only_one,
+    a_session_ends_for_good,
+    ending_an_account_ends_its_sessions_devices_and_keys,
+    a_mailed_link_works_once,
+    a_new_code_makes_the_earlier_one_useless,
+    a_transaction_that_is_dropped_leaves_nothing,
+    a_reader_sees_one_moment,
+}
+
+/// Adds a municipality.
+async fn found(store: &Store, code: &MunicipalityCode) {
+    let mut tx = store.begin_write(Wall::None).await.unwrap();
+    let row = Municipality { municipality_code: code.clone(), name: "テスト市".to_owned() };
+    tx.insert_municipality(&row, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn with_account(store: &Store) -> AccountId {
+    found(store, &town()).await;
+    let row = account(&town(), Role::Operator, "operator@example.jp");
+    let mut tx = store.begin_write(Wall::None).await.unwrap();
+    tx.insert_account(&row, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    row.account_id
+}
+
+async fn next(store: &Store, kind: NumberKind, at: Timestamp) -> String {
+    let mut tx = store.begin_write(Wall::None).await.unwrap();
+    let number = tx.next_number(&town(), kind, at).await.unwrap();
+    tx.commit().await.unwrap();
+    number
+}
+
+async fn numbers_rise_by_one_per_kind_under_concurrency(db: &TestStore) {
+    let numbers = join_all((0..40).map(|n| {
+        let store = db.store();
+        async move { next(&store, if n % 2 == 0 { NumberKind::Use } else { NumberKind::Application }, NOW).await }
+    }))
+    .await;
+    let uses: BTreeSet<&str> = numbers.iter().map(String::as_str).filter(|number| number.starts_with('U')).collect();
+    let expected: BTreeSet<String> = (1..=20).map(|n| format!("U26-{n:07}")).collect();
+    assert_eq!(uses, expected.iter().map(String::as_str).collect());
+}
+
+async fn a_number_of_a_rolled_back_transaction_is_given_again(db: &TestStore) {
+    assert_eq!(next(db, NumberKind::Coupon, NOW).await, "C26-0000001");
+    let mut dropped = db.begin_write(Wall::None).await.unwrap();
+    assert_eq!(dropped.next_number(&town(), NumberKind::Coupon, NOW).await.unwrap(), "C26-0000002");
+    drop(dropped);
+    assert_eq!(next(db, NumberKind::Coupon, NOW).await, "C26-0000002");
+}
+
+async fn numbers_begin_anew_with_the_fiscal_year_in_japan(db: &TestStore) {
+    let last: Timestamp = "2026-03-31T14:59:59.999999Z".parse().unwrap();
+    assert_eq!(next(db, NumberKind::Use, last).await, "U25-0000001");
+    assert_eq!(next(db, NumberKind::Use, last.plus(Duration::from_micros(1))).await, "U26-0000001");
+}
+
+async fn the_first_answer_to_a_key_is_the_only_one(db: &TestStore) {
+    let caller = AccountId::new(NOW);
+    let kept = join_all((0..10).map(|n| {
+        let store = db.store();
+        async move {
+            let answer = FirstAnswer { body_hash: "h".to_owned(), status: 201, response: n.to_string() };
+            let mut tx = store.begin_write(Wall::None).await.unwrap();
+            match tx.keep_answer(caller, "key", &answer, NOW).await {
+                Ok(()) => tx.commit().await.map(|()| n),
+                Err(error) => Err(error),
+            }
+        }
+    }))
+    .await;
+    let winners: Vec<i32> = kept.iter().filter_map(|outcome| outcome.as_ref().ok().copied()).collect();
+    assert_eq!(winners.len(), 1, "{kept:?}");
+    assert!(
+        kept.iter()
+            .filter_map(|outcome| outcome.as_ref().err())
+            .all(|error| matches!(error, StoreError::Conflict { .. })),
+        "{kept:?}"
+    );
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    assert_eq!(tx.first_answer(caller, "key").await.unwrap().unwrap().response, winners[0].to_string());
+    // A key belongs to its caller.
+    assert!(tx.first_answer(AccountId::new(NOW), "key").await.unwrap().is_none());
+}
+
+async fn a_session_ends_for_good(db: &TestStore) {
+    let account_id = with_account(db).await;
+    let session = Session {
+        session_id: SessionId::new(NOW),
+        account_id,
+        csrf_token: "c".to_owned(),
+        created_at: NOW,
+        seen_at: NOW,
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_session(&session, "hash").await.unwrap();
+    tx.commit().await.unwrap();
+    let found = db.signed_in_by_token("hash").await.unwrap().unwrap();
+    assert_eq!((found.session.session_id, found.account.account_id), (session.session_id, account_id));
+    assert!(db.signed_in_by_token("other").await.unwrap().is_none());
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.end_session(session.session_id, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(db.signed_in_by_token("hash").await.unwrap().is_none());
+    assert!(db.signed_in_by_id(session.session_id).await.unwrap().is_none());
+}
+
+async fn ending_an_account_ends_its_sessions_devices_and_keys(db: &TestStore) {
+    let account_id = with_account(db).await;
+    let later = NOW.plus(Duration::from_secs(3600));
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    for token in ["one", "two"] {
+        let session = Session {
+            session_id: SessionId::new(NOW),
+            account_id,
+            csrf_token: "c".to_owned(),
+            created_at: NOW,
+            seen_at: NOW,
+        };
+        tx.insert_session(&session, token).await.unwrap();
+    }
+    tx.insert_trusted_device("device", account_id, later).await.unwrap();
+    let key = todoke_store::session::ApiKey {
+        api_key_id: todoke_domain::ids::ApiKeyId::new(NOW),
+        account_id,
+        name: "BI".to_owned(),
+        created_at_us: NOW.as_micros(),
+    };
+    tx.insert_api_key(&key, &town(), "key").await.unwrap();
+    assert!(tx.is_trusted_device("device", account_id, NOW).await.unwrap());
+    assert!(!tx.is_trusted_device("device", account_id, later).await.unwrap(), "trust runs out");
+    assert_eq!(tx.api_key_account("key").await.unwrap(), Some(account_id));
+    tx.end_sessions_of(account_id, NOW).await.unwrap();
+    assert!(!tx.is_trusted_device("device", account_id, NOW).await.unwrap());
+    assert_eq!(tx.api_key_account("key").await.unwrap(), None);
+    tx.commit().await.unwrap();
+    assert!(db.signed_in_by_token("one").await.unwrap().is_none());
+    assert!(db.signed_in_by_token("two").await.unwrap().is_none());
+}
+
+async fn a_mailed_link_works_once(db: &TestStore) {
+    let account_id = with_account(db).await;
+    let link = MailLink {
+        kind: "set_password".to_owned(),
+        account_id,
+        detail: String::new(),
+        expires_at: NOW.plus(Duration::from_secs(3600)),
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_mail_link("one", &link).await.unwrap();
+    tx.insert_mail_link("two", &link).await.unwrap();
+    tx.commit().await.unwrap();
+    let clicks = join_all((0..5).map(|_| {
+        let store = db.store();
+        async move {
+            let mut tx = store.begin_write(Wall::None).await.unwrap();
+            let used = tx.use_mail_link("one", "set_password", NOW).await.unwrap().is_some();
+            tx.commit().await.unwrap();
+            used
+        }
+    }))
+    .await;
+    assert_eq!(clicks.iter().filter(|used| **used).count(), 1);
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    assert!(
+        tx.use_mail_link("two", "change_email", NOW).await.unwrap().is_none(),
+        "a link is good for its own purpose only"
+    );
+    assert!(tx.use_mail_link("two", "set_password", link.expires_at).await.unwrap().is_none(), "a link runs out");
+}
+
+async fn a_new_code_makes_the_earlier_one_useless(db: &TestStore) {
+    let account_id = with_account(db).await;
+    let challenge = || Challenge {
+        challenge_id: ChallengeId::new(NOW),
+        account_id,
+        code_hash: "h".to_owned(),
+        tries: 0,
+        expires_at: NOW.plus(Duration::from_secs(600)),
+    };
+    let (first, second) = (challenge(), challenge());
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_challenge(&first, NOW).await.unwrap();
+    tx.insert_challenge(&second, NOW).await.unwrap();
+    assert!(tx.try_challenge(first.challenge_id).await.unwrap().is_none());
+    assert_eq!(tx.try_challenge(second.challenge_id).await.unwrap().unwrap().tries, 1);
+    assert_eq!(tx.try_challenge(second.challenge_id).await.unwrap().unwrap().tries, 2);
+    tx.use_challenge(second.challenge_id, NOW).await.unwrap();
+    assert!(tx.try_challenge(second.challenge_id).await.unwrap().is_none(), "a code is single use");
+}
+
+async fn a_transaction_that_is_dropped_leaves_nothing(db: &TestStore) {
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_municipality(&Municipality { municipality_code: town(), name: "テスト市".to_owned() }, NOW)
+        .await
+        .unwrap();
+    drop(tx);
+    assert!(db.begin_read(Wall::None).await.unwrap().municipality(&town()).await.unwrap().is_none());
+}
+
+async fn a_reader_sees_one_moment(db: &TestStore) {
+    let mut reader = db.begin_read(Wall::None).await.unwrap();
+    assert!(reader.municipality(&town()).await.unwrap().is_none());
+    found(db, &town()).await;
+    assert!(reader.municipality(&town()).await.unwrap().is_none(), "a commit showed up in the middle of a read");
+    drop(reader);
+    assert!(db.begin_read(Wall::None).await.unwrap().municipality(&town()).await.unwrap().is_some());
+}
+
+#[test]
+fn both_databases_have_migrations_of_the_same_names() {
+    let names = |kind: &str| -> BTreeSet<String> {
+        let dir = workspace_root().join("store/migrations").join(kind);
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names("sqlite"), names("postgres"));
+    assert!(!names("sqlite").is_empty());
+}
+
+/// A column as far as both databases can say the same about it: table, name, whether it may be null.
+type Column = (String, String, bool);
+
+#[tokio::test]
+async fn both_databases_have_the_same_tables_and_columns() {
+    let (sqlite, postgres) = (TestStore::sqlite().await, TestStore::postgres().await);
+    let columns = postgres_columns(&postgres).await;
+    assert!(columns.len() > 100);
+    assert_eq!(sqlite_columns(&sqlite).await, columns);
+    sqlite.discard().await;
+    postgres.discard().await;
+}
+
+async fn sqlite_columns(db: &TestStore) -> BTreeSet<Column> {
+    let url = format!("sqlite://{}", db.sqlite_file().unwrap().display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let rows = sqlx::query(
+        "SELECT m.name, c.name, c.\"notnull\" = 0 AND c.pk = 0 FROM sqlite_master m, pragma_table_info(m.name) c
+         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> '_sqlx_migrations'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get::<i64, _>(2) == 1)).collect()
+}
+
+async fn postgres_columns(db: &TestStore) -> BTreeSet<Column> {
+    let mut connection = db.postgres_connection().await;
+    let rows = sqlx::query(
+        "SELECT table_name::text, column_name::text, is_nullable = 'YES' FROM information_schema.columns
+         WHERE table_schema = current_schema() AND table_name <> '_sqlx_migrations'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}

@@ -1,0 +1,488 @@
+//! The wall at the record: a transaction behind one municipality's wall gets nothing of another's, whatever
+//! it asks for by whichever id. Every getter of the record is here, and each must find its row without the wall.
+
+use todoke_domain::{
+    Role, Yen,
+    application::ApplicationState,
+    ids::{
+        ApiKeyId, BroadcastId, CityRequestId, EventId, ImportId, MessageId, NoticeId, QuarantineId, SegmentId,
+        SolicitationId, SurveyId, UseId,
+    },
+    segment::Segment,
+    topic::Topic,
+};
+use todoke_store::{
+    Tx, Wall,
+    account::{Consent, Preference},
+    broadcast::{Broadcast, Round},
+    child::{Child, ChildQr},
+    city_request::CityRequest,
+    coupon_use::{CouponUse, UsesOf},
+    import_file::ImportFile,
+    message::Message,
+    municipality::ParameterValue,
+    notice::Notice,
+    print_item::PrintItem,
+    quarantine::QuarantinedEvent,
+    resident::{FacilityUsage, HouseholdRelation, Resident},
+    segment::{SavedSegment, Who},
+    session::ApiKey,
+    solicitation::Solicitation,
+    survey::{Questions, Survey},
+};
+use todoke_tests::stores::TestStore;
+
+use crate::city::{City, NOW, PROGRAMME, after, neighbour, town};
+
+todoke_tests::on_both_databases! {
+    nothing_of_another_municipality_comes_through_any_getter,
+    a_row_of_another_municipality_cannot_be_changed,
+}
+
+/// Number of rows each getter gives of `city`, by the getter's name.
+async fn everything(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, usize)> {
+    let mut got = people(tx, city).await;
+    got.extend(coupons(tx, city).await);
+    got.extend(applications(tx, city).await);
+    got.extend(register(tx, city, more).await);
+    got.extend(announcements(tx, city, more).await);
+    got
+}
+
+macro_rules! rows {
+    ($($name:ident($call:expr)),+ $(,)?) => {
+        vec![$((stringify!($name), $call.await.unwrap().into_iter().count())),+]
+    };
+}
+
+async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
+    let code = &city.code;
+    let facility = city.facility.facility_id;
+    rows![
+        account(tx.account(city.parent.account_id)),
+        account_by_email(tx.account_by_email(city.parent.email.as_deref().unwrap())),
+        household_accounts(tx.household_accounts(city.guardian.guardian_id)),
+        facility_accounts(tx.facility_accounts(facility)),
+        role_accounts(tx.role_accounts(code, Role::Operator)),
+        office_accounts(tx.office_accounts(code)),
+        consents(tx.consents(city.parent.account_id)),
+        preferences(tx.preferences(city.parent.account_id)),
+        guardian(tx.guardian(city.guardian.guardian_id)),
+        find_guardians(tx.find_guardians(code, "%", 10)),
+        child(tx.child(city.child.child_id)),
+        children_of(tx.children_of(city.guardian.guardian_id)),
+        child_by_no(tx.child_by_no(code, &city.child.child_no)),
+        child_qr(tx.child_qr(code, &city.child_qr)),
+        qr_of_child(tx.qr_of_child(city.child.child_id)),
+        facility(tx.facility(facility)),
+        facility_by_qr(tx.facility_by_qr(&city.facility.coupon_qr)),
+        facilities(tx.facilities(code)),
+        programmes_of(tx.programmes_of(facility)),
+        facility_programmes(tx.facility_programmes(code)),
+        message(tx.message(city.parent.account_id, city.message.message_id)),
+        messages_of_cause(tx.messages_of_cause(city.message.cause_event_id)),
+        inbox(tx.inbox(city.parent.account_id, false, None, 10)),
+    ]
+}
+
+async fn coupons(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
+    let code = &city.code;
+    let coupon = city.coupon.coupon_id;
+    rows![
+        coupon(tx.coupon(coupon)),
+        coupons_of_guardian(tx.coupons_of_guardian(city.guardian.guardian_id)),
+        coupons_of_child(tx.coupons_of_child(city.child.child_id)),
+        coupon_of_application(tx.coupon_of_application(city.application.application_id)),
+        coupon_by_no(tx.coupon_by_no(code, &city.coupon.coupon_no)),
+        lots(tx.lots(coupon)),
+        ledger(tx.ledger(coupon, 10)),
+        coupon_set(tx.coupon_set(city.set.coupon_set_id)),
+        coupon_sets(tx.coupon_sets(code)),
+        uses_of_guardian(tx.uses(UsesOf::Guardian(city.guardian.guardian_id), NOW, after(60), None, 10)),
+        uses_of_facility(tx.uses(UsesOf::Facility(city.facility.facility_id), NOW, after(60), None, 10)),
+        uses_of_child(tx.uses(UsesOf::Child(city.child.child_id), NOW, after(60), None, 10)),
+    ]
+}
+
+async fn applications(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
+    let application = city.application.application_id;
+    rows![
+        application(tx.application(application)),
+        application_steps(tx.application_steps(application)),
+        applications_of_guardian(tx.applications_of_guardian(city.guardian.guardian_id)),
+        applications_of_child(tx.applications_of_child(city.child.child_id)),
+        applications_in_state(tx.applications_in_state(&city.code, ApplicationState::Approved, None, 10)),
+        applications(tx.applications(&city.code, None, 10)),
+        application_counts(tx.application_counts(&city.code)),
+        document(tx.document(city.document.document_id)),
+        document_content(tx.document_content(city.document.document_id)),
+        documents_of(tx.documents_of(application)),
+    ]
+}
+
+async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, usize)> {
+    let code = &city.code;
+    rows![
+        resident(tx.resident(code, RESIDENT)),
+        residents_born_on(tx.residents_born_on(code, city.child.birth_date)),
+        residents(tx.residents(code)),
+        relations_of(tx.relations_of(code, RESIDENT)),
+        facility_usage_of(tx.facility_usage_of(code, RESIDENT)),
+        qr_of_resident(tx.qr_of_resident(code, RESIDENT)),
+        child_of_resident(tx.child_of_resident(code, RESIDENT)),
+        linked_children(tx.linked_children(code)),
+        solicitation_of_resident(tx.solicitation_of_resident(code, RESIDENT)),
+        solicitations_of_guardian(tx.solicitations_of_guardian(city.guardian.guardian_id)),
+        solicitation_lines(tx.solicitation_lines(code, "", None, 10)),
+        solicitation_counts(tx.solicitation_counts(code)),
+        registered_guardians(tx.registered_guardians(code)),
+        print_items(tx.print_items(code, 10)),
+        quarantined_events(tx.quarantined_events(code, None, 10)),
+        quarantine_counts(tx.quarantine_counts(code)),
+        import_file(tx.import_file(more.import)),
+        import_of_hash(tx.import_of_hash(code, "movement", "hash")),
+        import_files(tx.import_files(code, 10)),
+    ]
+}
+
+async fn announcements(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, usize)> {
+    let code = &city.code;
+    let today = NOW.jst_date();
+    rows![
+        survey(tx.survey(more.survey)),
+        surveys(tx.surveys(code)),
+        notice(tx.notice(more.notice)),
+        notices(tx.notices(code, 10)),
+        city_request(tx.city_request(more.request)),
+        city_requests(tx.city_requests(code, 10)),
+        current_notices(tx.current_notices(code, today)),
+        notice_readers(tx.notice_readers(code, "all", "", 10)),
+        birth_dates(tx.birth_dates(code)),
+        birth_dates_of(tx.birth_dates_of(city.guardian.guardian_id)),
+        topics(tx.topics(city.parent.account_id)),
+        segment(tx.segment(more.segment)),
+        segments(tx.segments(code)),
+        members(tx.members(code, Who::Of(&Segment::everybody(), NOW), "", 10, NOW)),
+        unread_members(tx.members(code, Who::Unread(city.message.cause_event_id), "", 10, NOW)),
+        sample_members(tx.sample_members(code, &Segment::everybody(), 10, NOW)),
+        broadcast(tx.broadcast(more.broadcast)),
+        broadcasts(tx.broadcasts(code, 10)),
+        broadcasts_to_start(tx.broadcasts_to_start(code, NOW)),
+        rounds(tx.rounds(more.broadcast)),
+        unrouted(tx.unrouted(city.message.cause_event_id, "to:", "", 10)),
+        programmes(tx.programmes(code)),
+        parameter_values(tx.parameter_values(code)),
+        api_keys(tx.api_keys(code)),
+    ]
+}
+
+async fn nothing_of_another_municipality_comes_through_any_getter(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let theirs = City::found(db, &neighbour(), 1_000).await;
+    let more = enrich(db, &theirs).await;
+    let mut open = db.begin_read(Wall::None).await.unwrap();
+    let missed: Vec<_> = everything(&mut open, &theirs, &more).await.into_iter().filter(|(_, n)| *n == 0).collect();
+    assert!(missed.is_empty(), "found nothing even without a wall, so they show nothing here: {missed:?}");
+    drop(open);
+    let mut walled = db.begin_read(Wall::Around(town())).await.unwrap();
+    let leaked: Vec<_> = everything(&mut walled, &theirs, &more).await.into_iter().filter(|(_, n)| *n > 0).collect();
+    assert!(leaked.is_empty(), "rows of {} behind the wall of {}: {leaked:?}", neighbour(), town());
+}
+
+/// Resident number of the child of [`City`].
+const RESIDENT: &str = "9900000001";
+
+/// Ids of what [`enrich`] adds.
+struct More {
+    import: ImportId,
+    survey: SurveyId,
+    notice: NoticeId,
+    request: CityRequestId,
+    segment: SegmentId,
+    broadcast: BroadcastId,
+}
+
+/// What [`City`] lacks of the rows that the getters give.
+async fn enrich(db: &TestStore, city: &City) -> More {
+    let more = More {
+        import: ImportId::new(NOW),
+        survey: SurveyId::new(NOW),
+        notice: NoticeId::new(NOW),
+        request: CityRequestId::new(NOW),
+        segment: SegmentId::new(NOW),
+        broadcast: BroadcastId::new(NOW),
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    enrich_household(&mut tx, city).await;
+    enrich_register(&mut tx, city, more.import).await;
+    enrich_announcements(&mut tx, city, &more).await;
+    enrich_broadcasts(&mut tx, city, &more).await;
+    tx.commit().await.unwrap();
+    more
+}
+
+async fn enrich_household(tx: &mut Tx, city: &City) {
+    let account = city.parent.account_id;
+    let consent = Consent { kind: "terms".to_owned(), version: 1, granted: true, at_us: NOW.as_micros() };
+    tx.set_consent(account, &consent).await.unwrap();
+    let preference = Preference { category: "coupon".to_owned(), channel: "email".to_owned(), enabled: false };
+    tx.set_preference(account, &preference).await.unwrap();
+    let key = ApiKey {
+        api_key_id: ApiKeyId::new(NOW),
+        account_id: account,
+        name: "BI".to_owned(),
+        created_at_us: NOW.as_micros(),
+    };
+    tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
+    let value =
+        ParameterValue { name: "otp_ttl_min".to_owned(), effective_from: NOW.jst_date(), value: "5".to_owned() };
+    tx.set_parameter(&city.code, &value, "operator", NOW).await.unwrap();
+    let row = CouponUse {
+        use_id: UseId::new(NOW),
+        municipality_code: city.code.clone(),
+        use_no: "U26-0000001".to_owned(),
+        coupon_id: city.coupon.coupon_id,
+        child_id: city.child.child_id,
+        guardian_id: city.guardian.guardian_id,
+        facility_id: city.facility.facility_id,
+        programme_code: PROGRAMME.to_owned(),
+        purpose: "service".to_owned(),
+        amount_yen: Yen::new(1),
+        fee_total_yen: None,
+        application_id: None,
+        state: "settled".to_owned(),
+        initiated_by: "guardian".to_owned(),
+        device_less: false,
+        lines: "[]".to_owned(),
+        balance_after_yen: Yen::new(999),
+        ledger_seq: 2,
+        used_at: NOW,
+        reversed_at: None,
+        reverse_reason: None,
+    };
+    tx.insert_use(&row).await.unwrap();
+}
+
+async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
+    let (code, born) = (city.code.clone(), city.child.birth_date);
+    let text = str::to_owned;
+    let resident = Resident {
+        municipality_code: code.clone(),
+        resident_no: text(RESIDENT),
+        name: text("名"),
+        name_kana: text("ナ"),
+        name_kana_normal: text("ナ"),
+        sex: text("female"),
+        birth_date: born,
+        household_no: text("1"),
+        postal_code: text("530-0001"),
+        address: text("北区"),
+        movement_kind: text("birth"),
+        movement_date: born,
+        arrived_by: text("birth"),
+    };
+    tx.upsert_residents(&[resident]).await.unwrap();
+    let relation = HouseholdRelation {
+        municipality_code: code.clone(),
+        resident_no: text(RESIDENT),
+        relation_resident_no: text("2"),
+        name_kana_normal: text("ハ"),
+        birth_date: born,
+        relation_kind: text("mother"),
+    };
+    tx.replace_relations(&[relation]).await.unwrap();
+    let usage = FacilityUsage {
+        municipality_code: code.clone(),
+        resident_no: text(RESIDENT),
+        facility_no: text("1000001"),
+        programme_code: text(PROGRAMME),
+        used_from: born,
+        used_to: born,
+    };
+    tx.upsert_facility_usage(&[usage]).await.unwrap();
+    tx.update_child(&Child { resident_no: Some(text(RESIDENT)), ..city.child.clone() }).await.unwrap();
+    let qr = ChildQr { token: format!("R{code}"), resident_no: Some(text(RESIDENT)), child_id: None };
+    tx.insert_child_qr(&code, &qr, NOW).await.unwrap();
+    let solicitation = Solicitation {
+        solicitation_id: SolicitationId::new(NOW),
+        municipality_code: code.clone(),
+        resident_no: text(RESIDENT),
+        state: text("solicited"),
+        reason: text("birth"),
+        channel: Some(text("app")),
+        guardian_id: Some(city.guardian.guardian_id),
+        child_id: Some(city.child.child_id),
+        person_key: 1,
+        repeats: 0,
+        last_sent_on: Some(born),
+        created_at: NOW,
+    };
+    assert!(tx.insert_solicitation(&solicitation).await.unwrap());
+    let letter = PrintItem {
+        letter_no: text("X26-0000001"),
+        letter_kind: text("solicitation"),
+        recipient_name: text("名"),
+        postal_code: text("530-0001"),
+        address: text("北区"),
+        title: text("題"),
+        body: text("本文"),
+        qr_token: None,
+        created_at: NOW,
+    };
+    tx.insert_print_item(&code, &letter).await.unwrap();
+    let quarantined = QuarantinedEvent {
+        quarantine_id: QuarantineId::new(NOW),
+        municipality_code: code.clone(),
+        entrance: text("usage"),
+        sender: text("{}"),
+        event_id: None,
+        reason: text("not_json"),
+        field: None,
+        content: text("{"),
+        state: text("held"),
+        received_at: NOW,
+    };
+    tx.insert_quarantined(&[quarantined]).await.unwrap();
+    let file = ImportFile {
+        import_id,
+        municipality_code: code,
+        file_kind: text("movement"),
+        file_name: text("f.csv"),
+        sha256: text("hash"),
+        state: text("completed"),
+        n_rows: 1,
+        n_errors: 0,
+        result_csv: String::new(),
+        account_id: None,
+        at: NOW,
+    };
+    tx.insert_import_file(&file).await.unwrap();
+}
+
+async fn enrich_announcements(tx: &mut Tx, city: &City, more: &More) {
+    let (code, today, text) = (city.code.clone(), NOW.jst_date(), str::to_owned);
+    let survey = Survey {
+        survey_id: more.survey,
+        municipality_code: code.clone(),
+        title: text("題"),
+        text: text("本文"),
+        state: text("open"),
+        anonymous: false,
+        opens_at: NOW,
+        closes_at: after(60),
+        minutes_needed: 1,
+        questions: Questions(Vec::new()),
+        conditions: None,
+        n_targets: 0,
+        n_answers: 0,
+        author_role: text("operator"),
+        created_at: NOW,
+    };
+    tx.insert_survey(&survey).await.unwrap();
+    let notice = Notice {
+        notice_id: more.notice,
+        municipality_code: code,
+        title: text("題"),
+        body: text("本文"),
+        audience: text("all"),
+        valid_from: today,
+        valid_to: today,
+        push: false,
+        event_id: EventId::new(NOW),
+        told_after: String::new(),
+        told: false,
+        published_at: NOW,
+        withdrawn_at: None,
+    };
+    tx.insert_notice(&notice).await.unwrap();
+    let request = CityRequest {
+        request_id: more.request,
+        municipality_code: city.code.clone(),
+        kind: text("suspend"),
+        subject_id: city.guardian.guardian_id.to_string(),
+        subject_no: city.guardian.guardian_no.clone(),
+        reason_code: text("misuse"),
+        reason_text: None,
+        state: text("open"),
+        requested_by: city.operator.account_id,
+        requested_by_name: text("名"),
+        requested_at: NOW,
+        settled_at: None,
+        note: None,
+    };
+    tx.insert_city_request(&request).await.unwrap();
+}
+
+async fn enrich_broadcasts(tx: &mut Tx, city: &City, more: &More) {
+    let account = city.parent.account_id;
+    tx.set_topics(account, &[Topic::Health], NOW).await.unwrap();
+    let copy = Message {
+        message_id: MessageId::new(NOW),
+        account_id: account,
+        dedupe_key: format!("to:{account}"),
+        ..city.message.clone()
+    };
+    assert_eq!(tx.insert_messages(&[copy]).await.unwrap().len(), 1);
+    let definition = serde_json::to_string(&Segment::everybody()).unwrap();
+    let segment = SavedSegment {
+        segment_id: more.segment,
+        municipality_code: city.code.clone(),
+        name: "全員".to_owned(),
+        definition: definition.clone(),
+        author_id: None,
+        created_at: NOW,
+        changed_at: NOW,
+    };
+    tx.insert_segment(&segment).await.unwrap();
+    let broadcast = Broadcast {
+        broadcast_id: more.broadcast,
+        municipality_code: city.code.clone(),
+        kind: "segment".to_owned(),
+        title: "題".to_owned(),
+        body: "本文".to_owned(),
+        link: String::new(),
+        event_on: None,
+        place: String::new(),
+        push: false,
+        email: false,
+        segment_id: None,
+        segment_name: "全員".to_owned(),
+        definition,
+        state: "scheduled".to_owned(),
+        author_id: None,
+        author_name: String::new(),
+        approver_id: None,
+        note: String::new(),
+        starts_at: None,
+        pace_per_s: 1,
+        resend_after_min: "[]".to_owned(),
+        n_targets: 0,
+        event_id: None,
+        created_at: NOW,
+        released_at: None,
+        started_at: None,
+        finished_at: None,
+        counted_at: NOW,
+        counters: String::new(),
+        sender: String::new(),
+        fence: 0,
+        leased_until: NOW,
+    };
+    tx.insert_broadcast(&broadcast).await.unwrap();
+    tx.insert_round(&Round::waiting(more.broadcast, 0, 0, NOW)).await.unwrap();
+}
+
+async fn a_row_of_another_municipality_cannot_be_changed(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let theirs = City::found(db, &neighbour(), 1_000).await;
+    let mut walled = db.begin_write(Wall::Around(town())).await.unwrap();
+    assert!(walled.lock_coupon(theirs.coupon.coupon_id).await.unwrap().is_none());
+    assert!(walled.lock_account(theirs.parent.account_id).await.unwrap().is_none());
+    assert!(walled.lock_child(theirs.child.child_id).await.unwrap().is_none());
+    assert!(walled.lock_application(theirs.application.application_id).await.unwrap().is_none());
+    walled.commit().await.unwrap();
+    let mut open = db.begin_read(Wall::None).await.unwrap();
+    let application = open.application(theirs.application.application_id).await.unwrap().unwrap();
+    assert_eq!(application.version, theirs.application.version, "a change was counted from behind the wall");
+    assert_eq!(application.municipality_code, neighbour());
+}

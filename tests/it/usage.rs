@@ -1,0 +1,83 @@
+//! App usage (app.*): durable before it is acknowledged, exactly once in the lake, also across a kill.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use todoke_tests::{
+    http::Client,
+    todoke::{DemoOptions, Todoke},
+    wait::eventually,
+};
+
+use crate::scene::sql;
+
+/// A session with one view, told by fresh ids that end in `n`.
+pub(crate) fn visit(n: u32) -> Vec<Value> {
+    let id = |kind: u32| format!("019a0000-0000-7000-8{kind:03}-{n:012}");
+    let session = format!("session-{n}");
+    let at = "2026-11-20T03:00:00.000000Z";
+    vec![
+        json!({"event_id": id(1), "event_type": "app.session_started", "occurred_at": at, "session_id": session,
+               "platform": "web", "os_version": "test", "app_version": "1.0.0", "entry": "icon"}),
+        json!({"event_id": id(2), "event_type": "app.screen_viewed", "occurred_at": at, "session_id": session,
+               "screen_id": "G01", "dwell_ms": 1200}),
+    ]
+}
+
+async fn report(who: &Client, events: &[Value]) -> Value {
+    who.post("/v1/usage", &json!({"device_key": 4_711, "events": events})).await.expect(202)
+}
+
+/// How often each of the session's events is in the lake.
+async fn times_in_lake(analyst: &Client, n: u32) -> Vec<Vec<Value>> {
+    sql(analyst, &format!("SELECT event_type, COUNT(*) FROM events_app WHERE session_id = 'session-{n}' GROUP BY event_type ORDER BY 1")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_usage_survives_a_kill_and_is_in_the_lake_once() {
+    let dir = TempDir::with_prefix("todoke-usage-").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    let token = guardian.bearer().unwrap().to_owned();
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    let mixed = [
+        visit(1),
+        vec![json!({"event_id": "x", "event_type": "app.no_such_thing", "occurred_at": "2026-11-20T03:00:00Z"})],
+    ]
+    .concat();
+    let receipt = report(&guardian, &mixed).await;
+    assert_eq!((&receipt["accepted"], &receipt["rejected"][0]["event_id"]), (&json!(2), &json!("x")), "{receipt}");
+    todoke.kill().await;
+
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let guardian = todoke.client().with_bearer(&token);
+    let again = report(&guardian, &visit(1)).await;
+    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(2)), "{again}");
+    let analyst = todoke.sign_in("analyst").await;
+    let rows = eventually("the session is in the lake", Duration::from_secs(15), async || {
+        let rows = times_in_lake(&analyst, 1).await;
+        (rows.len() == 2).then_some(rows)
+    })
+    .await;
+    assert_eq!(rows, [vec![json!("app.screen_viewed"), json!(1)], vec![json!("app.session_started"), json!(1)]]);
+    todoke.stop().await;
+}
+
+/// Nothing is collected that was not agreed to (N-SEC-12).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_consent_nothing_is_collected() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    let analyst = todoke.sign_in("analyst").await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": false})).await;
+    guardian.post("/v1/usage", &json!({"device_key": 4_711, "events": visit(1)})).await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    assert_eq!(report(&guardian, &visit(2)).await["accepted"], 2);
+    eventually("what was agreed to arrives", Duration::from_secs(15), async || {
+        (times_in_lake(&analyst, 2).await.len() == 2).then_some(())
+    })
+    .await;
+    assert!(times_in_lake(&analyst, 1).await.is_empty(), "collected without consent");
+    todoke.stop().await;
+}

@@ -1,0 +1,92 @@
+//! The load tool: `todoke-load pay|pay-postgres|fan-out|broadcast|broadcast-postgres|ingest|push [NAME=VALUE…]` starts the demo city on loopback,
+//! puts a load on it and prints what came of it. See `docs/benchmarks.md`.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use todoke_tests::load::{Record, bare, broadcast, fan_out, ingest, pay, push};
+
+const USAGE: &str = "usage: todoke-load pay [rate=500 seconds=10 households=30]
+       todoke-load pay-postgres [rate=500 seconds=10 households=30]
+       todoke-load fan-out [sockets=1000 rate=20 seconds=10]
+       todoke-load broadcast [people=100000 sockets=1000]
+       todoke-load broadcast-postgres [people=100000 sockets=1000]
+       todoke-load ingest [seconds=6 events=3000000]
+       todoke-load push [ours=50000 peers=10000 at-once=500]";
+
+/// Numbers given as `name=value`.
+struct Settings(HashMap<String, u32>);
+
+impl Settings {
+    fn parse(arguments: &[String], known: &[&str]) -> Result<Self> {
+        let mut settings = HashMap::new();
+        for argument in arguments {
+            let (name, value) = argument.split_once('=').context(USAGE)?;
+            ensure!(known.contains(&name), "{name} is not known here\n{USAGE}");
+            let value: u32 = value.parse().with_context(|| format!("{argument}: not a number"))?;
+            ensure!(value > 0, "{name} must be above 0");
+            settings.insert(name.to_owned(), value);
+        }
+        Ok(Self(settings))
+    }
+
+    fn number(&self, name: &str, default: u32) -> u32 {
+        self.0.get(name).copied().unwrap_or(default)
+    }
+
+    fn load(&self, per_second: u32) -> pay::Load {
+        pay::Load { per_second: self.number("rate", per_second), seconds: self.number("seconds", 10) }
+    }
+}
+
+async fn run(mode: &str, rest: &[String]) -> Result<()> {
+    match mode {
+        "pay" | "pay-postgres" => {
+            let settings = Settings::parse(rest, &["rate", "seconds", "households"])?;
+            let record = if mode == "pay" { Record::Sqlite } else { Record::Postgres };
+            pay::run(record, settings.load(500), settings.number("households", 30) as usize).await
+        }
+        "fan-out" => {
+            let settings = Settings::parse(rest, &["sockets", "rate", "seconds"])?;
+            fan_out::run(settings.load(20), settings.number("sockets", 1_000) as usize).await
+        }
+        "broadcast" | "broadcast-postgres" => {
+            let settings = Settings::parse(rest, &["people", "sockets"])?;
+            let record = if mode == "broadcast" { Record::Sqlite } else { Record::Postgres };
+            let people = settings.number("people", 100_000) as usize;
+            broadcast::run(record, people, settings.number("sockets", 1_000) as usize).await
+        }
+        "ingest" => {
+            let settings = Settings::parse(rest, &["seconds", "events"])?;
+            ingest::run(settings.number("seconds", 6), settings.number("events", 3_000_000).into()).await
+        }
+        "push" => {
+            let settings = Settings::parse(rest, &["ours", "peers", "at-once"])?;
+            push::run(push::Amount {
+                ours: settings.number("ours", 50_000),
+                peers: settings.number("peers", 10_000),
+                at_once: settings.number("at-once", 500),
+            })
+            .await
+        }
+        "push-client" => push::be_client(rest.first().context(USAGE)?).await,
+        "bare" => {
+            let numbers: Vec<u32> = rest.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+            let [connections, per_second, seconds, frame_bytes] = numbers[..] else { bail!(USAGE) };
+            bare::serve(bare::Shape {
+                connections: connections as usize,
+                per_second,
+                seconds,
+                frame_bytes: frame_bytes as usize,
+            })
+            .await
+        }
+        _ => bail!(USAGE),
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (mode, rest) = arguments.split_first().context(USAGE)?;
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(mode, rest))
+}

@@ -1,0 +1,19 @@
+//! People and their accounts: registration, sign-in, links, consents, staff (flows C1, C2, F02).
+
+mod children;
+mod consent;
+mod delete;
+mod forget;
+mod link;
+mod office;
+mod profile;
+mod registration;
+mod sign_in;
+
+pub(crate) use children::qr_view;
+pub use children::{ChildDraft, ChildQrView, child_revision};
+pub use forget::Unlinked;
+pub use office::{OfficeChange, OfficeDraft, TERMS_VERSION, account_revision};
+pub use profile::{ProfileChange, profile_revision};
+pub use registration::{ChildInput, Registration};
+pub use sign_in::{Entrance, Opened, SignIn};

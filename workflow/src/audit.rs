@@ -1,0 +1,85 @@
+//! Who looked at personal rows, took them away or intervened (N-SEC-19): an event of its own beside the one
+//! of the change, so that R18 shows all of them alike.
+
+use serde_json::json;
+use todoke_domain::{Role, Timestamp};
+
+use crate::{Actor, Work, Workflow, WorkflowError, work::Subject};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Shown on a screen.
+    View,
+    /// Taken away as a file.
+    Export,
+    /// A statement over the lake.
+    Sql,
+    /// A parameter set.
+    SetParameter,
+    /// A balance changed by hand.
+    Adjust,
+    /// A use undone.
+    Reverse,
+    /// A decision taken back.
+    Revoke,
+    /// A household suspended.
+    Suspend,
+    /// A household let in again.
+    Resume,
+    /// The operator asked to do one of these.
+    Request,
+    /// A person forgotten in the lake.
+    Erase,
+}
+
+impl Access {
+    /// The code in the event.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Export => "export",
+            Self::Sql => "sql",
+            Self::SetParameter => "parameter_set",
+            Self::Adjust => "adjust",
+            Self::Reverse => "reverse",
+            Self::Revoke => "revoke",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Request => "request",
+            Self::Erase => "erase",
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Notes an access of an office; what households do with their own data is no access.
+    pub(crate) fn audit(&mut self, what: Access, object: Subject, rows: usize) {
+        if self.actor.role.is_some_and(Role::is_household) {
+            return;
+        }
+        let payload = json!({ "what": what.as_str(), "object_kind": object.kind, "rows": rows });
+        self.event("access.audited", object, payload);
+    }
+}
+
+impl Workflow {
+    /// Notes that an office has seen or taken `rows` personal rows of one kind. It is durable before the
+    /// rows are handed out, so that nobody sees them unnoticed. Nothing is noted of households, nor of no rows.
+    pub async fn note_access(
+        &self,
+        actor: &Actor,
+        what: Access,
+        object_kind: &'static str,
+        rows: usize,
+        now: Timestamp,
+    ) -> Result<(), WorkflowError> {
+        if rows == 0 || actor.role.is_some_and(Role::is_household) {
+            return Ok(());
+        }
+        let mut work = self.begin(actor, now).await?;
+        work.audit(what, Subject::new(object_kind, &actor.municipality_code), rows);
+        work.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+//! Where an event becomes messages: the catalogue says which, to whom and how; this finds the people,
+//! writes the texts and queues the channels, in the transaction of the use case. And what comes of them:
+//! receipts, escalations, corrections, and how the operator looks at all that.
+
+mod amend;
+mod device;
+mod escalate;
+mod inbox;
+mod raise;
+mod receipt;
+mod recipients;
+mod route;
+mod step;
+mod trace;
+
+pub use amend::{Correction, LetterStep};
+pub use device::DeviceDraft;
+pub use inbox::{Inbox, StepOutcome};
+pub use raise::About;
+pub(crate) use raise::message_json;
+pub use receipt::{BouncedMail, Opened, ReceiptKind};
+pub use trace::{Contact, DeliveryView, Life};

@@ -1,0 +1,312 @@
+//! Raising the messages of one event.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+use todoke_domain::{
+    Event, MunicipalityCode, Role,
+    catalogue::{
+        messages::{self, Category, Cause, Channel as Via, ChannelSet, DedupeCode, MessageType, Reach, Recipient},
+        template::{Placeholders, Privacy, render_in},
+    },
+    channel::Channel,
+    ids::{FacilityId, GuardianId, MessageId},
+};
+use todoke_store::{account::Account, guardian::Guardian, message::Message};
+
+use super::{
+    recipients::People,
+    route::{Outbox, Routes, Told},
+};
+use crate::{Work, WorkflowError, work::Subject};
+
+/// What an event is about, for the messages it causes.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// Kind of the subject, as clients see it.
+    pub subject_kind: &'static str,
+    /// Id of the subject, as clients see it.
+    pub subject_id: String,
+    /// Number people see.
+    pub subject_no: Option<String>,
+    /// State after the event.
+    pub state: String,
+    /// Household concerned.
+    pub guardian: Option<GuardianId>,
+    /// Facility concerned.
+    pub facility: Option<FacilityId>,
+    /// The account itself, for messages to "any", the author or the asker.
+    pub account: Option<Account>,
+    /// The addressees, for messages with a list of them.
+    pub addressees: Vec<Account>,
+    /// Values for the texts.
+    pub values: Placeholders,
+    /// Knowledge the trigger conditions need beside the payload.
+    pub facts: Vec<(&'static str, Value)>,
+    /// Screen it leads a household to.
+    pub link: String,
+    /// Screen it leads an office to.
+    pub office_link: String,
+    /// Further members of the publication's data, such as the coupon's new balance.
+    pub data: Map<String, Value>,
+    /// The household's row and living accounts, where the use case has read them already.
+    pub household: Option<(Guardian, Vec<Account>)>,
+    /// Replaces the event's id in the dedupe key, where a message is due once per day or run.
+    pub once_per: Option<String>,
+}
+
+/// One row of the catalogue meets one person.
+struct Draft {
+    kind: &'static MessageType,
+    recipient: &'static Recipient,
+    account: Account,
+    channels: ChannelSet,
+    message: Message,
+}
+
+impl Work<'_> {
+    /// Creates the messages that the catalogue asks for after `event`.
+    pub async fn raise(&mut self, event: &Event, about: &About) -> Result<(), WorkflowError> {
+        let cause = with_facts(Cause::of(event), about);
+        self.raise_for(&cause, event, about).await
+    }
+
+    /// Creates the messages of a timer. `event` is what the timer did, or the fact it found.
+    pub async fn raise_timer(
+        &mut self,
+        timer: &'static str,
+        event: &Event,
+        about: &About,
+    ) -> Result<(), WorkflowError> {
+        let cause = with_facts(Cause::timer(timer), about);
+        self.raise_for(&cause, event, about).await
+    }
+
+    async fn raise_for(&mut self, cause: &Cause<'_>, event: &Event, about: &About) -> Result<(), WorkflowError> {
+        let mut people = People::default();
+        let mut routes = Routes::default();
+        let mut drafts = Vec::new();
+        for kind in messages::triggered_by(cause).map_err(fault)? {
+            for recipient in kind.recipients_for(cause).map_err(fault)? {
+                let accounts = people.of(self, recipient.audience, about).await?;
+                routes.learn(self, kind, recipient, &accounts).await?;
+                for account in accounts {
+                    let reach = Reach {
+                        contact: people.contact(&account),
+                        has_account: true,
+                        has_push_device: routes.has_push_device(&account),
+                        is_actor: self.actor.account_id == Some(account.account_id),
+                    };
+                    let asked = recipient.channels_for(cause, &reach).map_err(fault)?;
+                    if asked.is_empty() {
+                        continue;
+                    }
+                    let channels = routes.wanted(kind, asked, &account);
+                    let locale = routes.locale(kind, &recipient.variant, &account);
+                    let draft = self.draft(kind, recipient, account, channels, event, about, locale)?;
+                    if channels.is_empty() {
+                        // Switched off on every channel it has: the record says that it was not sent, and why.
+                        self.note_created(kind, &draft.message, &draft.account, channels, event);
+                        self.note_suppressed(draft.message.message_id, "opt_out");
+                        continue;
+                    }
+                    drafts.push(draft);
+                }
+            }
+        }
+        self.create(&drafts, &routes, event, about).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one row of the catalogue meets one person")]
+    fn draft(
+        &self,
+        kind: &'static MessageType,
+        recipient: &'static Recipient,
+        account: Account,
+        channels: ChannelSet,
+        event: &Event,
+        about: &About,
+        locale: String,
+    ) -> Result<Draft, WorkflowError> {
+        let full = render_in(kind, &locale, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
+        let in_inbox = channels.contains(Via::Inbox);
+        let once = about.once_per.clone().unwrap_or_else(|| match kind.dedupe.code {
+            // At most one per recipient and day.
+            DedupeCode::K3 => self.now.jst_date().to_string(),
+            DedupeCode::K1 | DedupeCode::K2 | DedupeCode::K4 => event.event_id.to_string(),
+        });
+        let message = Message {
+            message_id: MessageId::new(self.now),
+            municipality_code: account.municipality_code.clone(),
+            account_id: account.account_id,
+            message_type: kind.id.clone(),
+            category: kind.category.as_str().to_owned(),
+            class: kind.class.as_str().to_owned(),
+            subject_kind: about.subject_kind.to_owned(),
+            subject_id: about.subject_id.clone(),
+            subject_no: about.subject_no.clone(),
+            title: full.subject,
+            // A mail-only message (a code, a link) is nothing to look up later: its text stays in the mail.
+            body: if in_inbox || channels.contains(Via::Live) { full.body } else { String::new() },
+            link: if account.role.is_household() { about.link.clone() } else { about.office_link.clone() },
+            in_inbox,
+            cause_event_id: event.event_id,
+            dedupe_key: format!("{}:{}:{once}:{}", kind.id, about.subject_id, account.account_id),
+            locale,
+            template_version: i64::from(kind.template_version),
+            created_at: self.now,
+            delivered_at: None,
+            read_at: None,
+        };
+        Ok(Draft { kind, recipient, account, channels, message })
+    }
+
+    /// Writes the drafts whose key is new, and sends each on its way.
+    async fn create(
+        &mut self,
+        drafts: &[Draft],
+        routes: &Routes,
+        event: &Event,
+        about: &About,
+    ) -> Result<(), WorkflowError> {
+        let messages: Vec<Message> = drafts.iter().map(|draft| draft.message.clone()).collect();
+        let created = self.tx.insert_messages(&messages).await?;
+        let mut office_channels = BTreeSet::new();
+        let mut out = Outbox::default();
+        for draft in drafts {
+            let Draft { kind, recipient, account, channels, message } = draft;
+            if !created.contains(&message.message_id) {
+                if let Some(first) = self.tx.message_of_key(&message.dedupe_key).await? {
+                    self.note_suppressed(first, "duplicate");
+                }
+                continue;
+            }
+            self.note_created(kind, message, account, *channels, event);
+            if channels.contains(Via::Live) {
+                self.publish_message(kind, message, account, about, &mut office_channels);
+            }
+            let told = Told { kind, recipient, account, message, channels: *channels, about, cause: event };
+            self.route_message(&told, routes, &mut out).await?;
+        }
+        self.post(out).await
+    }
+
+    pub(super) fn note_suppressed(&mut self, id: MessageId, reason: &str) {
+        self.event("message.suppressed", Subject::new("message", id), json!({ "message_id": id, "reason": reason }));
+    }
+
+    pub(super) fn note_created(
+        &mut self,
+        kind: &MessageType,
+        message: &Message,
+        account: &Account,
+        channels: ChannelSet,
+        cause: &Event,
+    ) {
+        let channels: Vec<&str> = channels.iter().map(Via::as_str).collect();
+        self.event_because(
+            cause,
+            "message.created",
+            Subject::new("message", message.message_id),
+            json!({
+                "message_id": message.message_id,
+                "message_type": kind.id,
+                "template_version": kind.template_version,
+                "locale": message.locale,
+                "recipient_key": account.person_key,
+                "recipient_role": account.role.as_str(),
+                "class": message.class,
+                "channels": channels,
+                "collapse_key": format!("{}:{}", message.subject_kind, message.subject_id),
+                "cause_event_id": cause.event_id,
+            }),
+        );
+    }
+
+    fn publish_message(
+        &mut self,
+        kind: &MessageType,
+        message: &Message,
+        account: &Account,
+        about: &About,
+        office_channels: &mut BTreeSet<(String, Channel)>,
+    ) {
+        let mut data = about.data.clone();
+        let channel = if account.role.is_household() {
+            if message.in_inbox {
+                data.insert("message".to_owned(), message_json(message));
+            } else {
+                data.insert("title".to_owned(), json!(message.title));
+                data.insert("body".to_owned(), json!(message.body));
+            }
+            Channel::Guardian(account.account_id)
+        } else {
+            let Some(channel) = office_channel(kind, account.role, about.facility, &account.municipality_code) else {
+                return;
+            };
+            // Colleagues share a channel: one publication of a type for all of them.
+            if !office_channels.insert((kind.id.clone(), channel.clone())) {
+                return;
+            }
+            data.insert("title".to_owned(), json!(message.title));
+            data.insert("body".to_owned(), json!(message.body));
+            data.insert("link".to_owned(), json!(message.link));
+            data.insert("cause_event_id".to_owned(), json!(message.cause_event_id));
+            channel
+        };
+        self.publish_about(channel, &kind.id, about, data);
+    }
+
+    /// Publishes about a subject in the form of screens.md §0.
+    pub fn publish_about(&mut self, channel: Channel, kind: &str, about: &About, data: Map<String, Value>) {
+        let publication = json!({
+            "type": kind,
+            "subject": { "kind": about.subject_kind, "id": about.subject_id, "no": about.subject_no },
+            "state": about.state,
+            "at": self.now,
+            "data": data,
+        });
+        self.publish(channel, &publication);
+    }
+}
+
+fn with_facts<'a>(cause: Cause<'a>, about: &About) -> Cause<'a> {
+    about.facts.iter().fold(cause, |cause, (name, value)| cause.fact(name, value.clone()))
+}
+
+pub(super) fn fault(error: impl std::error::Error + Send + Sync + 'static) -> WorkflowError {
+    WorkflowError::Message(Box::new(error))
+}
+
+/// The inbox item as clients get it.
+pub(crate) fn message_json(message: &Message) -> Value {
+    json!({
+        "message_id": message.message_id,
+        "type": message.message_type,
+        "category": message.category,
+        "title": message.title,
+        "body": message.body,
+        "link": message.link,
+        "created_at": message.created_at,
+        "read_at": message.read_at,
+    })
+}
+
+/// The channel on which colleagues of an office see a message; support desk and analysts have none.
+pub(super) fn office_channel(
+    kind: &MessageType,
+    role: Role,
+    facility: Option<FacilityId>,
+    code: &MunicipalityCode,
+) -> Option<Channel> {
+    match (role, facility) {
+        (role, Some(facility)) if role.is_facility() => Some(match kind.category {
+            Category::Claim => Channel::FacilityClaims(facility),
+            Category::Application | Category::Reservation => Channel::FacilityQueue(facility),
+            _ => Channel::FacilityToday(facility),
+        }),
+        (Role::Operator, _) => Some(Channel::OperatorQueue(code.clone())),
+        (role, _) if role.is_city() => Some(Channel::CityBoard(code.clone())),
+        _ => None,
+    }
+}

@@ -1,0 +1,191 @@
+//! One step of a delivery with its event, in the transaction of whatever causes it.
+
+use serde_json::json;
+use todoke_domain::{
+    Timestamp,
+    catalogue::messages::Channel as Via,
+    delivery::{DeliveryState, DeliveryStep, Provider, Purpose},
+    ids::{AccountId, DeliveryId, MessageId},
+};
+use todoke_store::{
+    delivery::{Delivery, Mark, NewDelivery},
+    message::Message,
+};
+
+use crate::{Work, WorkflowError, work::Subject};
+
+/// Attempts at a step while others change the same delivery.
+const RACES_MAX: usize = 8;
+
+impl Work<'_> {
+    /// Takes a delivery one step on, with the step's event. A step that the state does not allow (any more)
+    /// changes nothing and gives `None`.
+    pub(super) async fn step_delivery(
+        &mut self,
+        row: &Delivery,
+        step: DeliveryStep,
+        reason: Option<&str>,
+    ) -> Result<Option<DeliveryState>, WorkflowError> {
+        let mut row = row.clone();
+        for _ in 0..RACES_MAX {
+            let Ok(state) = row.state.on(step) else { return Ok(None) };
+            let mark = Mark {
+                error_code: reason.map(str::to_owned).or_else(|| row.error_code.clone()),
+                ..Mark::to(state, self.now)
+            };
+            if self.tx.mark_delivery(&row, &mark).await? {
+                self.note_delivery(&row, state, reason);
+                return Ok(Some(state));
+            }
+            match self.tx.delivery(row.delivery_id).await? {
+                Some(newer) => row = newer,
+                None => return Ok(None),
+            }
+        }
+        Err(WorkflowError::Internal("a delivery changes faster than it can be marked"))
+    }
+
+    fn note_delivery(&mut self, row: &Delivery, state: DeliveryState, reason: Option<&str>) {
+        // A mail that waited for somebody to look was never queued as far as the statistics know.
+        if row.purpose != Purpose::Notification || (row.escalation.is_some() && row.attempts == 0) {
+            return;
+        }
+        let id = row.message_id;
+        let since = |then: Timestamp| i64::try_from(self.now.since(then).as_millis()).unwrap_or(i64::MAX);
+        let (event_type, payload) = match state {
+            DeliveryState::Delivered => (
+                "message.delivered",
+                json!({ "message_id": id, "channel": row.channel, "latency_ms": since(row.cause_at) }),
+            ),
+            DeliveryState::Opened => {
+                let arrived = row.delivered_at.or(row.accepted_at).unwrap_or(row.created_at);
+                (
+                    "message.opened",
+                    json!({ "message_id": id, "channel": row.channel, "open_latency_ms": since(arrived) }),
+                )
+            }
+            DeliveryState::Superseded => {
+                ("message.superseded", json!({ "message_id": id, "channel": row.channel, "reason": reason }))
+            }
+            DeliveryState::Failed => (
+                "message.failed",
+                json!({
+                    "message_id": id, "channel": row.channel, "attempt": row.attempts,
+                    "error_code": reason.unwrap_or("failed"), "permanent": true,
+                }),
+            ),
+            DeliveryState::Printed => ("message.paper_printed", json!({ "message_id": id, "letter_kind": "message" })),
+            DeliveryState::Posted => ("message.paper_posted", json!({ "message_id": id, "letter_kind": "message" })),
+            DeliveryState::Returned => {
+                ("message.paper_returned", json!({ "message_id": id, "letter_kind": "message" }))
+            }
+            DeliveryState::Queued
+            | DeliveryState::Sent
+            | DeliveryState::Accepted
+            | DeliveryState::Expired
+            | DeliveryState::Suppressed => return,
+        };
+        self.event(event_type, Subject::new("message", id), payload);
+    }
+
+    /// A message was opened: what else of it is on its way stops, and what other devices show is taken back.
+    /// `on` is the delivery it was opened through, if it was one.
+    pub(super) async fn settle_opened(
+        &mut self,
+        message: &Message,
+        on: Option<DeliveryId>,
+    ) -> Result<(), WorkflowError> {
+        self.take_back(message.message_id, on, "read_elsewhere").await
+    }
+
+    /// Stops what is queued of a message and takes back what devices show of it, except for one delivery.
+    pub(super) async fn take_back(
+        &mut self,
+        id: MessageId,
+        except: Option<DeliveryId>,
+        reason: &str,
+    ) -> Result<(), WorkflowError> {
+        let mut withdrawals = Vec::new();
+        for row in self.tx.deliveries_of(id).await? {
+            if row.purpose != Purpose::Notification || Some(row.delivery_id) == except {
+                continue;
+            }
+            let push = row.provider.channel() == Via::Push;
+            // A mail that left cannot be taken back, and a letter is for people without the app.
+            if !push && (row.state != DeliveryState::Queued || row.provider == Provider::Paper) {
+                continue;
+            }
+            let shown =
+                push && matches!(row.state, DeliveryState::Sent | DeliveryState::Accepted | DeliveryState::Delivered);
+            if self.step_delivery(&row, DeliveryStep::Supersede, Some(reason)).await?.is_some() && shown {
+                withdrawals.push(self.withdrawal_of(&row));
+            }
+        }
+        if !withdrawals.is_empty() {
+            self.tx.insert_deliveries(&withdrawals).await?;
+        }
+        Ok(())
+    }
+
+    fn withdrawal_of(&self, row: &Delivery) -> NewDelivery {
+        NewDelivery {
+            delivery_id: DeliveryId::new(self.now),
+            message_id: row.message_id,
+            municipality_code: row.municipality_code.clone(),
+            account_id: row.account_id,
+            message_type: row.message_type.clone(),
+            purpose: Purpose::Withdraw,
+            provider: row.provider,
+            target: row.target.clone(),
+            edition: row.edition,
+            speed: row.speed,
+            subject: String::new(),
+            body: String::new(),
+            link: String::new(),
+            collapse_key: row.collapse_key.clone(),
+            optional: row.optional,
+            secret: false,
+            escalation: None,
+            state: DeliveryState::Queued,
+            error_code: None,
+            due_at: self.now,
+            // It clears what the notification would have shown, so it lives as long.
+            expires_at: row.expires_at,
+            receipt_key: 0,
+            cause_at: self.now,
+            created_at: self.now,
+        }
+    }
+
+    /// A person leaves: their devices go, and what waits for them is not sent (messages.md, C18 `recipient_gone`).
+    pub(crate) async fn forget_deliveries(&mut self, account: AccountId) -> Result<(), WorkflowError> {
+        self.tx.remove_devices_of(account, "account_deleted", self.now).await?;
+        for row in self.tx.queued_deliveries_of(account).await? {
+            let mark =
+                Mark { error_code: Some("recipient_gone".to_owned()), ..Mark::to(DeliveryState::Suppressed, self.now) };
+            if self.tx.mark_delivery(&row, &mark).await? && row.purpose == Purpose::Notification {
+                self.note_suppressed(row.message_id, "recipient_gone");
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody looked: mails that waited for that are not needed. Colleagues look for each other.
+    pub(super) async fn stop_waiting_mails(&mut self, message: &Message) -> Result<(), WorkflowError> {
+        let office = self.actor.role.is_some_and(|role| !role.is_household());
+        let messages = if office {
+            let of_cause = self.tx.messages_of_cause(message.cause_event_id).await?;
+            let same = of_cause.into_iter().filter(|other| other.message_type == message.message_type);
+            same.map(|other| other.message_id).collect()
+        } else {
+            vec![message.message_id]
+        };
+        for mail in self.tx.waiting_mails(&messages).await? {
+            // A type that goes to a household and to an office has a look for each.
+            if mail.escalation.as_deref() == Some(if office { "E3" } else { "E1" }) {
+                self.step_delivery(&mail, DeliveryStep::Supersede, Some("looked_at")).await?;
+            }
+        }
+        Ok(())
+    }
+}
