@@ -180,7 +180,7 @@ impl Store {
     pub async fn begin_write(&self, wall: Wall) -> Result<Tx, StoreError> {
         let inner = match &self.db {
             Db::Sqlite { write, .. } => Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Postgres(pool) => Inner::Postgres(pool.begin().await?),
+            Db::Postgres(pool) => Inner::Postgres(begun(pool, "BEGIN").await?),
         };
         Ok(Tx { inner, wall, queued_deliveries: false })
     }
@@ -190,7 +190,7 @@ impl Store {
         let inner = match &self.db {
             Db::Sqlite { read, .. } => Inner::Sqlite(read.begin().await?),
             Db::Postgres(pool) => {
-                Inner::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+                Inner::Postgres(begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
             }
         };
         Ok(Tx { inner, wall, queued_deliveries: false })
@@ -206,6 +206,17 @@ impl Store {
             Db::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// Begins a transaction on PostgreSQL, to the end even if the caller is dropped meanwhile.
+///
+/// sqlx 0.9 forgets a `BEGIN` that is dropped before its answer: the connection goes back to the pool inside a
+/// transaction, and whoever gets it next may find that it cannot write. Here the answer is waited for, and a
+/// transaction that nobody takes any more rolls back.
+async fn begun(pool: &Pool<Postgres>, how: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    let begin = tokio::spawn(async move { pool.begin_with(how).await });
+    begin.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 enum Inner {

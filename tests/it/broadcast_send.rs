@@ -2,9 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
-    pin::pin,
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -23,7 +20,7 @@ use todoke_store::{
     account::Preference,
     message::{Message, MessageStep},
 };
-use todoke_tests::{crowd::crowd, stores::TestStore};
+use todoke_tests::{crowd::crowd, stores::TestStore, wait::cut_off};
 use todoke_workflow::{
     Actor, WorkflowError,
     broadcast::{BroadcastDraft, BroadcastView, Sender},
@@ -233,21 +230,6 @@ async fn read(db: &Store, people: &[AccountId], now: Timestamp) {
         assert!(tx.note_step(*account, newest.message_id, MessageStep::Read, now).await.unwrap());
     }
     tx.commit().await.unwrap();
-}
-
-/// Polls a future at most `n` times, each time it asks for that, and drops it where it is then.
-async fn cut_off<F: Future>(future: F, n: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut polled = 0;
-    std::future::poll_fn(move |context: &mut Context<'_>| {
-        polled += 1;
-        match future.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if polled >= n => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 async fn a_batch_cut_off_anywhere_loses_nobody_and_doubles_nobody(db: &TestStore) {

@@ -15,7 +15,7 @@ use todoke_store::{
     municipality::Municipality,
     session::{Challenge, MailLink, Session},
 };
-use todoke_tests::{process::workspace_root, stores::TestStore};
+use todoke_tests::{process::workspace_root, stores::TestStore, wait::cut_off};
 
 use crate::city::{NOW, account, town};
 
@@ -29,6 +29,7 @@ todoke_tests::on_both_databases! {
     a_mailed_link_works_once,
     a_new_code_makes_the_earlier_one_useless,
     a_transaction_that_is_dropped_leaves_nothing,
+    a_beginning_cut_off_anywhere_spoils_no_connection,
     a_reader_sees_one_moment,
 }
 
@@ -222,6 +223,18 @@ async fn a_transaction_that_is_dropped_leaves_nothing(db: &TestStore) {
         .unwrap();
     drop(tx);
     assert!(db.begin_read(Wall::None).await.unwrap().municipality(&town()).await.unwrap().is_none());
+}
+
+async fn a_beginning_cut_off_anywhere_spoils_no_connection(db: &TestStore) {
+    found(db, &town()).await;
+    for n in 1..12 {
+        // As often as the pool has connections, so that the writer below meets the spoilt one if there is one.
+        for _ in 0..16 {
+            drop(cut_off(db.begin_read(Wall::None), n).await);
+            next(db, NumberKind::Use, NOW).await;
+        }
+    }
+    assert_eq!(next(db, NumberKind::Use, NOW).await, "U26-0000177");
 }
 
 async fn a_reader_sees_one_moment(db: &TestStore) {

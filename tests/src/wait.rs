@@ -1,6 +1,11 @@
-//! Waiting for a condition with a deadline.
+//! Waiting for a condition with a deadline, and giving up on purpose.
 
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -18,4 +23,19 @@ pub async fn eventually<T>(what: &str, deadline: Duration, mut probe: impl Async
         }
     };
     tokio::time::timeout(deadline, asking).await.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"))
+}
+
+/// Polls a future at most `n` times, each time it asks for that, and drops it where it is then.
+pub async fn cut_off<F: Future>(future: F, n: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut polled = 0;
+    poll_fn(move |context: &mut Context<'_>| {
+        polled += 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polled >= n => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }

@@ -34,7 +34,9 @@ pub(super) struct Stream {
     ring: VecDeque<Entry>,
     ring_bytes: usize,
     early: BTreeMap<u64, Publication>,
-    /// Since when something waits for an earlier position.
+    /// The highest position that came, kept or not: below it nothing may be missing.
+    highest: u64,
+    /// Since when `last` is behind `highest`.
     gap_since: Option<Instant>,
     n_followers: usize,
     /// Since when nobody follows.
@@ -49,6 +51,7 @@ impl Stream {
             ring: VecDeque::new(),
             ring_bytes: 0,
             early: BTreeMap::new(),
+            highest: 0,
             gap_since: None,
             n_followers: 0,
             idle_since: now,
@@ -92,6 +95,7 @@ impl Stream {
         mut deliver: impl FnMut(&Publication),
     ) {
         let position = publication.position;
+        self.highest = self.highest.max(position);
         match self.last {
             Some(last) if position <= last => {}
             Some(last) if position == last + 1 => {
@@ -100,7 +104,7 @@ impl Stream {
             }
             _ => {
                 self.early.insert(position, publication);
-                // The record still has what is dropped here, and the gap is repaired from there.
+                // The record still has what is dropped here, and the gap up to `highest` is repaired from there.
                 while self.early.len() > limits.early_n_max {
                     self.early.pop_last();
                 }
@@ -183,7 +187,7 @@ impl Stream {
                 self.advance(publication, now, limits, deliver);
             }
         }
-        self.gap_since = if self.early.is_empty() { None } else { Some(now) };
+        self.gap_since = (self.highest > last).then_some(now);
     }
 
     fn advance(
@@ -266,6 +270,23 @@ mod tests {
         assert_eq!(read(17), None, "ahead of us");
         let foreign = StreamPosition { offset: 16, epoch: Arc::from("other") };
         assert!(matches!(stream.read(Some(&foreign)), HotRead::Beyond { .. }));
+    }
+
+    #[test]
+    fn what_there_was_no_room_for_is_still_missing_when_the_hole_before_it_closes() {
+        let now = Instant::now();
+        let mut stream = aligned(0, now);
+        let mut seen = Vec::new();
+        for n in (2..=12).chain([1]) {
+            stream.accept(publication(n), now, &LIMITS, |p| seen.push(p.position));
+        }
+        assert_eq!(seen, (1..=9).collect::<Vec<_>>(), "there is room for eight");
+        assert!(stream.gap_since().is_some(), "the record has to be asked for the rest");
+        for n in 10..=12 {
+            stream.accept(publication(n), now, &LIMITS, |p| seen.push(p.position));
+        }
+        assert_eq!(seen, (1..=12).collect::<Vec<_>>());
+        assert!(stream.gap_since().is_none());
     }
 
     #[test]
