@@ -50,6 +50,9 @@ impl Durable for RecordGate {
         let n_max = i64::try_from(n_max).unwrap_or(i64::MAX);
         let mut tx = self.store.begin_read(Wall::None).await.map_err(failed)?;
         let page = tx.publications_since(channel, after, n_max).await.map_err(failed)?;
+        drop(tx);
+        // A client remembers the position, which must not be given to anything else after a power loss.
+        self.store.settled().await.map_err(failed)?;
         let publications = page
             .publications
             .into_iter()

@@ -23,6 +23,7 @@ pub mod escalation;
 pub mod event;
 pub mod facility;
 mod forget;
+mod group_sync;
 pub mod guardian;
 pub mod idempotency;
 pub mod import_file;
@@ -43,13 +44,15 @@ mod wall;
 
 pub use wall::Wall;
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     Pool, Postgres, Sqlite, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+use group_sync::{GroupSync, WalFile};
 
 /// A fault of the record.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +98,12 @@ impl From<sqlx::Error> for StoreError {
 
 #[derive(Clone, Debug)]
 enum Db {
-    Sqlite { write: Pool<Sqlite>, read: Pool<Sqlite> },
+    /// `sync` is there where a commit has to survive power loss.
+    Sqlite {
+        write: Pool<Sqlite>,
+        read: Pool<Sqlite>,
+        sync: Option<Arc<GroupSync>>,
+    },
     Postgres(Pool<Postgres>),
 }
 
@@ -127,9 +135,12 @@ pub struct Store {
 impl Store {
     /// Opens the SQLite record at `path`, creating and migrating it.
     pub async fn open_sqlite(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let synchronous = match durability {
-            Durability::Full => SqliteSynchronous::Full,
-            Durability::Seeding => SqliteSynchronous::Off,
+        let (synchronous, sync) = match durability {
+            Durability::Full => {
+                let wal = WalFile::of(path);
+                (SqliteSynchronous::Normal, Some(Arc::new(GroupSync::new(move || wal.sync()))))
+            }
+            Durability::Seeding => (SqliteSynchronous::Off, None),
         };
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -137,7 +148,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(synchronous)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10))
+            .busy_timeout(Duration::from_secs(30))
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory")
             .statement_cache_capacity(400);
@@ -149,7 +160,7 @@ impl Store {
             .await?;
         sqlx::migrate!("migrations/sqlite").run(&write).await?;
         let read = SqlitePoolOptions::new().max_connections(8).connect_with(options.read_only(true)).await?;
-        Ok(Self { db: Db::Sqlite { write, read } })
+        Ok(Self { db: Db::Sqlite { write, read, sync } })
     }
 
     /// Connects to the PostgreSQL record at `url` and migrates it. `schema` holds the tables.
@@ -179,10 +190,13 @@ impl Store {
     /// Dropped without [`Tx::commit`], it rolls back.
     pub async fn begin_write(&self, wall: Wall) -> Result<Tx, StoreError> {
         let inner = match &self.db {
-            Db::Sqlite { write, .. } => Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Db::Sqlite { write, sync, .. } => {
+                sync.as_ref().map_or(Ok(()), |sync| sync.check()).map_err(sqlx::Error::Io)?;
+                Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?)
+            }
             Db::Postgres(pool) => Inner::Postgres(begun(pool, "BEGIN").await?),
         };
-        Ok(Tx { inner, wall, queued_deliveries: false })
+        Ok(Tx { inner, wall, sync: self.group_sync().cloned(), queued_deliveries: false })
     }
 
     /// Begins a transaction that only reads, on one snapshot, behind `wall`.
@@ -193,13 +207,31 @@ impl Store {
                 Inner::Postgres(begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
             }
         };
-        Ok(Tx { inner, wall, queued_deliveries: false })
+        Ok(Tx { inner, wall, sync: None, queued_deliveries: false })
+    }
+
+    /// Waits until everything that a transaction could see before this call survives power loss.
+    ///
+    /// A SQLite transaction may see commits that are still on their way to the disk (`group_sync`). Whoever lets
+    /// others rely on what it saw, without a commit of its own, waits here first.
+    pub async fn settled(&self) -> Result<(), StoreError> {
+        match self.group_sync() {
+            Some(sync) => Ok(sync.settled().await.map_err(sqlx::Error::Io)?),
+            None => Ok(()),
+        }
+    }
+
+    fn group_sync(&self) -> Option<&Arc<GroupSync>> {
+        match &self.db {
+            Db::Sqlite { sync, .. } => sync.as_ref(),
+            Db::Postgres(_) => None,
+        }
     }
 
     /// Closes all connections; on SQLite this also folds the write-ahead log into the file.
     pub async fn close(&self) {
         match &self.db {
-            Db::Sqlite { write, read } => {
+            Db::Sqlite { write, read, .. } => {
                 read.close().await;
                 write.close().await;
             }
@@ -215,6 +247,7 @@ impl Store {
 /// transaction that nobody takes any more rolls back.
 async fn begun(pool: &Pool<Postgres>, how: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let pool = pool.clone();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the answer of the database")]
     let begin = tokio::spawn(async move { pool.begin_with(how).await });
     begin.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
@@ -228,6 +261,8 @@ enum Inner {
 pub struct Tx {
     inner: Inner,
     wall: Wall,
+    /// For a transaction that writes on SQLite and has to survive power loss.
+    sync: Option<Arc<GroupSync>>,
     queued_deliveries: bool,
 }
 
@@ -246,7 +281,13 @@ impl Tx {
     /// Cancel safe in so far as a dropped commit leaves the outcome unknown to the caller but never half done.
     pub async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await?,
+            Inner::Sqlite(tx) => {
+                let Some(sync) = &self.sync else { return Ok(tx.commit().await?) };
+                let writing = sync.writing();
+                tx.commit().await?;
+                drop(writing);
+                sync.reach_written().await.map_err(sqlx::Error::Io)?;
+            }
             Inner::Postgres(tx) => tx.commit().await?,
         }
         Ok(())

@@ -3,11 +3,11 @@ import { chromium } from 'playwright-core'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync']
-const LIMIT_MS = 20_000
+const LIMIT_MS = 60_000
 
 /** Chromium, and what went wrong in any of its pages. */
 export async function openBrowser() {
-  const browser = await chromium.launch({ executablePath: process.env.TODOKE_TEST_CHROMIUM ?? '/usr/bin/chromium', args: FLAGS })
+  const browser = await chromium.launch({ executablePath: process.env.TODOKE_TEST_CHROMIUM ?? '/usr/bin/chromium', args: FLAGS, timeout: 120_000 })
   return { browser, faults: [] }
 }
 

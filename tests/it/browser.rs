@@ -8,7 +8,7 @@ use todoke_tests::{
     todoke::{DemoOptions, Todoke},
 };
 
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(400);
 /// Where the pictures of the README are put; none are made without it.
 const PICTURES_VARIABLE: &str = "TODOKE_PICTURES";
 

@@ -45,7 +45,7 @@ async fn begin(api: &Client, who: &Credentials) -> Answer {
 async fn sign_in_only(api: &Client, who: &Credentials) -> (Client, Value) {
     let before = mailed_codes(api, &who.email).await.len();
     let begun = begin(api, who).await.expect(200);
-    let code = eventually("the one-time code is mailed", Duration::from_secs(10), async || {
+    let code = eventually("the one-time code is mailed", Duration::from_secs(60), async || {
         let codes = mailed_codes(api, &who.email).await;
         (codes.len() > before).then(|| codes[0].clone())
     })
@@ -178,7 +178,7 @@ async fn what_offices_look_at_and_change_is_in_the_audit_report() {
     let today = now.parse::<todoke_domain::Timestamp>().unwrap().jst_date();
     let path = format!("/v1/reports/access_audit?from={today}&to={}", today.tomorrow().unwrap());
     let wanted = [("view", "guardian"), ("request", "city_request"), ("suspend", "guardian")];
-    let report = eventually("the accesses are in the lake", Duration::from_secs(10), async || {
+    let report = eventually("the accesses are in the lake", Duration::from_secs(60), async || {
         let report = city.get(&path).await.expect(200);
         let seen = accesses(&report);
         wanted

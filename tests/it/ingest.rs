@@ -5,20 +5,18 @@ use std::{io::Write, time::Duration};
 use serde_json::{Value, json};
 use todoke_tests::{
     http::{Answer, Client},
-    todoke::{DemoOptions, Todoke},
+    todoke::{DemoOptions, Todoke, recently},
     wait::eventually,
 };
 
 use crate::scene::sql;
-
-const AT: &str = "2026-11-20T03:00:00.000000Z";
 
 fn id(n: u32) -> String {
     format!("019a0000-0000-7000-8000-{n:012}")
 }
 
 fn view(n: u32) -> Value {
-    json!({"event_id": id(n), "event_type": "app.screen_viewed", "occurred_at": AT,
+    json!({"event_id": id(n), "event_type": "app.screen_viewed", "occurred_at": recently(),
            "session_id": "ways-in", "screen_id": "G01", "dwell_ms": n})
 }
 
@@ -87,7 +85,7 @@ async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
     let made = city.post("/v1/api-keys", &json!({"name": "call centre", "role": "support_desk"})).await.expect(201);
     let system = todoke.client().with_bearer(made["api_key"].as_str().unwrap());
     let event = |id: &str, data: Value| {
-        json!({"specversion": "1.0", "id": id, "source": "/call-centre", "type": "support.replied", "time": AT,
+        json!({"specversion": "1.0", "id": id, "source": "/call-centre", "type": "support.replied", "time": recently(),
                "subject": "q-1", "data": data})
     };
     let good = json!({"inquiry_id": "ways-in", "topic": "coupon", "channel": "phone", "closed_hours": false});
@@ -107,12 +105,12 @@ async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
         ("ce-id", "4"),
         ("ce-source", "/call-centre"),
         ("ce-type", "support.replied"),
-        ("ce-time", AT),
+        ("ce-time", recently()),
     ];
     let answer = system.request("POST", "/v1/events", &binary, good.to_string()).await.expect(202);
     assert_eq!(answer["accepted"], 1, "{answer}");
     let forged =
-        json!({"specversion": "1.0", "id": "5", "source": "/x", "type": "coupon.used", "time": AT, "data": {}});
+        json!({"specversion": "1.0", "id": "5", "source": "/x", "type": "coupon.used", "time": recently(), "data": {}});
     let answer = send(&system, "/v1/events", "application/cloudevents+json", None, forged.to_string().into()).await;
     assert_eq!(answer.expect(202)["rejected"][0]["reason"], "type_not_allowed");
     let plain = send(&system, "/v1/events", "application/json", None, b"{}".to_vec()).await;
@@ -121,7 +119,7 @@ async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
     assert_eq!(person.status, 403);
     let analyst = todoke.sign_in("analyst").await;
     let query = "SELECT COUNT(*), COUNT(DISTINCT event_id) FROM events_support WHERE inquiry_id = 'ways-in'";
-    eventually("three replies are in the lake", Duration::from_secs(15), async || {
+    eventually("three replies are in the lake", Duration::from_secs(60), async || {
         (sql(&analyst, query).await == [[json!(3), json!(3)]]).then_some(())
     })
     .await;
@@ -166,7 +164,7 @@ async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lak
     let data = todoke.data_dir().to_path_buf();
     let listed = todoke.cli(&["lake", "quarantine", "list", "--municipality", &todoke.municipality()]).await.success();
     assert!(listed.contains("id_reused") && !listed.contains("佐藤"), "{listed}");
-    eventually("everything is in files", Duration::from_secs(15), async || {
+    eventually("everything is in files", Duration::from_secs(60), async || {
         let health = operator.get("/v1/lake/health").await.expect(200);
         (health["staged_rows"] == 0 && health["log_backlog_bytes"] == 0).then_some(())
     })
@@ -245,7 +243,7 @@ async fn acknowledged_usage_equals_the_lake_after_kills_under_load() {
     let analyst = todoke.sign_in("analyst").await;
     let query = "SELECT dwell_ms / 50 AS batch, COUNT(*), COUNT(DISTINCT event_id) FROM events_app
                  WHERE session_id = 'ways-in' GROUP BY 1 LIMIT 10000";
-    let batches = eventually("all batches are in the lake", Duration::from_secs(30), async || {
+    let batches = eventually("all batches are in the lake", Duration::from_secs(60), async || {
         let rows = sql(&analyst, query).await;
         (rows.len() >= answered.len()).then_some(rows)
     })

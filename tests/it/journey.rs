@@ -213,7 +213,7 @@ async fn a_survey_goes_from_audience_to_results() {
     let query = format!(
         "SELECT COUNT(*), MAX(revision) FROM events_survey WHERE event_type = 'survey.answered' AND survey_id = '{id}'"
     );
-    let counts = eventually("the answer and its edit are in the lake", Duration::from_secs(10), async || {
+    let counts = eventually("the answer and its edit are in the lake", Duration::from_secs(60), async || {
         Some(crate::scene::sql(&analyst, &query).await.remove(0)).filter(|row| row[0] == 2)
     })
     .await;

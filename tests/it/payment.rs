@@ -60,7 +60,7 @@ async fn a_payment_is_on_both_screens_in_the_inbox_and_in_the_lake_once() {
     let analyst = todoke.sign_in("analyst").await;
     let query =
         format!("SELECT amount_yen FROM events_coupon WHERE event_type = 'coupon.used' AND use_id = '{use_id}'");
-    let rows = eventually("the use is a row an analyst can query", Duration::from_secs(5), async || {
+    let rows = eventually("the use is a row an analyst can query", Duration::from_secs(60), async || {
         let rows = sql(&analyst, &query).await;
         (!rows.is_empty()).then_some(rows)
     })

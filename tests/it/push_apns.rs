@@ -19,7 +19,7 @@ pub(crate) fn settings(apple: &Apple) -> ApnsSettings {
         base_url: apple.production.url(),
         sandbox_url: apple.sandbox.url(),
         extra_roots_pem: apple.production.roots_pem(),
-        answer_timeout_ms: 2_000,
+        answer_timeout_ms: 10_000,
         ..ApnsSettings::default()
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 const MESSAGES: usize = 60;
-const ATTEMPTS_MAX: usize = 10;
+const ATTEMPTS_MAX: usize = 60;
 
 /// Faults that a message survives, and what one attempt says about each.
 fn faults() -> Vec<(Fault, &'static str)> {

@@ -17,7 +17,7 @@ pub(crate) fn settings(google: &Google) -> FcmSettings {
         base_url: google.messages.url(),
         token_url: format!("{}/token", google.tokens.url()),
         extra_roots_pem: google.messages.roots_pem(),
-        answer_timeout_ms: 2_000,
+        answer_timeout_ms: 10_000,
         ..FcmSettings::default()
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn settings(service: &Standin, keys: &VapidKeys) -> WebPushSettings {
         subject: "mailto:desk@todoke.example.jp".to_owned(),
         extra_roots_pem: service.roots_pem(),
         allow_private_addresses: true,
-        answer_timeout_ms: 2_000,
+        answer_timeout_ms: 10_000,
         ..WebPushSettings::default()
     }
 }

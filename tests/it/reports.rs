@@ -72,7 +72,7 @@ async fn figures_agree_over_http_on_the_command_line_and_in_another_engine() {
     let city = todoke.sign_in("municipal_staff").await;
     let (from, to) = past(&todoke).await;
     let period = (from.as_str(), to.as_str());
-    let other = eventually("the history is in the lake's files", Duration::from_secs(30), async || {
+    let other = eventually("the history is in the lake's files", Duration::from_secs(60), async || {
         other_engine(&lake_dir(todoke.data_dir()), &todoke.municipality(), period).await
     })
     .await;

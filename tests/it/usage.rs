@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_tests::{
     http::Client,
-    todoke::{DemoOptions, Todoke},
+    todoke::{DemoOptions, Todoke, recently},
     wait::eventually,
 };
 
@@ -16,7 +16,7 @@ use crate::scene::sql;
 pub(crate) fn visit(n: u32) -> Vec<Value> {
     let id = |kind: u32| format!("019a0000-0000-7000-8{kind:03}-{n:012}");
     let session = format!("session-{n}");
-    let at = "2026-11-20T03:00:00.000000Z";
+    let at = recently();
     vec![
         json!({"event_id": id(1), "event_type": "app.session_started", "occurred_at": at, "session_id": session,
                "platform": "web", "os_version": "test", "app_version": "1.0.0", "entry": "icon"}),
@@ -41,11 +41,9 @@ async fn acknowledged_usage_survives_a_kill_and_is_in_the_lake_once() {
     let guardian = todoke.sign_in("guardian").await;
     let token = guardian.bearer().unwrap().to_owned();
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
-    let mixed = [
-        visit(1),
-        vec![json!({"event_id": "x", "event_type": "app.no_such_thing", "occurred_at": "2026-11-20T03:00:00Z"})],
-    ]
-    .concat();
+    let mixed =
+        [visit(1), vec![json!({"event_id": "x", "event_type": "app.no_such_thing", "occurred_at": recently()})]]
+            .concat();
     let receipt = report(&guardian, &mixed).await;
     assert_eq!((&receipt["accepted"], &receipt["rejected"][0]["event_id"]), (&json!(2), &json!("x")), "{receipt}");
     todoke.kill().await;
@@ -55,7 +53,7 @@ async fn acknowledged_usage_survives_a_kill_and_is_in_the_lake_once() {
     let again = report(&guardian, &visit(1)).await;
     assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(2)), "{again}");
     let analyst = todoke.sign_in("analyst").await;
-    let rows = eventually("the session is in the lake", Duration::from_secs(15), async || {
+    let rows = eventually("the session is in the lake", Duration::from_secs(60), async || {
         let rows = times_in_lake(&analyst, 1).await;
         (rows.len() == 2).then_some(rows)
     })
@@ -74,7 +72,7 @@ async fn without_consent_nothing_is_collected() {
     guardian.post("/v1/usage", &json!({"device_key": 4_711, "events": visit(1)})).await;
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
     assert_eq!(report(&guardian, &visit(2)).await["accepted"], 2);
-    eventually("what was agreed to arrives", Duration::from_secs(15), async || {
+    eventually("what was agreed to arrives", Duration::from_secs(60), async || {
         (times_in_lake(&analyst, 2).await.len() == 2).then_some(())
     })
     .await;

@@ -69,7 +69,7 @@ impl PostgresServer {
             .arg(&cluster)
             .args(["-h", "127.0.0.1", "-k", "", "-p", &port.to_string()])
             .args(settings)
-            .args(["-c", "max_connections=300"])
+            .args(["-c", "max_connections=1000"])
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -19,8 +20,16 @@ use crate::{
 };
 
 const READY_LIMIT: Duration = Duration::from_secs(180);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(90);
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+
+static RECENTLY: OnceLock<String> = OnceLock::new();
+
+/// An hour before this process started its first server, as RFC 3339: when events of now happened. The same after
+/// a restart, so that an event can be repeated.
+pub fn recently() -> &'static str {
+    RECENTLY.get().expect("a server was started")
+}
 
 /// How large a demo city is.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +139,11 @@ impl Todoke {
             serde_json::from_slice(&std::fs::read(&ready_file).ok()?).ok()
         })
         .await;
+        let ready = std::fs::metadata(&ready_file).and_then(|file| file.modified()).unwrap();
+        RECENTLY.get_or_init(|| {
+            let ready = jiff::Timestamp::try_from(ready).unwrap();
+            format!("{:.6}", ready - jiff::SignedDuration::from_hours(1))
+        });
         todoke
     }
 

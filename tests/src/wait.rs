@@ -14,6 +14,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Panics with `what` when there is none after `deadline`.
 pub async fn eventually<T>(what: &str, deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let mut poll = tokio::time::interval(POLL);
+    // Who is slow to answer is not asked all the more often afterwards.
+    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let asking = async {
         loop {
             poll.tick().await;

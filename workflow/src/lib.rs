@@ -74,8 +74,8 @@ impl Workflow {
         &self.store
     }
 
-    pub(crate) fn live(&self) -> &dyn Live {
-        self.live.as_ref()
+    pub(crate) fn live(&self) -> Arc<dyn Live> {
+        Arc::clone(&self.live)
     }
 
     pub(crate) fn link(&self, path: &str) -> String {

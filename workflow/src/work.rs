@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use todoke_domain::{Event, Timestamp, channel::Channel, ids::EventId};
-use todoke_store::{Tx, publication::Publication};
+use todoke_store::{StoreError, Tx, publication::Publication};
 
 use crate::{Actor, Workflow, WorkflowError};
 
@@ -139,7 +139,8 @@ impl Work<'_> {
 
     /// Commits everything, then tells who listens.
     ///
-    /// Errors: when it fails nothing has happened.
+    /// Errors: when it fails nothing has happened. Cancel safe: dropped while the database commits, who listens is
+    /// told all the same.
     pub async fn commit(mut self) -> Result<Vec<Publication>, WorkflowError> {
         for event in &self.events {
             // The lake takes only what the catalogue knows: better no commit than an event nobody can read.
@@ -148,11 +149,17 @@ impl Work<'_> {
         self.tx.append_events(&mut self.events).await?;
         let published = self.tx.publish(&self.publications, self.now).await?;
         let queued = self.tx.has_queued_deliveries();
-        self.tx.commit().await?;
-        if queued {
-            self.workflow.live().deliveries_queued();
-        }
-        self.workflow.live().committed(published.clone());
+        let (tx, live, told) = (self.tx, self.workflow.live(), published.clone());
+        #[expect(clippy::disallowed_methods, reason = "it ends with the commit, and must not end with its caller")]
+        let committing = tokio::spawn(async move {
+            tx.commit().await?;
+            if queued {
+                live.deliveries_queued();
+            }
+            live.committed(told);
+            Ok::<(), StoreError>(())
+        });
+        committing.await.map_err(|_| WorkflowError::Internal("a commit was cut off"))??;
         Ok(published)
     }
 }

@@ -184,7 +184,11 @@ impl<D: Durable> MemoryBroker<D> {
     }
 
     async fn repair(&self, channel: &Arc<str>, stream: &Mutex<Stream>) -> Result<Repair, DurableError> {
-        let Some(last) = lock(stream).last() else {
+        let (last, gap_since) = {
+            let stream = lock(stream);
+            (stream.last(), stream.gap_since())
+        };
+        let (Some(last), Some(_)) = (last, gap_since) else {
             return Ok(Repair::Done);
         };
         let page = self.durable.durable_since(channel, last, REPAIR_PAGE_N).await?;
@@ -196,7 +200,7 @@ impl<D: Durable> MemoryBroker<D> {
                 stream.accept(publication, now, limits, &mut *deliver);
             }
             // What is missing was pruned, or its author lied about having committed it.
-            if kept && !is_whole && stream.last() == Some(last) {
+            if kept && !is_whole && stream.last() == Some(last) && stream.gap_since().is_some() {
                 stream.restart(&top, now);
                 kept = false;
             }

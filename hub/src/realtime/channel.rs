@@ -130,7 +130,14 @@ async fn recover<G: Gate, B: Broker>(
     channel: &str,
     since: Option<&StreamPosition>,
 ) -> Result<Recovery, ErrorReply> {
-    let hot = hub.broker.read(channel, since).await.map_err(unavailable)?;
+    let mut hot = hub.broker.read(channel, since).await.map_err(unavailable)?;
+    if matches!(hot, HotRead::Unknown) {
+        // Somebody else who opens the channel now may have read the record later than we would, and what lies
+        // between would be delivered to nobody. So the channel gets a position first, and then says where it is.
+        let top = durable_top(hub, channel).await?;
+        hub.broker.align(channel, &top);
+        hot = hub.broker.read(channel, since).await.map_err(unavailable)?;
+    }
     let recovery = match (hot, since) {
         (HotRead::Complete { publications, top }, Some(_)) => {
             metrics::counter!(metric::RECOVERIES, "source" => "ring").increment(1);

@@ -405,7 +405,7 @@ fn in_background<G: Gate, B: Broker>(
         }),
         id: 0,
         opening: None,
-        has_deadline: false,
+        overdue_at: None,
     })
 }
 

@@ -333,6 +333,10 @@ impl Deadlines {
         let mut due = Due { is_over: is_due(self.close_by), ..Due::default() };
         due.ends = if is_due(self.connect_by) {
             Some(Disconnect::STALE)
+        } else if self.pong_by.is_some_and(|by| now > by + pace.pong_timeout / 2) {
+            // Nobody looked for that long: it was us who stood still, and the answer may lie unread.
+            self.pong_by = Some(now + pace.pong_timeout);
+            None
         } else if is_due(self.pong_by) {
             Some(Disconnect::NO_PONG)
         } else if is_expired(self.expires_at) {

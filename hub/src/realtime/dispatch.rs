@@ -220,7 +220,7 @@ impl<IO, G: Gate, B: Broker> Session<IO, G, B> {
     }
 
     fn start(&mut self, id: u32, future: impl Future<Output = Outcome<G, B>> + Send + 'static) {
-        self.running = Some(Running { future: Box::pin(future), id, opening: None, has_deadline: false });
+        self.running = Some(Running { future: Box::pin(future), id, opening: None, overdue_at: None });
     }
 
     fn answer(&mut self, reply: &str) {
@@ -240,7 +240,7 @@ impl<IO, G: Gate, B: Broker> Session<IO, G, B> {
 
     /// Takes in what a command came to.
     pub(super) fn conclude(&mut self, running: Running<G, B>, outcome: Outcome<G, B>) {
-        if running.has_deadline && self.is_open() {
+        if running.overdue_at.is_some() && self.is_open() {
             self.connection.set_command_deadline(None);
         }
         match outcome {
@@ -350,7 +350,9 @@ impl<IO, G: Gate, B: Broker> Session<IO, G, B> {
             return false;
         };
         self.notices.remove(index);
-        let Some(running) = self.running.take() else {
+        // The notice may be about a command that was done in the meantime, and this is the next one.
+        let now = self.hub.wheel.now();
+        let Some(running) = self.running.take_if(|running| running.overdue_at.is_some_and(|at| now >= at)) else {
             return false;
         };
         tracing::warn!(command.id = running.id, "a command took too long");

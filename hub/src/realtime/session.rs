@@ -23,7 +23,7 @@ use super::connection::{Connection, Notice};
 use super::dispatch::{Batch, SeenIds};
 use super::frame::{Decoder, Incoming, close_frame, pong_frame, text_frame};
 use super::gate::Gate;
-use super::wheel::Visit;
+use super::wheel::{Tick, Visit};
 use super::{Realtime, metric};
 
 /// Read at once, on the stack. Bytes.
@@ -60,7 +60,8 @@ pub(super) struct Running<G: Gate, B: Broker> {
     pub(super) id: u32,
     /// The channel of a subscribe command.
     pub(super) opening: Option<Arc<str>>,
-    pub(super) has_deadline: bool,
+    /// When it has taken too long; none until it had to wait.
+    pub(super) overdue_at: Option<Tick>,
 }
 
 /// The task of one connection.
@@ -243,9 +244,9 @@ impl<IO, G: Gate, B: Broker> Session<IO, G, B> {
             return;
         }
         self.flush_replies();
-        if let Some(running) = self.running.as_mut().filter(|running| !running.has_deadline) {
-            running.has_deadline = true;
+        if let Some(running) = self.running.as_mut().filter(|running| running.overdue_at.is_none()) {
             let by = self.hub.wheel.now() + self.hub.wheel.ticks(self.hub.config.command_timeout_s);
+            running.overdue_at = Some(by);
             self.connection.set_command_deadline(Some(by));
             self.hub.wheel.look_at(Arc::downgrade(&self.connection), by, Visit::Extra);
         }

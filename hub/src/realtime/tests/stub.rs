@@ -203,11 +203,11 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) async fn start(config: RealtimeConfig) -> Self {
-        Self::start_with_ring(config, 50).await
+        Self::start_with_ring(RealtimeConfig { close_timeout_s: 2, ..config }, 50).await
     }
 
     pub(super) async fn start_with_ring(config: RealtimeConfig, ring_n_max: usize) -> Self {
-        let config = RealtimeConfig { tick_ms: 10, close_timeout_s: 2, ..config };
+        let config = RealtimeConfig { tick_ms: 10, ..config };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let node = Arc::new(Node::new(&config, ring_n_max, Arc::new(StubDurable::new("e1"))));
