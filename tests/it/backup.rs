@@ -155,16 +155,21 @@ async fn one_point(settings: Settings<'_>, schema: Option<&str>) {
     let verified = cli_with(&data, &["lake", "verify"], settings).await.success();
     assert!(verified.ends_with("sound\n"), "{verified}");
 
+    in_lake(&data, &town, settings, last, &expected).await;
+}
+
+/// The lake holds the uses of the record and the visits that were answered, each once.
+async fn in_lake(data: &Path, town: &str, settings: Settings<'_>, last_during: u32, expected: &BTreeSet<String>) {
     let uses = "SELECT use_id, COUNT(*) FROM events_coupon WHERE event_type = 'coupon.used' AND amount_yen = 1 GROUP BY use_id";
-    let uses = counted(&data, &town, uses, settings).await;
+    let uses = counted(data, town, uses, settings).await;
     assert!(uses.values().all(|n| *n == 1), "{uses:?}");
-    assert_eq!(uses.into_keys().collect::<BTreeSet<_>>(), expected, "lake and record");
+    assert_eq!(uses.into_keys().collect::<BTreeSet<_>>(), *expected, "lake and record");
     let visits = "SELECT session_id, COUNT(*) FROM events_app WHERE session_id LIKE 'session-%' GROUP BY session_id";
-    let visits = counted(&data, &town, visits, settings).await;
+    let visits = counted(data, town, visits, settings).await;
     for n in (1..=BEFORE).chain(RESTORED..RESTORED + AFTER) {
         assert_eq!(visits.get(&format!("session-{n}")), Some(&2), "visit {n}");
     }
-    for n in BEFORE + 1..=last {
+    for n in BEFORE + 1..=last_during {
         assert!(matches!(visits.get(&format!("session-{n}")), None | Some(2)), "visit {n}");
     }
 }

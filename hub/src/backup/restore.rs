@@ -121,8 +121,10 @@ async fn settle(config: &Config, store: &Store, manifest: &Manifest, clock: &Clo
 
 /// Moves everything to its place, the record last: a folder without it is seen to be no whole one.
 fn install(staging: &Path, data: &Path) -> anyhow::Result<()> {
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(staging)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
+    let mut entries: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(staging)? {
+        entries.push(entry?.path());
+    }
     entries.sort_by_key(|path| path.file_name().is_some_and(|name| name == SQLITE));
     for entry in entries {
         let name = entry.file_name().context("a file without a name")?;
