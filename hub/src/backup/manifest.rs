@@ -177,12 +177,13 @@ impl Manifest {
             serde_json::from_slice(&text).with_context(|| format!("{} cannot be understood", place.display()))?;
         anyhow::ensure!(
             manifest.format == FORMAT,
-            "a backup of format {}, written by Todoke {}; this one reads format {FORMAT}",
+            "a backup of format {}, written by Todoke {}; this one reads format {}",
             manifest.format,
-            manifest.todoke_version
+            manifest.todoke_version,
+            FORMAT
         );
         for file in &manifest.files {
-            anyhow::ensure!(file.is_inside(), "{MANIFEST} names {}, which is not in the backup", file.path);
+            anyhow::ensure!(file.is_inside(), "{} names {}, which is not in the backup", MANIFEST, file.path);
         }
         Ok(manifest)
     }

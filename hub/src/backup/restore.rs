@@ -59,23 +59,27 @@ fn refuse(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
     for name in names {
         anyhow::ensure!(
             !data.join(name).exists(),
-            "{} holds {name} already: restore into an empty folder",
-            data.display()
+            "{} holds {} already: restore into an empty folder",
+            data.display(),
+            name
         );
     }
     match &manifest.record {
-        RecordCopy::Sqlite => anyhow::ensure!(
-            config.record.url.is_empty(),
-            "the backup is of a record on SQLite, and the configuration names PostgreSQL"
-        ),
+        RecordCopy::Sqlite => {
+            anyhow::ensure!(
+                config.record.url.is_empty(),
+                "the backup is of a record on SQLite, and the configuration names PostgreSQL"
+            );
+        }
         RecordCopy::Postgres { schema } => {
             anyhow::ensure!(
                 !config.record.url.is_empty(),
                 "the backup is of a record on PostgreSQL: name the database in record.url"
             );
             anyhow::ensure!(
-                *schema == config.record.schema,
-                "the backup holds the schema {schema}, and the configuration names {}",
+                schema == &config.record.schema,
+                "the backup holds the schema {}, and the configuration names {}",
+                schema,
                 config.record.schema
             );
         }
