@@ -69,6 +69,8 @@ pub struct RecordConfig {
     pub schema: String,
     /// Connections to PostgreSQL.
     pub connections_max: u32,
+    /// Folder of `pg_dump` and `pg_restore`, for backups; empty means `PATH`.
+    pub programs: PathBuf,
 }
 
 /// Limits of the HTTP API.
@@ -174,7 +176,7 @@ impl Default for Config {
 
 impl Default for RecordConfig {
     fn default() -> Self {
-        Self { url: String::new(), schema: "todoke".to_owned(), connections_max: 16 }
+        Self { url: String::new(), schema: "todoke".to_owned(), connections_max: 16, programs: PathBuf::new() }
     }
 }
 

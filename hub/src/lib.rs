@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod backup;
 pub mod broadcasts;
 pub mod broker;
 pub mod cli;

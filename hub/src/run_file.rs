@@ -22,10 +22,13 @@ pub struct RunFile {
 }
 
 fn path(data: &Path) -> PathBuf {
-    data.join("running.json")
+    data.join(RunFile::NAME)
 }
 
 impl RunFile {
+    /// Name of the file.
+    pub const NAME: &str = "running.json";
+
     /// Writes the note, readable by the owner only.
     pub fn write(&self, data: &Path) -> anyhow::Result<()> {
         let target = path(data);

@@ -72,10 +72,15 @@ pub async fn identity(store: &Store, clock: &Clock) -> anyhow::Result<Instance> 
     if let Some(instance) = tx.instance().await? {
         return Ok(instance);
     }
-    let made = Instance { epoch: secret::token()[..12].to_owned(), token_secret: secret::token() };
+    let made = Instance { epoch: fresh_epoch(), token_secret: secret::token() };
     tx.insert_instance(&made, clock.now()).await?;
     tx.commit().await?;
     Ok(made)
+}
+
+/// A name for the numbering of live channels that no other record has.
+pub fn fresh_epoch() -> String {
+    secret::token()[..12].to_owned()
 }
 
 impl Server {

@@ -4,6 +4,7 @@
 //! they are acknowledged, and [`LakeSink`] takes them and the batches of a [`RecordFeed`] to the lake:
 //! visible to queries at once, committed by size or age, each exactly once.
 
+mod backup;
 pub mod body;
 pub mod cloud_event;
 mod code;
@@ -20,6 +21,7 @@ pub mod usage;
 mod usage_log;
 mod window;
 
+pub use backup::PinnedLog;
 pub use error::IngestError;
 pub use feed::{FeedError, LakeBatch, RecordFeed};
 pub use reject::{RejectReason, Rejected};

@@ -364,7 +364,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(IngestError::log("waiting for its file"))?
 }
 
-fn lock(dir: &Path) -> Result<File, IngestError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, IngestError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(IngestError::log("opening its lock"))?;
@@ -450,12 +450,12 @@ pub(crate) fn drop_files(files: Vec<PathBuf>) -> Result<(), IngestError> {
     Ok(())
 }
 
-fn read_done(dir: &Path) -> u64 {
+pub(crate) fn read_done(dir: &Path) -> u64 {
     // Without it everything that is there is read once more, and the lake recognises it.
     std::fs::read_to_string(dir.join("done")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-fn write_done(dir: &Path, done: u64) -> Result<(), IngestError> {
+pub(crate) fn write_done(dir: &Path, done: u64) -> Result<(), IngestError> {
     let draft = dir.join("done.draft");
     let written = std::fs::write(&draft, done.to_string()).and_then(|()| std::fs::rename(&draft, dir.join("done")));
     written.map_err(IngestError::log("truncating"))

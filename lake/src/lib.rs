@@ -11,6 +11,7 @@
 //! Delta has no unsigned integers and no dictionary type: `UInt16` is `Int32`, `UInt64` is `Int64`,
 //! and codes are strings that Parquet stores as dictionaries.
 
+mod backup;
 mod columns;
 mod dimension;
 mod durable;
@@ -28,6 +29,7 @@ mod table;
 mod verify;
 mod view;
 
+pub use backup::{PinnedLake, pin_lake};
 pub use columns::{Cell, Row, RowType, Rows};
 pub use dimension::Dimension;
 pub use erase::{ErasedTable, Erasure, Searched, search_keys};

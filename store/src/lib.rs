@@ -8,6 +8,7 @@
 mod sql;
 pub mod account;
 pub mod application;
+pub mod backup;
 pub mod broadcast;
 pub mod child;
 pub mod city_request;

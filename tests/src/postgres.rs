@@ -226,7 +226,10 @@ fn owner() -> Result<Option<Identity>> {
     Ok(Some(owner))
 }
 
-fn programs() -> Result<PathBuf> {
+/// Folder of PostgreSQL's programs: `postgres`, and beside it `pg_dump` and `pg_restore`.
+///
+/// Errors: they are not on this machine and cannot be installed.
+pub fn programs() -> Result<PathBuf> {
     if let Some(dir) = installed() {
         return Ok(dir);
     }

@@ -98,11 +98,7 @@ impl Todoke {
     /// As [`Todoke::demo`], with settings of its environment such as `TODOKE_HTTP__REQUESTS_PER_MIN`.
     pub async fn demo_with(options: DemoOptions, settings: &[(&str, String)]) -> Self {
         let dir = TempDir::with_prefix("todoke-demo-").unwrap();
-        let mut command = demo_command(options);
-        for (name, value) in settings {
-            command.env(name, value);
-        }
-        let mut demo = Self::start(command, dir.path()).await;
+        let mut demo = Self::demo_in_with(dir.path(), options, settings).await;
         demo.owned = Some(dir);
         demo
     }
@@ -111,7 +107,16 @@ impl Todoke {
     ///
     /// Panics with the log when it does not become ready.
     pub async fn demo_in(dir: &Path, options: DemoOptions) -> Self {
-        Self::start(demo_command(options), dir).await
+        Self::demo_in_with(dir, options, &[]).await
+    }
+
+    /// As [`Todoke::demo_in`], with settings of its environment.
+    pub async fn demo_in_with(dir: &Path, options: DemoOptions, settings: &[(&str, String)]) -> Self {
+        let mut command = demo_command(options);
+        for (name, value) in settings {
+            command.env(name, value);
+        }
+        Self::start(command, dir).await
     }
 
     async fn start(mut command: Command, dir: &Path) -> Self {
@@ -226,7 +231,15 @@ impl Todoke {
 
 /// Runs the binary over a data directory. Panics when it does not end in time.
 pub async fn cli_over(data: &Path, arguments: &[&str]) -> Output {
+    cli_with(data, arguments, &[]).await
+}
+
+/// As [`cli_over`], with settings of its environment.
+pub async fn cli_with(data: &Path, arguments: &[&str], settings: &[(&str, String)]) -> Output {
     let mut command = binary();
+    for (name, value) in settings {
+        command.env(name, value);
+    }
     command.args(arguments).arg("--data").arg(data).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await.expect("the command ends").unwrap();
     Output {

@@ -12,7 +12,7 @@ use super::{
     erase::{self, EraseArgs},
     output,
 };
-use crate::{clock::Clock, local, quarantine, run_file::RunFile, server::open_record};
+use crate::{clock::Clock, config::Config, local, quarantine, run_file::RunFile, server::open_record};
 
 #[derive(Debug, Args)]
 pub(super) struct LakeArgs {
@@ -98,8 +98,12 @@ async fn replay(args: &QuarantineArgs) -> anyhow::Result<()> {
 const RECORDED_PAGE: i64 = 5_000;
 
 async fn verify(common: &Common) -> anyhow::Result<()> {
-    let config = common.load()?;
-    let store = open_record(&config, Durability::Full).await?;
+    check(&common.load()?).await
+}
+
+/// Prints what there is and whether it is sound. Errors: it is not.
+pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
+    let store = open_record(config, Durability::Full).await?;
     let mut recorded = Recorded::default();
     let mut after = 0;
     loop {

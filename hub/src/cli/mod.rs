@@ -1,6 +1,7 @@
 //! The commands of `todoke`.
 
 mod admin;
+mod backup;
 mod config;
 mod demo;
 mod doctor;
@@ -45,6 +46,10 @@ enum Command {
     Admin(admin::AdminArgs),
     /// Shows and maintains the lake
     Lake(lake::LakeArgs),
+    /// Copies record, ingest log and lake to one consistent point, also beside a running server
+    Backup(backup::BackupArgs),
+    /// Brings a backup back into an empty folder
+    Restore(backup::RestoreArgs),
 }
 
 /// Options of every command.
@@ -91,6 +96,8 @@ pub fn main() -> ExitCode {
             Command::Sql(args) => query::sql(args).await,
             Command::Admin(args) => admin::run(args).await,
             Command::Lake(args) => lake::run(args).await,
+            Command::Backup(args) => backup::backup(&args).await,
+            Command::Restore(args) => backup::restore(&args).await,
         }
     });
     match outcome {

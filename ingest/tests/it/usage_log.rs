@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use todoke_ingest::{IngestError, RejectReason, UsageLog, UsageLogConfig};
+use todoke_ingest::{IngestError, PinnedLog, RejectReason, UsageLog, UsageLogConfig};
 
 use crate::support::*;
 
@@ -153,4 +153,52 @@ proptest! {
             assert_eq!(ids, expected);
         });
     }
+}
+
+/// A log whose every commit fills a file.
+fn open_short(dir: &std::path::Path) -> UsageLog {
+    UsageLog::open(dir, UsageLogConfig { file_bytes_max: 1, ..UsageLogConfig::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_pinned_log_keeps_what_the_lake_takes_meanwhile() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open_short(dir.path());
+    log.append(encoded(&views(1..=2)), now()).await.unwrap();
+    let mut pinned = PinnedLog::begin(dir.path()).unwrap();
+    assert!(!pinned.is_alone());
+    for n in 3..=6 {
+        log.append(encoded(&views(n..=n)), now()).await.unwrap();
+        pinned.follow().unwrap();
+    }
+    log.truncate(5).await.unwrap();
+    log.append(encoded(&views(7..=7)), now()).await.unwrap();
+    pinned.write(copy.path()).unwrap();
+    let copied = open(copy.path());
+    assert_eq!(copied.app_id("a"), log.app_id("a"), "the lake knows it");
+    assert_eq!(stored(&copied).await, views(1..=7));
+    let receipt = copied.append(encoded(&views(1..=8)), now()).await.unwrap();
+    assert_eq!((receipt.accepted, receipt.duplicates), (1, 7));
+    let last = copied.read(0, usize::MAX).await.unwrap().last().map(|entry| entry.position);
+    assert_eq!(last, Some(7), "positions go on");
+}
+
+#[tokio::test]
+async fn a_pinned_log_notices_what_it_missed_and_keeps_writers_out() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open_short(dir.path());
+    log.append(encoded(&views(1..=1)), now()).await.unwrap();
+    let pinned = PinnedLog::begin(dir.path()).unwrap();
+    for n in 2..=3 {
+        log.append(encoded(&views(n..=n)), now()).await.unwrap();
+    }
+    log.truncate(3).await.unwrap();
+    log.append(encoded(&views(4..=4)), now()).await.unwrap();
+    assert!(matches!(pinned.write(copy.path()), Err(IngestError::Log { .. })));
+    drop(log);
+    let pinned = PinnedLog::begin(dir.path()).unwrap();
+    assert!(pinned.is_alone());
+    assert!(matches!(UsageLog::open(dir.path(), UsageLogConfig::default()), Err(IngestError::LogInUse { .. })));
+    drop(pinned);
+    assert_eq!(stored(&open(dir.path())).await, views(4..=4));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use todoke_domain::Event;
-use todoke_lake::{CompactOptions, LakeError, LakeView, Origin, Scope};
+use todoke_lake::{CompactOptions, LakeError, LakeView, Origin, Scope, pin_lake};
 
 use crate::support::*;
 
@@ -116,4 +116,35 @@ async fn history_is_loaded_one_file_per_day() {
     assert_eq!(lake.stats().iter().find(|t| t.table == "app").unwrap().files, 40);
     let reader = LakeView::open_readonly(dir.path()).await.unwrap();
     assert_eq!(reader.snapshot().days("app", &one(CHIYODA)).len(), 20);
+}
+
+#[tokio::test]
+async fn a_pinned_version_is_whole_while_the_lake_goes_on() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let lake = open(dir.path()).await;
+    for n in 1..=31_u64 {
+        if n == 31 {
+            lake.checkpoint("app").await.unwrap();
+        }
+        lake.append(Origin::new("record", n as i64), &rows(&[view(n, CHIYODA)]), now()).await.unwrap();
+    }
+    let pinned = pin_lake(dir.path(), copy.path()).await.unwrap();
+    let app: Vec<&String> = pinned.log_files.iter().filter(|file| file.starts_with("app/")).collect();
+    assert!(app.len() == 3 && app[2].ends_with(".checkpoint.parquet"), "{app:?}");
+    // What comes later replaces the files of this version, and is not in it.
+    lake.append(Origin::new("record", 32), &rows(&[view(32, CHIYODA)]), now()).await.unwrap();
+    assert_eq!(lake.compact("app", &CompactOptions::default(), now()).await.unwrap().partitions, 1);
+    assert_eq!(pinned.data_files.len(), 31);
+    for file in &pinned.data_files {
+        let target = copy.path().join(file);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(dir.path().join(file), target).unwrap();
+    }
+    let copied = open(copy.path()).await;
+    assert_each_once(&copied, "app", 31).await;
+    // It knows which batches it has, and takes the next one.
+    for (n, taken) in [(31_u64, 0_u64), (32, 1)] {
+        let flushed = copied.append(Origin::new("record", n as i64), &rows(&[view(n, CHIYODA)]), now()).await.unwrap();
+        assert_eq!(flushed.rows, taken, "batch {n}");
+    }
 }
