@@ -397,6 +397,9 @@ async fn the_counters_follow_what_people_do(db: &TestStore) {
         (after["delivered"].as_i64(), after["opened"].as_i64(), after["unread"].as_i64()),
         (Some(1), Some(1), Some(0))
     );
+    let board = scene.workflow.board(&scene.author(), now).await.unwrap();
+    assert!(board.recent.iter().any(|text| text.contains("broadcast.started")));
+    assert!(!board.recent.iter().any(|text| text.contains("broadcast.progress")), "moving counters are no news");
     assert!(matches!(scene.workflow.broadcasts(&parent).await, Err(WorkflowError::Denied)));
     let stranger = Actor { municipality_code: neighbour(), ..scene.author() };
     assert!(scene.workflow.broadcasts(&stranger).await.unwrap().is_empty());
