@@ -11,11 +11,13 @@ use todoke_domain::{
     account::NewPassword,
     application::ApplicationState,
     coupon::{CouponTerms, DistributionAnchor, DistributionCycle, ExpiryAgeRule},
-    ids::{CouponId, FacilityId},
+    ids::{CouponId, FacilityId, SessionId},
     time::add_days,
 };
 use todoke_lake::{EventRows, Lake, LakeOptions};
-use todoke_store::{Durability, Store, Wall, account::Account, facility::Facility, municipality::Municipality};
+use todoke_store::{
+    Durability, Store, Wall, account::Account, facility::Facility, municipality::Municipality, session::Session,
+};
 use todoke_workflow::{
     Actor, NobodyListens, Workflow, WorkflowError,
     account::OfficeDraft,
@@ -152,6 +154,7 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
         growing.found((plan.facilities / share).max(2), first_day, &mut accounts, i == 0).await?;
         growing.live((plan.families / share).max(4), first_day, now, &mut accounts, i == 0).await?;
         growing.ask_people(now).await?;
+        growing.share_an_account(now).await?;
         let guardians: Vec<Actor> = growing.families.iter().map(|family| family.actor.clone()).collect();
         broadcasts::seed(&workflow, &growing.city.code, &guardians, now, &mut growing.rng).await?;
         tracing::info!(municipality = %growing.city.code, families = growing.families.len(), "history made");
@@ -475,6 +478,28 @@ impl Growing<'_> {
         let coupon = *coupons.get(self.rng.random_range(0..coupons.len().max(1)))?;
         let (facility, programmes) = &self.facilities[self.rng.random_range(0..self.facilities.len())];
         Some(payment(&mut self.rng, coupon, facility.facility_id, programmes.first()?))
+    }
+
+    /// Two people were signed in with one account at the same time: what the report of shared accounts shows.
+    async fn share_an_account(&self, now: Timestamp) -> anyhow::Result<()> {
+        let Some((facility, _)) = self.facilities.first() else { return Ok(()) };
+        let mut tx = self.workflow.store().begin_write(Wall::Around(self.city.code.clone())).await?;
+        let accounts = tx.facility_accounts(facility.facility_id).await?;
+        let Some(staff) = accounts.iter().find(|account| account.role == Role::FacilityStaff) else { return Ok(()) };
+        let yesterday = add_days(now.jst_date(), -1);
+        for (from, to) in [(time(9, 2, 0, 0), time(17, 11, 0, 0)), (time(10, 30, 0, 0), time(16, 40, 0, 0))] {
+            let created_at = Timestamp::from_jst(yesterday, from);
+            let session = Session {
+                session_id: SessionId::new(created_at),
+                account_id: staff.account_id,
+                csrf_token: secret::token(),
+                created_at,
+                seen_at: Timestamp::from_jst(yesterday, to),
+            };
+            tx.insert_session(&session, &secret::hash(&secret::token())).await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// A survey that has closed, one that is open, and two notices.
