@@ -31,7 +31,7 @@ use todoke_workflow::{
 use super::{
     broadcasts,
     city::{self, City},
-    people, usage,
+    people, reach, usage,
 };
 use crate::{config::Config, server};
 
@@ -82,6 +82,8 @@ struct Growing<'a> {
     workflow: &'a Workflow,
     city: City,
     rng: StdRng,
+    /// Apart from the rest, so that the same seed goes on making the same city.
+    devices: StdRng,
     facilities: Vec<(Facility, Vec<String>)>,
     families: Vec<Family>,
     password_hash: String,
@@ -146,6 +148,7 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
         let mut growing = Growing {
             workflow: &workflow,
             rng: StdRng::seed_from_u64(plan.seed.wrapping_add(i as u64)),
+            devices: StdRng::seed_from_u64(plan.seed.wrapping_add(100 + i as u64)),
             facilities: Vec::new(),
             families: Vec::new(),
             password_hash: password_hash.clone(),
@@ -174,20 +177,23 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
     tx.forget_escalations(now).await?;
     tx.settle_made_up_past(now).await?;
     tx.commit().await?;
-    drain(&store, &lake, now).await?;
+    drain(&store, &lake, now, &mut StdRng::seed_from_u64(plan.seed.wrapping_add(0x5bd1))).await?;
     crate::dimensions::copy(&store, &lake).await?;
     store.close().await;
     Ok(accounts)
 }
 
-/// Takes the whole log into the lake, a file per day, instead of the relay's small ones.
-async fn drain(store: &Store, lake: &Lake, now: Timestamp) -> anyhow::Result<()> {
+/// Takes the whole log into the lake, a file per day, instead of the relay's small ones; and with it what
+/// became of the messages.
+async fn drain(store: &Store, lake: &Lake, now: Timestamp, rng: &mut StdRng) -> anyhow::Result<()> {
     let mut events = Vec::new();
     let mut last = 0;
     while let Some(batch) = store.assign_lake_batch(last, DRAIN_ROWS).await? {
         last = batch.batch_no;
         events.extend(batch.events);
     }
+    let steps = reach::settle(store, &events, now, rng).await?;
+    events.extend(steps);
     let rows = EventRows::build(&events, now)?;
     anyhow::ensure!(rows.rejected().is_empty(), "the lake refused events: {:?}", rows.rejected().first());
     lake.append_bulk(&rows, now).await?;
@@ -371,6 +377,10 @@ impl Growing<'_> {
             accounts.more_accounts.insert(format!("guardian_{serial}"), account);
         }
         let actor = Actor::of(&account, None);
+        // Whoever signs in with a printed account brings a device of their own.
+        if !known {
+            reach::register(self.workflow.store(), &account, at, &mut self.devices).await?;
+        }
         let mut family = Family { actor, account, coupons: Vec::new() };
         // What came in the last days still waits in the operator's queue; a few never apply.
         let waits = add_days(today, 10) > now.jst_date() && serial % 2 == 0;
