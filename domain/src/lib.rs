@@ -8,6 +8,7 @@ pub mod broadcast;
 pub mod catalogue;
 pub mod channel;
 pub mod city_request;
+pub mod concurrent_use;
 pub mod coupon;
 pub mod delivery;
 pub mod event;

@@ -246,6 +246,7 @@ impl Config {
             url.is_empty() || url.starts_with("postgres://") || url.starts_with("postgresql://"),
             "record.url must be empty (SQLite) or begin with postgres://"
         );
+        self.realtime.check().map_err(anyhow::Error::msg)?;
         anyhow::ensure!(self.lake.flush_age_ms_max > 0, "lake.flush_age_ms_max must be above 0");
         anyhow::ensure!(
             self.public_url.is_empty()

@@ -101,6 +101,7 @@ impl Gate for RecordGate {
         Ok(Admission {
             user: account.account_id.to_string(),
             session: session.session_id.to_string(),
+            municipality: account.municipality_code.to_string(),
             expires_at: Some(claims.exp),
             channels: channels.collect(),
             info: None,

@@ -14,6 +14,7 @@ pub mod feed;
 pub mod gate;
 pub mod limit;
 pub mod live;
+pub mod live_samples;
 pub mod local;
 pub mod problem;
 pub mod quarantine;

@@ -32,7 +32,7 @@ use crate::{
     gate::RecordGate,
     limit::Limiter,
     live::{Announcer, AnnouncerQueue},
-    quarantine,
+    live_samples, quarantine,
     realtime::{self, Realtime},
     run_file::RunFile,
     services::Services,
@@ -125,6 +125,7 @@ impl Server {
         let data = config.data.clone();
         let dispatcher = dispatcher(&config, &store, &clock, wake, demo)?;
         let compact_every = Duration::from_secs(config.lake.compact_every_min.max(1) * 60);
+        let sample_every = Duration::from_secs(config.realtime.sample_every_s);
         let state = AppState::new(Parts {
             workflow: workflow.clone(),
             hub: hub.clone(),
@@ -147,7 +148,7 @@ impl Server {
         services.spawn("deliveries", async move { Ok(dispatcher.run(core).await?) });
         spawn_services(
             &mut services,
-            Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every },
+            Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every, sample_every },
             &stop_edge,
             &stop_core,
         );
@@ -242,6 +243,7 @@ struct Spawned {
     queue: AnnouncerQueue,
     sink: LakeSink,
     compact_every: Duration,
+    sample_every: Duration,
 }
 
 fn spawn_services(
@@ -250,7 +252,7 @@ fn spawn_services(
     stop_edge: &CancellationToken,
     stop_core: &CancellationToken,
 ) {
-    let Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every } = parts;
+    let Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every, sample_every } = parts;
     let realtime = hub.clone();
     let edge = stop_edge.clone();
     services.spawn("realtime", async move {
@@ -259,6 +261,10 @@ fn spawn_services(
         anyhow::ensure!(edge.is_cancelled(), "the realtime hub ended");
         Ok(())
     });
+    services.spawn(
+        "live samples",
+        live_samples::run(workflow.clone(), hub.clone(), clock.clone(), sample_every, stop_edge.clone()),
+    );
     services.spawn("announcer", queue.run(hub, stop_core.clone()));
     let core = stop_core.clone();
     services.spawn("lake", async move { Ok(sink.run(core).await?) });

@@ -1,5 +1,7 @@
 //! Broadcasts, their rounds and how far they have come.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::Date;
 use todoke_domain::{
     MunicipalityCode, Timestamp,
@@ -491,16 +493,38 @@ impl Tx {
         fetch_all!(self, Unrouted, UNROUTED, cause.to_string(), after, key, n_max, self.wall.code())
     }
 
-    /// Takes what is still queued of a cause out of the queue.
-    pub async fn suppress_deliveries(&mut self, cause: EventId, reason: &str) -> Result<u64, StoreError> {
+    /// Holds back what is still queued of a cause: it falls due when its time is over, so that it never leaves.
+    pub async fn hold_deliveries(&mut self, cause: EventId) -> Result<u64, StoreError> {
         execute!(
             self,
+            "UPDATE delivery SET due_at_us = COALESCE(expires_at_us, due_at_us), version = version + 1
+             WHERE state = 'queued' AND message_id IN (
+                SELECT message_id FROM message WHERE cause_event_id = $1 AND (municipality_code = $2 OR $2 = ''))",
+            cause.to_string(),
+            self.wall.code(),
+        )
+    }
+
+    /// Takes what is still queued of at most `n_max` messages of a cause out of the queue, and gives these messages.
+    pub async fn suppress_deliveries(
+        &mut self,
+        cause: EventId,
+        reason: &str,
+        n_max: i64,
+    ) -> Result<BTreeSet<MessageId>, StoreError> {
+        let rows: Vec<(String,)> = fetch_all!(
+            self,
+            (String,),
             "UPDATE delivery SET state = 'suppressed', version = version + 1, error_code = $2 WHERE state = 'queued' AND message_id IN (
-                SELECT message_id FROM message WHERE cause_event_id = $1 AND (municipality_code = $3 OR $3 = ''))",
+                SELECT DISTINCT d.message_id FROM delivery d JOIN message m ON m.message_id = d.message_id
+                WHERE m.cause_event_id = $1 AND d.state = 'queued' AND (m.municipality_code = $3 OR $3 = '') LIMIT $4)
+             RETURNING message_id",
             cause.to_string(),
             reason,
             self.wall.code(),
-        )
+            n_max,
+        )?;
+        rows.into_iter().map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "message id" })).collect()
     }
 
     /// What has become of a broadcast. Reads every message of it: about 0.2 s for 100,000.

@@ -529,21 +529,17 @@ impl Tx {
         Ok(())
     }
 
-    /// Marks what was due before `before` as taken, and drops mails that waited for a look: a demo's made-up past
-    /// was delivered then. Texts are kept for the demo's mailbox.
-    pub async fn settle_made_up_past(&mut self, before: Timestamp) -> Result<(), StoreError> {
-        execute!(
+    /// Every push that was handed over at least once, in the order they were made: those that a demo's made-up past
+    /// has marked so.
+    pub async fn handed_pushes(&mut self) -> Result<Vec<Delivery>, StoreError> {
+        let rows = fetch_all!(
             self,
-            "DELETE FROM delivery WHERE state = 'queued' AND escalation IS NOT NULL AND due_at_us < $1",
-            before.as_micros()
+            Delivery,
+            select_delivery!(
+                "WHERE channel = 'push' AND purpose = 'notification' AND attempts > 0 ORDER BY delivery_id"
+            ),
         )?;
-        execute!(
-            self,
-            "UPDATE delivery SET state = 'accepted', version = version + 1, attempts = 1, sent_at_us = created_at_us,
-                accepted_at_us = created_at_us WHERE state = 'queued' AND channel <> 'paper' AND due_at_us < $1",
-            before.as_micros(),
-        )?;
-        Ok(())
+        Ok(self.see_all(rows))
     }
 
     /// The newest mails, optionally to one address: the demo's mailbox.

@@ -28,6 +28,7 @@ mod group_sync;
 pub mod guardian;
 pub mod idempotency;
 pub mod import_file;
+pub mod made_up_past;
 pub mod message;
 pub mod municipality;
 pub mod notice;

@@ -108,6 +108,26 @@ impl Tx {
         Ok(PublicationPage { publications, top, complete })
     }
 
+    /// The newest `n_max` publications of a channel, newest first, without those of some types.
+    pub async fn newest_publications(
+        &mut self,
+        channel: &str,
+        without: &[&str],
+        n_max: i64,
+    ) -> Result<Vec<Publication>, StoreError> {
+        let sql = if self.is_postgres() {
+            "SELECT channel, position, data FROM publication
+             WHERE channel = $1 AND COALESCE(data::json ->> 'type', '') <> ALL(string_to_array($2, ','))
+             ORDER BY position DESC LIMIT $3"
+        } else {
+            "SELECT channel, position, data FROM publication
+             WHERE channel = $1 AND COALESCE(json_extract(data, '$.type'), '') NOT IN (SELECT value FROM json_each($2))
+             ORDER BY position DESC LIMIT $3"
+        };
+        let without = self.among(without);
+        fetch_all!(self, Publication, sql, channel, without, n_max)
+    }
+
     /// Forgets publications older than `before`; positions are never reused.
     pub async fn prune_publications(&mut self, before: Timestamp) -> Result<u64, StoreError> {
         execute!(self, "DELETE FROM publication WHERE at_us < $1", before.as_micros())

@@ -65,6 +65,22 @@ pub struct Session {
     pub seen_at: Timestamp,
 }
 
+/// From the beginning of a session to its last use.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct SessionSpan {
+    /// Whose.
+    #[sqlx(try_from = "String")]
+    pub account_id: AccountId,
+    /// Begin.
+    #[sqlx(try_from = "i64")]
+    #[sqlx(rename = "created_at_us")]
+    pub created_at: Timestamp,
+    /// Last request, to the minute.
+    #[sqlx(try_from = "i64")]
+    #[sqlx(rename = "seen_at_us")]
+    pub seen_at: Timestamp,
+}
+
 /// A machine's key.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct ApiKey {
@@ -218,6 +234,28 @@ impl Tx {
             now.as_micros()
         )?;
         Ok(())
+    }
+
+    /// Sessions of a municipality's offices that were used at `since` or later, and while another session of the
+    /// same account was; also those that have ended.
+    pub async fn overlapping_sessions(
+        &mut self,
+        code: &MunicipalityCode,
+        since: Timestamp,
+    ) -> Result<Vec<SessionSpan>, StoreError> {
+        fetch_all!(
+            self,
+            SessionSpan,
+            "SELECT s.account_id, s.created_at_us, s.seen_at_us FROM session s JOIN account a ON a.account_id = s.account_id
+             WHERE a.municipality_code = $1 AND a.guardian_id IS NULL AND s.seen_at_us >= $2
+               AND EXISTS (
+                 SELECT 1 FROM session o
+                 WHERE o.account_id = s.account_id AND o.session_id <> s.session_id
+                   AND o.created_at_us <= s.seen_at_us AND o.seen_at_us >= s.created_at_us)
+             ORDER BY s.account_id, s.created_at_us",
+            self.wall.inside(code),
+            since.as_micros(),
+        )
     }
 
     /// Trusts a device.

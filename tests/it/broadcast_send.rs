@@ -38,6 +38,7 @@ todoke_tests::on_both_databases! {
     many_rows_are_what_single_rows_are,
     it_goes_out_at_its_time_to_its_segment,
     a_pause_holds_and_a_cancellation_ends_it_but_what_went_out_stays,
+    what_a_stop_keeps_back_is_an_event_for_each_message,
     only_who_has_not_read_it_gets_it_again,
     a_batch_cut_off_anywhere_loses_nobody_and_doubles_nobody,
     two_nodes_send_each_batch_once,
@@ -188,6 +189,31 @@ async fn a_pause_holds_and_a_cancellation_ends_it_but_what_went_out_stays(db: &T
     let stopped = scene.view(&sent).await;
     assert_eq!(stopped.rounds[0].state, "cancelled");
     assert_eq!(events_of(db, "broadcast.stopped").await.len(), 1);
+}
+
+async fn what_a_stop_keeps_back_is_an_event_for_each_message(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    crowd(db, &town(), SOUTH, 1_150, NOW).await;
+    let urgent = BroadcastDraft { email: true, ..draft(BroadcastKind::Emergency, Condition::everybody()) };
+    let sent = scene.released(urgent, NOW).await;
+    let n_routed = loop {
+        scene.sender.stride(&scene.timer, NOW).await.unwrap();
+        let routed = usize::try_from(scene.view(&sent).await.rounds[0].routed).unwrap();
+        if routed > 500 {
+            break routed;
+        }
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let left = tx.claim_deliveries(Provider::Smtp, 1, NOW, seconds(60)).await.unwrap().remove(0);
+    tx.commit().await.unwrap();
+    scene.workflow.cancel_broadcast(&scene.author(), sent.broadcast_id, seconds(1)).await.unwrap();
+    let suppressed = events_of(db, "message.suppressed").await;
+    let messages: BTreeSet<&str> = suppressed.iter().map(|event| event.subject_id.as_str()).collect();
+    assert_eq!((suppressed.len(), messages.len()), (n_routed - 1, n_routed - 1), "one for each message");
+    assert!(suppressed.iter().all(|event| event.payload["reason"] == "broadcast_stopped"));
+    assert!(!messages.contains(left.message_id.to_string().as_str()), "one had left already");
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    assert!(!tx.has_due_deliveries(Provider::Smtp, seconds(7 * 86_400)).await.unwrap(), "nothing is left to send");
 }
 
 async fn only_who_has_not_read_it_gets_it_again(db: &TestStore) {
@@ -397,6 +423,9 @@ async fn the_counters_follow_what_people_do(db: &TestStore) {
         (after["delivered"].as_i64(), after["opened"].as_i64(), after["unread"].as_i64()),
         (Some(1), Some(1), Some(0))
     );
+    let board = scene.workflow.board(&scene.author(), now).await.unwrap();
+    assert!(board.recent.iter().any(|text| text.contains("broadcast.started")));
+    assert!(!board.recent.iter().any(|text| text.contains("broadcast.progress")), "moving counters are no news");
     assert!(matches!(scene.workflow.broadcasts(&parent).await, Err(WorkflowError::Denied)));
     let stranger = Actor { municipality_code: neighbour(), ..scene.author() };
     assert!(scene.workflow.broadcasts(&stranger).await.unwrap().is_empty());

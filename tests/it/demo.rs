@@ -1,6 +1,6 @@
 //! First contact: the demo comes up with accounts for every role, walls, and its papers in order.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use todoke_tests::{
     account,
     todoke::{DemoOptions, Todoke},
@@ -72,6 +72,49 @@ async fn a_change_with_the_cookie_needs_the_csrf_token() {
     assert_eq!(cookie.post("/v1/inbox/read-all", &json!({})).await.status, 403);
     let with_token = cookie.with_header("x-csrf-token", opened["csrf_token"].as_str().unwrap());
     assert_eq!(with_token.post("/v1/inbox/read-all", &json!({})).await.status / 100, 2);
+    todoke.stop().await;
+}
+
+/// What was made up of the past looks like what the dispatcher would have written, in the lake and in the record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_messages_went_by_every_channel() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    let now = operator.get("/v1/session").await.expect(200)["server_time"].as_str().unwrap().to_owned();
+    let today = now.parse::<todoke_domain::Timestamp>().unwrap().jst_date();
+    let (from, to) = (today.saturating_sub(jiff::Span::new().days(40)).to_string(), today.to_string());
+    let town = todoke.municipality();
+    let arguments = ["report", "message_delivery", "--municipality", &town, "--from", &from, "--to", &to];
+    let report = todoke.cli(&[&arguments[..], &["--by", "channel", "--format", "json"]].concat()).await.success();
+    let report: Value = serde_json::from_str(&report).expect("JSON on standard output");
+    let columns = report["columns"].as_array().unwrap();
+    let at = |name: &str| columns.iter().position(|column| column["name"] == name).unwrap();
+    let figure = |channel: &str, name: &str| {
+        let rows = report["rows"].as_array().unwrap();
+        let row =
+            rows.iter().find(|row| row[at("channel")] == channel).unwrap_or_else(|| panic!("no {channel}: {report}"));
+        let value = &row[at(name)];
+        value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+    };
+    for (channel, reached) in [
+        ("live", "delivered"),
+        ("inbox", "opened"),
+        ("push", "sent"),
+        ("push", "accepted"),
+        ("push", "delivered"),
+        ("push", "opened"),
+        ("email", "sent"),
+        ("email", "accepted"),
+        ("paper", "paper_posted"),
+    ] {
+        assert!(figure(channel, reached) > 0, "nothing {reached} by {channel}: {report}");
+    }
+    assert!(figure("push", "delivered") > figure("push", "failed"), "most pushes arrive: {report}");
+
+    let a_month_ago = today.saturating_sub(jiff::Span::new().days(30)).to_string();
+    let funnel = operator.get(&format!("/v1/deliveries/funnel?from={a_month_ago}&to={to}")).await.expect(200);
+    let pushed = funnel["items"].as_array().unwrap().iter().filter(|row| row["channel"] == "push");
+    assert!(pushed.map(|row| row["delivered"].as_i64().unwrap()).sum::<i64>() > 0, "{funnel}");
     todoke.stop().await;
 }
 

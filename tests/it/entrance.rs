@@ -140,6 +140,31 @@ async fn a_deleted_member_of_staff_is_found_changed_and_cut_off_at_once() {
     todoke.stop().await;
 }
 
+/// The demo's first facility has an account that two people use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_account_is_shown_to_those_who_manage_it_and_to_nobody_else() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let (staff, guardian) = (todoke.sign_in("facility_staff").await, todoke.sign_in("guardian").await);
+    let address = todoke.account("facility_staff").email;
+    for role in ["facility_manager", "municipal_admin"] {
+        let shared = todoke.sign_in(role).await.get("/v1/accounts/shared").await.expect(200);
+        assert_eq!(shared["items"].as_array().unwrap().len(), 1, "{role}: {shared}");
+        let one = &shared["items"][0];
+        assert_eq!(
+            (text(one, "email"), &one["sessions"], &one["at_once_max"]),
+            (address.clone(), &json!(2), &json!(2))
+        );
+        assert!(text(one, "last_at").ends_with('Z'), "{one}");
+    }
+    for nobody in [&staff, &guardian, &todoke.sign_in("operator").await] {
+        assert_eq!(nobody.get("/v1/accounts/shared").await.status, 403);
+    }
+    let neighbour = todoke.sign_in("neighbour_municipal_admin").await;
+    let theirs = neighbour.get("/v1/accounts/shared").await.expect(200);
+    assert!(!theirs.to_string().contains(&address), "{theirs}");
+    todoke.stop().await;
+}
+
 /// Rows of the audit report as (action, object, accesses).
 fn accesses(report: &Value) -> Vec<(String, String, i64)> {
     let columns = report["columns"].as_array().unwrap();

@@ -21,6 +21,7 @@ mod ingest;
 mod journey;
 mod kill_loop;
 mod lake_engines;
+mod live_sample;
 mod notice;
 mod paper;
 mod payment;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{ToSpan, civil::Date};
-use todoke_domain::{Role, Timestamp, ids::ChallengeId};
+use todoke_domain::{Role, Timestamp, concurrent_use::ConcurrentUse, ids::ChallengeId};
 use todoke_store::Wall;
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
@@ -13,7 +13,7 @@ use todoke_workflow::{
 };
 
 use crate::{
-    city::{City, NOW, account, after, town},
+    city::{City, NOW, account, after, neighbour, town},
     coupon_use::workflow,
 };
 
@@ -26,6 +26,7 @@ todoke_tests::on_both_databases! {
     sign_in_is_possible_from_the_first_to_the_last_day_only,
     a_session_ends_with_the_accounts_last_day,
     a_session_ends_when_idle_or_too_long,
+    an_account_in_use_twice_at_once_is_told_to_who_manages_it,
     every_failed_sign_in_looks_the_same,
     a_reset_answers_the_same_for_an_unknown_address,
     ten_wrong_passwords_lock_and_a_reset_unlocks,
@@ -273,4 +274,27 @@ async fn a_guardian_does_not_get_through_the_staff_entrance(db: &TestStore) {
     assert!(matches!(opened, Ok(SignIn::CodeSent { .. })), "{opened:?}");
     let actor = Actor::of(&city.parent, None);
     assert!(actor.household().is_ok());
+}
+
+async fn an_account_in_use_twice_at_once_is_told_to_who_manages_it(db: &TestStore) {
+    let (workflow, city) = operator(db).await;
+    let official = Actor::of(&account(&town(), Role::MunicipalAdmin, "official@example.jp"), None);
+    let told = async |now| {
+        let shared = workflow.shared_accounts(&official, now).await.unwrap();
+        shared.iter().map(|one| (one.account.account_id, one.concurrent)).collect::<Vec<_>>()
+    };
+    let first = open(&workflow, db, email(&city), NOW).await;
+    open(&workflow, db, email(&city), after(60)).await;
+    assert!(told(after(61)).await.is_empty(), "who signs in again has left the first session");
+    workflow.touch_session(first.session.session_id, after(120)).await.unwrap();
+    workflow.sign_out(first.session.session_id, after(130)).await.unwrap();
+    let concurrent = ConcurrentUse { sessions: 2, at_once_max: 2, last_at: after(60) };
+    assert_eq!(told(after(131)).await, [(city.operator.account_id, concurrent)]);
+    assert!(told(after(31 * 86_400)).await.is_empty(), "after a month it is forgotten");
+    let refused = workflow.shared_accounts(&city.operator(), after(131)).await;
+    assert!(matches!(refused, Err(WorkflowError::Denied)), "{refused:?}");
+    let stranger = Actor { municipality_code: neighbour(), ..official.clone() };
+    assert!(workflow.shared_accounts(&stranger, after(131)).await.unwrap().is_empty());
+    let mut tx = db.begin_read(Wall::Around(neighbour())).await.unwrap();
+    assert!(tx.overlapping_sessions(&town(), NOW).await.unwrap().is_empty(), "not over the wall");
 }

@@ -22,6 +22,7 @@ todoke_tests::on_both_databases! {
     a_rolled_back_publication_takes_no_position,
     pruned_publications_are_never_passed_off_as_complete,
     a_publication_that_waited_for_its_turn_is_not_pruned_out_of_the_middle,
+    the_newest_leave_no_place_to_unwanted_types,
 }
 
 fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
@@ -223,4 +224,24 @@ async fn a_publication_that_waited_for_its_turn_is_not_pruned_out_of_the_middle(
     let page = tx.publications_since(&channel().to_string(), 0, 100).await.unwrap();
     let positions: Vec<i64> = page.publications.iter().map(|publication| publication.position).collect();
     assert!(!page.complete || positions == [1, 2, 3], "{positions:?} passed off as complete");
+}
+
+async fn the_newest_leave_no_place_to_unwanted_types(db: &TestStore) {
+    let typed = |kind: &str| format!(r#"{{"type":"{kind}","data":{{"type":"other"}}}}"#);
+    publish(db, NOW, "{}").await;
+    for n in 0..30 {
+        publish(db, NOW, &typed(&format!("news.{n}"))).await;
+        for _ in 0..3 {
+            publish(db, NOW, &typed("moving")).await;
+        }
+    }
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let name = channel().to_string();
+    let newest = tx.newest_publications(&name, &["moving", "absent"], 20).await.unwrap();
+    let expected: Vec<String> = (10..30).rev().map(|n| typed(&format!("news.{n}"))).collect();
+    assert_eq!(newest.iter().map(|one| &one.data).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert_eq!(newest[0].position, 1 + 4 * 29 + 1);
+    let all = tx.newest_publications(&name, &[], 1_000).await.unwrap();
+    assert_eq!(all.iter().map(|one| one.position).collect::<Vec<_>>(), (1..=121).rev().collect::<Vec<_>>());
+    assert!(tx.newest_publications(&name, &["moving"], 0).await.unwrap().is_empty());
 }

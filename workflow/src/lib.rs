@@ -10,6 +10,7 @@ pub mod coupon;
 pub mod csv_file;
 pub mod error;
 pub mod import;
+pub mod live_sample;
 pub mod messaging;
 pub mod municipality;
 pub mod notice;

@@ -5,16 +5,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use todoke_domain::{Role, Timestamp};
 use todoke_store::account::Account;
-use todoke_workflow::account::{OfficeChange, OfficeDraft, account_revision};
+use todoke_workflow::{
+    account::{OfficeChange, OfficeDraft, account_revision},
+    audit::Access,
+};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::input::{Asked, At, Body, IfMatch, all, path_id};
+use super::{
+    audited::audited,
+    input::{Asked, At, Body, IfMatch, all, path_id},
+};
 use crate::{auth::Caller, problem::Problem, state::AppState};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, issue))
+        .routes(routes!(shared))
         .routes(routes!(change, delete))
         .routes(routes!(list_keys, issue_key))
         .routes(routes!(revoke_key))
@@ -45,6 +52,26 @@ struct Query {
 async fn list(State(app): State<AppState>, caller: Caller, Asked(query): Asked<Query>) -> Result<Json<Value>, Problem> {
     let accounts = app.workflow.office_accounts(&caller.actor, query.q.as_deref().unwrap_or_default()).await?;
     Ok(Json(all(accounts.iter().map(account_item).collect())))
+}
+
+#[utoipa::path(get, path = "/v1/accounts/shared", tag = "accounts", responses(
+    (status = 200, description = "of those the caller manages the ones that were in use more than once at the same time, in the last 30 days")))]
+async fn shared(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
+    let found = app.workflow.shared_accounts(&caller.actor, app.now()).await?;
+    audited(&app, &caller, Access::View, "account", found.len()).await?;
+    let items = found.iter().map(|one| {
+        json!({
+            "account_id": one.account.account_id,
+            "email": one.account.email,
+            "name": one.account.name,
+            "role": one.account.role,
+            "facility_id": one.account.facility_id,
+            "sessions": one.concurrent.sessions,
+            "at_once_max": one.concurrent.at_once_max,
+            "last_at": one.concurrent.last_at,
+        })
+    });
+    Ok(Json(all(items.collect())))
 }
 
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]

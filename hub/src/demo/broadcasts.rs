@@ -68,7 +68,12 @@ pub(super) async fn seed(
         let at = day(when, 10);
         let broadcast = draft(kind, title, body, condition, today);
         send(workflow, &author, &second, broadcast, at).await?;
-        open(workflow, guardians, title, at.plus(Duration::from_secs(5_400)), rng).await?;
+        let opened_from = at.plus(Duration::from_secs(5_400));
+        // What was pushed is out before the first reader: opening takes back only what was shown.
+        let mut tx = workflow.store().begin_write(Wall::None).await?;
+        tx.settle_made_up_past(opened_from).await?;
+        tx.commit().await?;
+        open(workflow, guardians, title, opened_from, rng).await?;
     }
     let planned = BroadcastDraft {
         starts_at: Some(day(1, 10)),

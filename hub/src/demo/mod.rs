@@ -3,6 +3,7 @@
 mod broadcasts;
 pub mod city;
 mod people;
+mod reach;
 mod seed;
 mod traffic;
 mod usage;

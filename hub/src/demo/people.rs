@@ -112,7 +112,7 @@ pub(super) fn household(
         address: format!("みどり町{block}丁目{lot}番"),
         ward_code: Some(wards[rng.random_range(0..wards.len())].clone()),
         phone: format!("090-{:04}-{:04}", rng.random_range(0..10_000), rng.random_range(0..10_000)),
-        contact_channel: Some(if rng.random_range(0..20) == 0 { "both" } else { "app" }.to_owned()),
+        contact_channel: Some(if rng.random_range(0..20) == 0 || serial % 20 == 7 { "both" } else { "app" }.to_owned()),
         children,
         terms: true,
         privacy: true,

@@ -11,11 +11,13 @@ use todoke_domain::{
     account::NewPassword,
     application::ApplicationState,
     coupon::{CouponTerms, DistributionAnchor, DistributionCycle, ExpiryAgeRule},
-    ids::{CouponId, FacilityId},
+    ids::{CouponId, FacilityId, SessionId},
     time::add_days,
 };
 use todoke_lake::{EventRows, Lake, LakeOptions};
-use todoke_store::{Durability, Store, Wall, account::Account, facility::Facility, municipality::Municipality};
+use todoke_store::{
+    Durability, Store, Wall, account::Account, facility::Facility, municipality::Municipality, session::Session,
+};
 use todoke_workflow::{
     Actor, NobodyListens, Workflow, WorkflowError,
     account::OfficeDraft,
@@ -29,7 +31,7 @@ use todoke_workflow::{
 use super::{
     broadcasts,
     city::{self, City},
-    people, usage,
+    people, reach, usage,
 };
 use crate::{config::Config, server};
 
@@ -80,6 +82,8 @@ struct Growing<'a> {
     workflow: &'a Workflow,
     city: City,
     rng: StdRng,
+    /// Apart from the rest, so that the same seed goes on making the same city.
+    devices: StdRng,
     facilities: Vec<(Facility, Vec<String>)>,
     families: Vec<Family>,
     password_hash: String,
@@ -144,6 +148,7 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
         let mut growing = Growing {
             workflow: &workflow,
             rng: StdRng::seed_from_u64(plan.seed.wrapping_add(i as u64)),
+            devices: StdRng::seed_from_u64(plan.seed.wrapping_add(100 + i as u64)),
             facilities: Vec::new(),
             families: Vec::new(),
             password_hash: password_hash.clone(),
@@ -152,6 +157,7 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
         growing.found((plan.facilities / share).max(2), first_day, &mut accounts, i == 0).await?;
         growing.live((plan.families / share).max(4), first_day, now, &mut accounts, i == 0).await?;
         growing.ask_people(now).await?;
+        growing.share_an_account(now).await?;
         let guardians: Vec<Actor> = growing.families.iter().map(|family| family.actor.clone()).collect();
         broadcasts::seed(&workflow, &growing.city.code, &guardians, now, &mut growing.rng).await?;
         tracing::info!(municipality = %growing.city.code, families = growing.families.len(), "history made");
@@ -171,20 +177,23 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
     tx.forget_escalations(now).await?;
     tx.settle_made_up_past(now).await?;
     tx.commit().await?;
-    drain(&store, &lake, now).await?;
+    drain(&store, &lake, now, &mut StdRng::seed_from_u64(plan.seed.wrapping_add(0x5bd1))).await?;
     crate::dimensions::copy(&store, &lake).await?;
     store.close().await;
     Ok(accounts)
 }
 
-/// Takes the whole log into the lake, a file per day, instead of the relay's small ones.
-async fn drain(store: &Store, lake: &Lake, now: Timestamp) -> anyhow::Result<()> {
+/// Takes the whole log into the lake, a file per day, instead of the relay's small ones; and with it what
+/// became of the messages.
+async fn drain(store: &Store, lake: &Lake, now: Timestamp, rng: &mut StdRng) -> anyhow::Result<()> {
     let mut events = Vec::new();
     let mut last = 0;
     while let Some(batch) = store.assign_lake_batch(last, DRAIN_ROWS).await? {
         last = batch.batch_no;
         events.extend(batch.events);
     }
+    let steps = reach::settle(store, &events, now, rng).await?;
+    events.extend(steps);
     let rows = EventRows::build(&events, now)?;
     anyhow::ensure!(rows.rejected().is_empty(), "the lake refused events: {:?}", rows.rejected().first());
     lake.append_bulk(&rows, now).await?;
@@ -368,6 +377,10 @@ impl Growing<'_> {
             accounts.more_accounts.insert(format!("guardian_{serial}"), account);
         }
         let actor = Actor::of(&account, None);
+        // Whoever signs in with a printed account brings a device of their own.
+        if !known {
+            reach::register(self.workflow.store(), &account, at, &mut self.devices).await?;
+        }
         let mut family = Family { actor, account, coupons: Vec::new() };
         // What came in the last days still waits in the operator's queue; a few never apply.
         let waits = add_days(today, 10) > now.jst_date() && serial % 2 == 0;
@@ -475,6 +488,28 @@ impl Growing<'_> {
         let coupon = *coupons.get(self.rng.random_range(0..coupons.len().max(1)))?;
         let (facility, programmes) = &self.facilities[self.rng.random_range(0..self.facilities.len())];
         Some(payment(&mut self.rng, coupon, facility.facility_id, programmes.first()?))
+    }
+
+    /// Two people were signed in with one account at the same time: what the report of shared accounts shows.
+    async fn share_an_account(&self, now: Timestamp) -> anyhow::Result<()> {
+        let Some((facility, _)) = self.facilities.first() else { return Ok(()) };
+        let mut tx = self.workflow.store().begin_write(Wall::Around(self.city.code.clone())).await?;
+        let accounts = tx.facility_accounts(facility.facility_id).await?;
+        let Some(staff) = accounts.iter().find(|account| account.role == Role::FacilityStaff) else { return Ok(()) };
+        let yesterday = add_days(now.jst_date(), -1);
+        for (from, to) in [(time(9, 2, 0, 0), time(17, 11, 0, 0)), (time(10, 30, 0, 0), time(16, 40, 0, 0))] {
+            let created_at = Timestamp::from_jst(yesterday, from);
+            let session = Session {
+                session_id: SessionId::new(created_at),
+                account_id: staff.account_id,
+                csrf_token: secret::token(),
+                created_at,
+                seen_at: Timestamp::from_jst(yesterday, to),
+            };
+            tx.insert_session(&session, &secret::hash(&secret::token())).await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// A survey that has closed, one that is open, and two notices.

@@ -53,7 +53,7 @@ pub(super) async fn history(
 
 fn session(events: &mut Vec<Event>, code: &MunicipalityCode, key: i64, day: Date, rng: &mut impl Rng) {
     let begin = Timestamp::from_jst(day, time(6, 0, 0, 0)).plus(Duration::from_secs(rng.random_range(0..61_200)));
-    let (platform, os_version) = PLATFORMS[usize::try_from(key.rem_euclid(3)).unwrap_or(0)];
+    let (platform, os_version) = platform_of(key);
     let session_id = EventId::new(begin).to_string();
     let device_key = key ^ 0x5bd1;
     let version = VERSIONS[rng.random_range(0..VERSIONS.len())];
@@ -101,6 +101,11 @@ fn session(events: &mut Vec<Event>, code: &MunicipalityCode, key: i64, day: Date
             "session_id": session_id, "duration_ms": duration_ms, "screens": n_screens, "end_reason": "background_30min",
         }),
     );
+}
+
+/// Platform and version of the system on which somebody uses the app.
+pub(super) fn platform_of(key: i64) -> (&'static str, &'static str) {
+    PLATFORMS[usize::try_from(key.rem_euclid(3)).unwrap_or(0)]
 }
 
 /// An app event as the server makes it from what a phone sends.

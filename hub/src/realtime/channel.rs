@@ -106,6 +106,11 @@ pub(super) async fn open<G: Gate, B: Broker>(
     let mut caught = Caught::Live;
     if features.recoverable {
         let recovery = recover(hub, &channel, since.as_ref()).await?;
+        if recovery.is_recovered
+            && let Some(who) = connection.who()
+        {
+            hub.roster.tally.recovered(&who.municipality, recovery.publications.len());
+        }
         hub.registry.skip_to(&channel, seat, recovery.top.offset);
         caught = Caught::UpTo(recovery.top.offset);
         let offset = match &since {

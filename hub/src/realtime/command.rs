@@ -143,7 +143,11 @@ async fn admit<G: Gate, B: Broker>(
 ) -> Result<Admission<G::Principal>, Rejection> {
     let n_cuts = hub.roster.n_cuts();
     let mut admission = hub.gate.admit(token).await.map_err(Refusal::at_connect)?;
-    let who = Who { user: admission.user.as_str().into(), session: admission.session.as_str().into() };
+    let who = Who {
+        user: admission.user.as_str().into(),
+        session: admission.session.as_str().into(),
+        municipality: admission.municipality.as_str().into(),
+    };
     connection.identify(who.clone());
     let n_max = hub.config.user_connections_max;
     if hub.roster.name(connection, n_max).is_err() {
@@ -236,7 +240,11 @@ pub(super) async fn refresh<G: Gate, B: Broker>(
     if *admission.session != *known.session {
         return Outcome::End(Disconnect::FORCE_RECONNECT);
     }
-    let who = Who { user: Arc::clone(&known.user), session: Arc::clone(&known.session) };
+    let who = Who {
+        user: Arc::clone(&known.user),
+        session: Arc::clone(&known.session),
+        municipality: admission.municipality.as_str().into(),
+    };
     let (expires_at, channels) = (admission.expires_at, std::mem::take(&mut admission.channels));
     let member = Arc::new(self::member::<G>(admission, who, Arc::clone(&known.client)));
     let reply = wire::refresh_reply(id, "refresh", Some(&known.client), ttl);

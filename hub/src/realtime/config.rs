@@ -42,6 +42,8 @@ pub struct RealtimeConfig {
     pub history_n_max: usize,
     /// Precision of every interval above. Milliseconds.
     pub tick_ms: u64,
+    /// Between two samples of the connections, which are written to the log of events. Seconds.
+    pub sample_every_s: u64,
 }
 
 impl Default for RealtimeConfig {
@@ -64,6 +66,7 @@ impl Default for RealtimeConfig {
             recovery_bytes_max: 1024 * 1024,
             history_n_max: 300,
             tick_ms: 250,
+            sample_every_s: 60,
         }
     }
 }
@@ -76,6 +79,9 @@ impl RealtimeConfig {
         }
         if self.tick_ms == 0 || self.tick_ms > 1_000 {
             return Err("realtime.tick_ms must be from 1 to 1000".to_owned());
+        }
+        if self.sample_every_s == 0 {
+            return Err("realtime.sample_every_s must be above 0".to_owned());
         }
         if self.frame_bytes_max < 1_024 {
             return Err("realtime.frame_bytes_max must be at least 1024".to_owned());

@@ -21,6 +21,7 @@ pub(super) type ConnectionId = u64;
 pub(super) struct Who {
     pub(super) user: Arc<str>,
     pub(super) session: Arc<str>,
+    pub(super) municipality: Arc<str>,
 }
 
 /// Something for the session to act on that is not a frame.

@@ -68,6 +68,8 @@ pub struct Admission<P> {
     pub user: String,
     /// Session the token was made from; see [`super::Realtime::disconnect_session`].
     pub session: String,
+    /// Municipality among whose connections this one is counted.
+    pub municipality: String,
     /// When the token must have been renewed. Unix seconds.
     pub expires_at: Option<i64>,
     /// Channels the client is subscribed to without asking.

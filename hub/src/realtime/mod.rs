@@ -22,6 +22,7 @@ mod registry;
 mod request;
 mod roster;
 mod session;
+mod tally;
 mod upgrade;
 mod wheel;
 mod wire;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use todoke_workflow::live_sample::LiveSample;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -178,6 +180,11 @@ impl<G: Gate, B: Broker> Realtime<G, B> {
         for connection in self.roster.of_user(user) {
             connection.notify(Notice::Revoked(Arc::clone(&channel)));
         }
+    }
+
+    /// What happened to connected clients since the last call, by municipality.
+    pub fn take_samples(&self) -> Vec<(Arc<str>, LiveSample)> {
+        self.roster.tally.take()
     }
 
     /// Open sockets, connected or about to.

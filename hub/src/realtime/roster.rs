@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::code::Disconnect;
 use super::connection::{Connection, ConnectionId};
+use super::tally::Tally;
 
 const N_SHARDS: usize = 16;
 
@@ -23,6 +24,7 @@ pub(super) struct Roster {
     n_cuts: AtomicU64,
     all: [Mutex<HashMap<ConnectionId, Arc<Connection>>>; N_SHARDS],
     users: Mutex<HashMap<Arc<str>, Vec<Arc<Connection>>>>,
+    pub(super) tally: Tally,
 }
 
 impl Roster {
@@ -56,7 +58,12 @@ impl Roster {
         if let Some(who) = connection.who() {
             let mut users = lock(&self.users);
             if let Some(connections) = users.get_mut(&who.user) {
+                let n_before = connections.len();
                 connections.retain(|other| other.id != connection.id);
+                // One that its account had no room for was never counted.
+                if connections.len() < n_before {
+                    self.tally.left(&who.municipality);
+                }
                 if connections.is_empty() {
                     users.remove(&who.user);
                 }
@@ -76,6 +83,7 @@ impl Roster {
             return Err(TooMany);
         }
         connections.push(Arc::clone(connection));
+        self.tally.came(&who.municipality);
         Ok(())
     }
 

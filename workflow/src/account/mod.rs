@@ -8,6 +8,7 @@ mod link;
 mod office;
 mod profile;
 mod registration;
+mod shared;
 mod sign_in;
 
 pub(crate) use children::qr_view;
@@ -16,4 +17,5 @@ pub use forget::Unlinked;
 pub use office::{OfficeChange, OfficeDraft, TERMS_VERSION, account_revision};
 pub use profile::{ProfileChange, profile_revision};
 pub use registration::{ChildInput, Registration};
+pub use shared::SharedAccount;
 pub use sign_in::{Entrance, Opened, SignIn};

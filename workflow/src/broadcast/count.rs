@@ -15,6 +15,9 @@ const AGE_SHARE: u32 = 20;
 const OFTEN: Duration = Duration::from_secs(1);
 const RARELY: Duration = Duration::from_secs(10 * 60);
 
+/// Type of the publication that carries the counters. It moves what a screen shows and is no news by itself.
+pub(crate) const PROGRESS: &str = "broadcast.progress";
+
 impl Workflow {
     /// Counts what is due and publishes what has changed.
     pub(super) async fn count_broadcasts(&self, actor: &Actor, now: Timestamp) -> Result<(), WorkflowError> {
@@ -36,7 +39,7 @@ impl Workflow {
             };
             let mut work = self.begin(actor, now).await?;
             if serde_json::from_str(&row.counters).ok() != Some(counts) {
-                work.publish_broadcast("broadcast.progress", &row, data);
+                work.publish_broadcast(PROGRESS, &row, data);
             }
             work.tx.note_counters(row.broadcast_id, &counts, now).await?;
             work.commit().await?;

@@ -22,6 +22,7 @@ use todoke_store::broadcast::Broadcast;
 
 use crate::{Work, WorkflowError, messaging::About, work::Subject};
 
+pub(crate) use count::PROGRESS;
 pub use draft::BroadcastDraft;
 pub use send::{Sender, Stride};
 pub use view::{BroadcastView, RoundView};

@@ -4,7 +4,7 @@ use serde_json::Value;
 use todoke_domain::{
     Timestamp,
     broadcast::{BroadcastEvent, BroadcastState, PACE_DEFAULT, may_approve},
-    ids::BroadcastId,
+    ids::{BroadcastId, EventId},
     role::Permission,
     segment::Segment,
     text,
@@ -17,6 +17,11 @@ use super::{
     sent_between, step,
 };
 use crate::{Actor, Work, Workflow, WorkflowError, error::Fields, segment::definition};
+
+/// Why a message of a stopped broadcast was not sent.
+const STOPPED: &str = "broadcast_stopped";
+/// Messages taken out of the queue in one transaction.
+const SUPPRESSED_AT_ONCE: i64 = 500;
 
 impl Workflow {
     /// Makes a draft; nobody is told before it is submitted and released.
@@ -184,13 +189,32 @@ impl Workflow {
             }
         }
         if let Some(cause) = row.event_id {
-            work.tx.suppress_deliveries(cause, "broadcast_stopped").await?;
+            work.tx.hold_deliveries(cause).await?;
         }
         work.broadcast_event("broadcast.stopped", &row, sent_between(spans.0, spans.1));
         work.publish_broadcast("broadcast.stopped", &row, Value::Null);
         work.tx.update_broadcast(&row).await?;
         work.commit().await?;
+        if let Some(cause) = row.event_id {
+            self.suppress_stopped(actor, cause, now).await?;
+        }
         self.broadcast(actor, id).await
+    }
+
+    /// Takes what was held back out of the queue, with an event for each message; in pieces, since a payment must
+    /// not wait for a hundred thousand of them. What a crash leaves held ends as expired.
+    async fn suppress_stopped(&self, actor: &Actor, cause: EventId, now: Timestamp) -> Result<(), WorkflowError> {
+        loop {
+            let mut work = self.begin(actor, now).await?;
+            let messages = work.tx.suppress_deliveries(cause, STOPPED, SUPPRESSED_AT_ONCE).await?;
+            for message in &messages {
+                work.note_suppressed(*message, STOPPED);
+            }
+            work.commit().await?;
+            if i64::try_from(messages.len()).unwrap_or(0) < SUPPRESSED_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 
     /// Plans when it goes again to those who have not read it, minutes after its start; a time that has passed

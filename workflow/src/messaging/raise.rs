@@ -191,7 +191,7 @@ impl Work<'_> {
         self.post(out).await
     }
 
-    pub(super) fn note_suppressed(&mut self, id: MessageId, reason: &str) {
+    pub(crate) fn note_suppressed(&mut self, id: MessageId, reason: &str) {
         self.event("message.suppressed", Subject::new("message", id), json!({ "message_id": id, "reason": reason }));
     }
 

@@ -12,9 +12,9 @@ use todoke_store::{
     municipality::{Municipality, RegisterTotals},
 };
 
-use crate::{Actor, Workflow, WorkflowError};
+use crate::{Actor, Workflow, WorkflowError, broadcast::PROGRESS};
 
-/// Publications of the board that a new screen begins with.
+/// Publications of the board that a new screen begins with, moving counters left out.
 const RECENT: i64 = 20;
 
 /// Number and sum of uses in a period.
@@ -81,14 +81,13 @@ impl Workflow {
         let first = today.first_of_month();
         let (n, yen) = tx.use_totals(code, midnight(first), midnight(add_months(first, 1))).await?;
         let channel = Channel::CityBoard(code.clone()).to_string();
-        let top = tx.publications_since(&channel, 0, 0).await?.top;
-        let newest = tx.publications_since(&channel, (top - RECENT).max(0), RECENT).await?.publications;
+        let newest = tx.newest_publications(&channel, &[PROGRESS], RECENT).await?;
         Ok(Board {
             applications,
             today: of_today,
             month: UseTotals { n, yen: Yen::new(yen) },
             register: tx.register_totals(code).await?,
-            recent: newest.into_iter().rev().map(|publication| publication.data).collect(),
+            recent: newest.into_iter().map(|publication| publication.data).collect(),
         })
     }
 }

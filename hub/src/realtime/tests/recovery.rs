@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use todoke_workflow::live_sample::LiveSample;
 use tokio::task::JoinSet;
 
 use super::super::RealtimeConfig;
@@ -49,6 +50,23 @@ async fn a_short_absence_is_bridged_by_the_ring_and_a_long_one_by_the_record() {
     assert_eq!((&sub["recovered"], Client::offsets(&sub)), (&json!(true), vec![19, 20]), "after a restart");
     rig.publish(CHANNEL, json!(21)).await;
     assert_eq!(client.publication().await.1, 21);
+}
+
+#[tokio::test]
+async fn who_comes_back_is_in_the_sample_with_what_was_sent_again() {
+    let rig = Rig::start(RealtimeConfig::default()).await;
+    let (client, _) = Client::connect(&rig, &token("u", &[CHANNEL])).await;
+    rig.publish(CHANNEL, json!(1)).await;
+    rig.publish(CHANNEL, json!(2)).await;
+    drop(client);
+    rig.until_n_connections(0).await;
+    let town: Arc<str> = "990001".into();
+    let came = LiveSample { sessions: 1, ..LiveSample::default() };
+    assert_eq!(rig.hub().take_samples(), [(Arc::clone(&town), came)], "a first connect recovers nothing");
+    let (_client, _) = come_back(&rig, 0, "e1").await;
+    let back = LiveSample { sessions: 1, recovered: 1, republished: 2 };
+    assert_eq!(rig.hub().take_samples(), [(town, back)]);
+    assert!(rig.hub().take_samples().iter().all(|(_, sample)| *sample == came), "told once");
 }
 
 #[tokio::test]

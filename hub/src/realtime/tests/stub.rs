@@ -113,6 +113,7 @@ impl Gate for StubGate {
             principal: format!("principal of {}", token.user),
             user: token.user,
             session: token.session,
+            municipality: "990001".to_owned(),
             expires_at: token.ttl_s.map(|ttl| self.now_unix_s() + ttl),
             channels: channels.collect(),
             info: token.info,
