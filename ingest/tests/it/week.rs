@@ -372,7 +372,7 @@ async fn go_by(week: &mut Week, dir: &Path, clock: &Clock) -> ([Node; 2], BTreeM
                 *refused.entry(reason.code()).or_default() += 1;
             }
         }
-        if week.dice.below(6) == 0 {
+        if week.dice.below(12) == 0 {
             let [first, second] = nodes;
             nodes = if week.dice.below(2) == 0 {
                 first.die().await;
