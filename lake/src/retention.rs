@@ -67,22 +67,24 @@ impl Lake {
         let unknown = || LakeError::UnknownTable(group.to_owned());
         let (name, table) = self.view.tables.groups.get_key_value(group).ok_or_else(unknown)?;
         let mut table = table.lock().await;
+        // What another process took out meanwhile is not there to be taken out again.
+        let apps: BTreeSet<Arc<str>> = table.committed().iter().flat_map(|c| c.txns.keys().cloned()).collect();
+        table.refresh(&apps).await?;
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         let first_day = day_number(retention.first_day(group, now));
         let past: Vec<&Arc<DataFile>> = committed.files.iter().filter(|file| file.day < first_day).collect();
-        if past.is_empty() {
-            return Ok(Expired::default());
+        if !past.is_empty() {
+            let actions = past.iter().map(|file| {
+                let mut gone = removal(file, now);
+                gone.data_change = true;
+                Action::Remove(gone)
+            });
+            // As in a compaction: whoever rewrites the same files in this moment makes this one fail.
+            let properties = CommitProperties::default().with_max_retries(0);
+            let operation = DeltaOperation::Delete { predicate: None };
+            table.commit_operation(actions.collect(), properties, operation, &self.options).await?;
+            table.adopt_after_commit(committed.txns.clone()).await?;
         }
-        let actions = past.iter().map(|file| {
-            let mut gone = removal(file, now);
-            gone.data_change = true;
-            Action::Remove(gone)
-        });
-        // As in a compaction: whoever rewrites the same files in between makes this one fail.
-        let properties = CommitProperties::default().with_max_retries(0);
-        let operation = DeltaOperation::Delete { predicate: None };
-        table.commit_operation(actions.collect(), properties, operation, &self.options).await?;
-        table.adopt_after_commit(committed.txns.clone()).await?;
         let present = table.committed().cloned().ok_or_else(unknown)?;
         self.view.shared.publish([(*name, present)], &BTreeSet::new());
         Ok(Expired { files: past.len(), rows: past.iter().map(|file| file.n_rows as u64).sum() })
