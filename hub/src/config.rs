@@ -11,6 +11,7 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use todoke_lake::Retention;
 use todoke_notifier::{
     apns::ApnsSettings, dispatch::DispatchSettings, fcm::FcmSettings, mail::MailSettings, web_push::WebPushSettings,
 };
@@ -101,8 +102,10 @@ pub struct LakeConfig {
     pub flush_age_ms_max: u64,
     /// Rows that trigger a commit before that.
     pub flush_rows_max: usize,
-    /// Minutes between two compactions of small files.
+    /// Minutes between two compactions of small files; days past their time leave the lake with them.
     pub compact_every_min: u64,
+    /// How long rows are kept.
+    pub retention: Retention,
 }
 
 /// Events from outside.
@@ -196,7 +199,12 @@ impl Default for HttpConfig {
 
 impl Default for LakeConfig {
     fn default() -> Self {
-        Self { flush_age_ms_max: 5_000, flush_rows_max: 200_000, compact_every_min: 60 }
+        Self {
+            flush_age_ms_max: 5_000,
+            flush_rows_max: 200_000,
+            compact_every_min: 60,
+            retention: Retention::default(),
+        }
     }
 }
 
@@ -248,6 +256,10 @@ impl Config {
         );
         self.realtime.check().map_err(anyhow::Error::msg)?;
         anyhow::ensure!(self.lake.flush_age_ms_max > 0, "lake.flush_age_ms_max must be above 0");
+        anyhow::ensure!(
+            self.lake.retention.fiscal_years > 0 && self.lake.retention.delivery_months > 0,
+            "lake.retention must be at least one fiscal year and one month: what leaves the lake does not come back"
+        );
         anyhow::ensure!(
             self.public_url.is_empty()
                 || self.public_url.starts_with("http://")
@@ -304,6 +316,16 @@ mod tests {
         let text = config.printed().unwrap();
         assert!(text.contains("postgres://***@db/todoke"));
         assert!(!text.contains("geheim"));
+    }
+
+    #[test]
+    fn a_retention_of_nothing_is_refused() {
+        for (years, months) in [(0, 13), (10, 0)] {
+            let mut config = Config::default();
+            config.lake.retention = Retention { fiscal_years: years, delivery_months: months };
+            assert!(config.check().is_err(), "{years} years, {months} months");
+        }
+        assert!(Config::default().check().is_ok());
     }
 
     #[test]
