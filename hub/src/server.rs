@@ -283,6 +283,10 @@ async fn upkeep(
         if vacuum {
             vacuumed_at = clock.now();
         }
+        // Other processes may have written history; what is compacted must be what is there.
+        if let Err(error) = lake.view().refresh().await {
+            tracing::warn!(error = %error, "the lake was not looked at again");
+        }
         for table in lake.stats().into_iter().filter(|table| table.files > 0).map(|table| table.table) {
             let options = todoke_lake::CompactOptions::default();
             if let Err(error) = lake.compact(&table, &options, clock.now()).await {
