@@ -296,6 +296,10 @@ async fn upkeep(
         if vacuum {
             vacuumed_at = clock.now();
         }
+        // Other processes may have written history; what is compacted must be what is there.
+        if let Err(error) = lake.view().refresh().await {
+            tracing::warn!(error = %error, "the lake was not looked at again");
+        }
         for table in lake.stats().into_iter().filter(|table| table.version > 0).map(|table| table.table) {
             match lake.expire(&table, &config.retention, clock.now()).await {
                 Ok(expired) if expired.files > 0 => {

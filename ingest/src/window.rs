@@ -57,6 +57,11 @@ impl Window {
     /// The ids met since the last call are in `file`. Returns files whose ids nobody needs any more.
     pub(crate) fn filed(&mut self, file: PathBuf) -> Vec<PathBuf> {
         self.new.files.push(file);
+        self.age()
+    }
+
+    /// Forgets the older generation once the younger one is full. Returns the files of the forgotten.
+    pub(crate) fn age(&mut self) -> Vec<PathBuf> {
         if self.new.ids.len() < self.generation_max {
             return Vec::new();
         }
