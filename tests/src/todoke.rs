@@ -210,10 +210,16 @@ impl Todoke {
     }
 }
 
-/// Runs the binary over a data directory. Panics when it does not end in time.
-pub async fn cli_over(data: &Path, arguments: &[&str]) -> Output {
+/// The binary over a data directory, to be started. Killed when dropped.
+pub fn command_over(data: &Path, arguments: &[&str]) -> Command {
     let mut command = binary();
     command.args(arguments).arg("--data").arg(data).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs the binary over a data directory. Panics when it does not end in time.
+pub async fn cli_over(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = command_over(data, arguments);
     let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await.expect("the command ends").unwrap();
     Output {
         status: output.status,
