@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use todoke_domain::{MunicipalityCode, Timestamp, ids::QuarantineId};
 use todoke_ingest::{
-    EncodedEvents, IngestError, Receipt, Rejected, UsageLog,
+    EncodedEvents, IngestError, Receipt, RejectReason, Rejected, UsageLog,
     cloud_event::{self, Mode, SourceContext},
     history,
     usage::{self, UsageContext},
@@ -210,6 +210,10 @@ pub async fn replay(
 /// The entry's event, if it is acceptable now.
 fn read_again(entry: &QuarantinedEvent, now: Timestamp) -> Option<EncodedEvents> {
     if entry.entrance == HISTORY {
+        // Who remembers the event that has its id is the run that read both.
+        if entry.reason == RejectReason::IdReused.code() {
+            return None;
+        }
         return history::read_again(&entry.content, &entry.municipality_code, now);
     }
     let sender: Sender = serde_json::from_str(&entry.sender).ok()?;

@@ -241,6 +241,13 @@ impl Todoke {
     }
 }
 
+/// The binary over a data directory, to be started. Killed when dropped.
+pub fn command_over(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = binary();
+    command.args(arguments).arg("--data").arg(data).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
 /// Runs the binary over a data directory. Panics when it does not end in time.
 pub async fn cli_over(data: &Path, arguments: &[&str]) -> Output {
     cli_with(data, arguments, &[]).await
@@ -248,11 +255,10 @@ pub async fn cli_over(data: &Path, arguments: &[&str]) -> Output {
 
 /// As [`cli_over`], with settings of its environment.
 pub async fn cli_with(data: &Path, arguments: &[&str], settings: &[(&str, String)]) -> Output {
-    let mut command = binary();
+    let mut command = command_over(data, arguments);
     for (name, value) in settings {
         command.env(name, value);
     }
-    command.args(arguments).arg("--data").arg(data).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await.expect("the command ends").unwrap();
     Output {
         status: output.status,

@@ -245,7 +245,7 @@ impl HistoryFile {
 }
 
 fn decoded(counted: Counted, coding: Coding) -> io::Result<Box<dyn BufRead + Send>> {
-    Ok(match coding {
+    let reader: Box<dyn BufRead + Send> = match coding {
         Coding::Plain => Box::new(BufReader::with_capacity(BUFFER_BYTES, counted)),
         Coding::Gzip => {
             let packed = BufReader::with_capacity(BUFFER_BYTES, counted);
@@ -255,7 +255,8 @@ fn decoded(counted: Counted, coding: Coding) -> io::Result<Box<dyn BufRead + Sen
             let stream = zstd::stream::read::Decoder::new(counted)?;
             Box::new(BufReader::with_capacity(BUFFER_BYTES, stream))
         }
-    })
+    };
+    Ok(reader)
 }
 
 /// SHA-256 of what follows in the file.
