@@ -12,6 +12,7 @@ pub mod concurrent_use;
 pub mod coupon;
 pub mod delivery;
 pub mod event;
+pub mod external_application;
 pub mod ids;
 pub mod ledger;
 pub mod matching;

@@ -22,6 +22,7 @@ pub mod device;
 pub mod document;
 pub mod escalation;
 pub mod event;
+pub mod external_application;
 pub mod facility;
 mod forget;
 mod group_sync;

@@ -5,8 +5,8 @@ use todoke_domain::{
     Role, Yen,
     application::ApplicationState,
     ids::{
-        ApiKeyId, BroadcastId, CityRequestId, EventId, ImportId, MessageId, NoticeId, QuarantineId, SegmentId,
-        SolicitationId, SurveyId, UseId,
+        ApiKeyId, ApplicationId, BroadcastId, CityRequestId, EventId, ImportId, MessageId, NoticeId, QuarantineId,
+        SegmentId, SolicitationId, SurveyId, UseId,
     },
     segment::Segment,
     topic::Topic,
@@ -18,6 +18,7 @@ use todoke_store::{
     child::{Child, ChildQr},
     city_request::CityRequest,
     coupon_use::{CouponUse, UsesOf},
+    external_application::ExternalApplication,
     import_file::ImportFile,
     message::Message,
     municipality::ParameterValue,
@@ -128,6 +129,7 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         residents(tx.residents(code)),
         relations_of(tx.relations_of(code, RESIDENT)),
         facility_usage_of(tx.facility_usage_of(code, RESIDENT)),
+        external_application(tx.external_application(code, PROGRAMME, "H-1")),
         qr_of_resident(tx.qr_of_resident(code, RESIDENT)),
         child_of_resident(tx.child_of_resident(code, RESIDENT)),
         linked_children(tx.linked_children(code)),
@@ -215,6 +217,7 @@ async fn enrich(db: &TestStore, city: &City) -> More {
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     enrich_household(&mut tx, city).await;
     enrich_register(&mut tx, city, more.import).await;
+    enrich_linked(&mut tx, city).await;
     enrich_announcements(&mut tx, city, &more).await;
     enrich_broadcasts(&mut tx, city, &more).await;
     tx.commit().await.unwrap();
@@ -261,6 +264,21 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         reverse_reason: None,
     };
     tx.insert_use(&row).await.unwrap();
+}
+
+async fn enrich_linked(tx: &mut Tx, city: &City) {
+    let external = ExternalApplication {
+        application_id: ApplicationId::new(NOW),
+        municipality_code: city.code.clone(),
+        programme_code: PROGRAMME.to_owned(),
+        external_no: "H-1".to_owned(),
+        child_id: city.child.child_id,
+        facility_id: city.facility.facility_id,
+        use_from: NOW,
+        use_to: after(60),
+        state: "used".to_owned(),
+    };
+    tx.upsert_external_applications(&[external]).await.unwrap();
 }
 
 async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {

@@ -1,6 +1,7 @@
 //! Files of other systems (flows.md, Part I): each is taken as a whole or not at all, and answered with a
 //! list of what is wrong in which row.
 
+mod external;
 mod movement;
 mod register;
 mod table;
@@ -34,10 +35,12 @@ pub enum ImportKind {
     FacilityUsage,
     /// I03 関係者情報
     HouseholdRelation,
+    /// I08 外部申請情報
+    ExternalApplication,
 }
 
 impl ImportKind {
-    const ALL: [Self; 3] = [Self::Movement, Self::FacilityUsage, Self::HouseholdRelation];
+    const ALL: [Self; 4] = [Self::Movement, Self::FacilityUsage, Self::HouseholdRelation, Self::ExternalApplication];
 
     /// The code in the record, in events and in addresses.
     pub const fn as_str(self) -> &'static str {
@@ -45,6 +48,7 @@ impl ImportKind {
             Self::Movement => "movement",
             Self::FacilityUsage => "facility_usage",
             Self::HouseholdRelation => "household_relation",
+            Self::ExternalApplication => "external_application",
         }
     }
 
@@ -54,6 +58,7 @@ impl ImportKind {
             Self::Movement => "異動情報",
             Self::FacilityUsage => "施設利用実績情報",
             Self::HouseholdRelation => "関係者情報",
+            Self::ExternalApplication => "外部申請情報",
         }
     }
 }
@@ -173,6 +178,7 @@ impl Work<'_> {
             ImportKind::Movement => movement::COLUMNS,
             ImportKind::FacilityUsage => register::USAGE_COLUMNS,
             ImportKind::HouseholdRelation => register::RELATION_COLUMNS,
+            ImportKind::ExternalApplication => external::COLUMNS,
         };
         let Some(table) = Table::read(incoming.bytes, columns, findings) else { return Ok((0, None)) };
         let rows = table.n_rows();
@@ -197,6 +203,7 @@ impl Work<'_> {
                     self.tx.replace_relations(&relations).await?;
                 }
             }
+            ImportKind::ExternalApplication => self.import_external_applications(&table, findings).await?,
         }
         Ok((rows, None))
     }

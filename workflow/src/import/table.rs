@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use jiff::civil::Date;
-use todoke_domain::text;
+use jiff::civil::{Date, Time};
+use todoke_domain::{Timestamp, text};
 
 use crate::csv_file::{self, TextFault};
 
@@ -213,20 +213,40 @@ impl Row<'_> {
 
     /// A cell with a day.
     pub(super) fn day(&self, column: Column, findings: &mut Findings) -> Option<Date> {
-        let cell = self.cell(column);
-        // jiff also takes other ISO 8601 forms; the file format has this one only.
-        let form = cell.len() == 10
-            && cell.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
-        let day = form.then(|| cell.parse::<Date>().ok()).flatten();
+        let day = parse_day(self.cell(column));
         if day.is_none() {
             findings.error(self.number, column.name, "日付をYYYY-MM-DDの形式で入力してください。");
         }
         day
     }
 
+    /// A cell with a day and a time, as a clock in Japan shows them.
+    pub(super) fn moment(&self, column: Column, findings: &mut Findings) -> Option<Timestamp> {
+        let parts = self.cell(column).split_once(' ');
+        let moment = parts.and_then(|(day, time)| Some(Timestamp::from_jst(parse_day(day)?, parse_time(time)?)));
+        if moment.is_none() {
+            findings.error(self.number, column.name, "日時をYYYY-MM-DD HH:MMの形式で入力してください。");
+        }
+        moment
+    }
+
     fn checked<T>(&self, column: Column, value: Result<T, text::TextError>, findings: &mut Findings) -> Option<T> {
         value.map_err(|error| findings.error(self.number, column.name, error.to_string())).ok()
     }
+}
+
+// jiff also takes other ISO 8601 forms; the file format has one only for days and one for times.
+
+fn parse_day(cell: &str) -> Option<Date> {
+    let form = cell.len() == 10
+        && cell.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
+    form.then(|| cell.parse().ok()).flatten()
+}
+
+fn parse_time(cell: &str) -> Option<Time> {
+    let form =
+        cell.len() == 5 && cell.bytes().enumerate().all(|(i, b)| if i == 2 { b == b':' } else { b.is_ascii_digit() });
+    form.then(|| cell.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -264,6 +284,21 @@ mod tests {
         let (rows, errors) = read("resident_no,movement_date\r\n\r\n\"A\r\n1\",2026-01-02\r\n,2026-01-02\r\n");
         assert_eq!(rows, Some(2));
         assert_eq!(errors.iter().map(|e| e.row).collect::<Vec<_>>(), [3, 5]);
+    }
+
+    #[test]
+    fn a_moment_has_one_form_and_is_japanese_time() {
+        assert_eq!(parse_time("09:05"), Time::new(9, 5, 0, 0).ok());
+        for wrong in ["9:05", "24:00", "09:60", "09:05:00", "T09:05", "0905", "0９:05"] {
+            assert_eq!(parse_time(wrong), None, "{wrong}");
+        }
+        let mut findings = Findings::default();
+        let text = "resident_no,movement_date\nA1,2026-06-01 00:30\nA1,2026-06-01\nA1,2026-06-01  00:30\n";
+        let table = Table::read(text.as_bytes(), &[NO, ON], &mut findings).unwrap();
+        let rows = table.rows(&mut findings);
+        let moments: Vec<Option<Timestamp>> = rows.iter().map(|row| row.moment(ON, &mut findings)).collect();
+        assert_eq!(moments, ["2026-05-31T15:30:00Z".parse::<Timestamp>().ok(), None, None]);
+        assert_eq!(findings.errors.iter().map(|e| e.row).collect::<Vec<_>>(), [3, 4]);
     }
 
     #[test]
