@@ -132,16 +132,26 @@ pub(crate) fn cut(batch: &RecordBatch) -> Result<Vec<Slice>, ArrowError> {
     Ok(slices)
 }
 
-/// The rows of several slices of one partition as one file's content: without the partition
-/// columns, sorted by type and time.
-pub(crate) fn file_rows(slices: &[&Slice], schema: &GroupSchema) -> Result<RecordBatch, ArrowError> {
+/// Rows from which a slice is worth a row group of its own.
+const RUN_ROWS_MIN: usize = 32_768;
+
+/// The rows of several slices of one partition as the content of one file: without the partition columns, in
+/// runs that are each sorted by type and time.
+///
+/// A large slice is sorted already and stays as it is. Putting it in order with the others copied every column
+/// twice and was the most memory that a flush took; a file is only promised to be sorted within its row groups,
+/// and compaction sorts it whole.
+pub(crate) fn file_runs(slices: &[&Slice], schema: &GroupSchema) -> Result<Vec<RecordBatch>, ArrowError> {
     let n_file = schema.file.fields().len();
     let file_columns: Vec<usize> = (0..n_file).collect();
     let batches = slices.iter().map(|s| s.rows.project(&file_columns)).collect::<Result<Vec<_>, _>>()?;
-    match batches.as_slice() {
-        [one] => Ok(one.clone()),
-        many => sort_file(&concat_batches(&schema.file, many)?),
+    let (mut runs, small): (Vec<_>, Vec<_>) = batches.into_iter().partition(|rows| rows.num_rows() >= RUN_ROWS_MIN);
+    match small.as_slice() {
+        [] => {}
+        [one] => runs.push(one.clone()),
+        many => runs.push(sort_file(&concat_batches(&schema.file, many)?)?),
     }
+    Ok(runs)
 }
 
 /// The latest `recorded_at` of a batch, in microseconds.
