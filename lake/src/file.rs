@@ -102,7 +102,8 @@ fn properties(schema: &SchemaRef, n_rows: usize, row_group_rows_max: usize) -> R
         .collect();
     // Nearly ascending instants: deltas are a fraction of the plain eight bytes, and no dictionary fits them.
     let times = [OCCURRED_AT, RECORDED_AT].map(|name| ColumnPath::new(vec![name.to_owned()]));
-    let unique = ["event_id", "correlation_id", "causation_id"].map(|name| ColumnPath::new(vec![name.to_owned()]));
+    // A request's id is not among them: all events of a batch have it, so a dictionary holds it once.
+    let unique = ["event_id", "causation_id"].map(|name| ColumnPath::new(vec![name.to_owned()]));
     // A column of few rows is one page: an index of its pages would only be one more thing to read.
     let one_page = n_rows <= PAGE_ROWS_MAX;
     let statistics = if one_page { EnabledStatistics::Chunk } else { EnabledStatistics::Page };
