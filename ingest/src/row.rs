@@ -94,9 +94,10 @@ impl EncodedEvents {
         self.blocks.iter().map(|block| block.marks.len()).sum()
     }
 
-    /// Bytes they take in the log.
+    /// Memory they take, bytes; about half of it is what goes into the log.
     pub fn n_bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.rows.len() + block.shared.len()).sum()
+        let marks = |block: &Block| block.marks.capacity() * size_of::<RowMark>();
+        self.blocks.iter().map(|block| block.rows.capacity() + block.shared.capacity() + marks(block)).sum()
     }
 
     /// Encodes events of any group. `Err` with the first that the catalogue does not know.

@@ -33,7 +33,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UsageLogConfig {
-    /// Bytes of events that may wait for their commit.
+    /// Memory of the events that may wait for their commit, bytes.
     pub waiting_bytes_max: u64,
     /// Bytes of committed events that may wait for the lake.
     pub backlog_bytes_max: u64,
