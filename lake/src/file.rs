@@ -143,7 +143,10 @@ fn statistics(runs: &[RecordBatch]) -> Value {
             }
             _ => {
                 let values = || columns.iter().map(|column| column.as_primitive::<TimestampMicrosecondType>());
-                let (low, high) = (values().filter_map(compute::min).min(), values().filter_map(compute::max).max());
+                let (low, high) = (
+                    values().filter_map(compute::min::<TimestampMicrosecondType>).min(),
+                    values().filter_map(compute::max::<TimestampMicrosecondType>).max(),
+                );
                 low.zip(high).map(|(low, high)| (instant(low), instant(high)))
             }
         };
