@@ -168,7 +168,8 @@ impl LakeSink {
         loop {
             let collected = self.collect().await;
             let gathered = Instant::now() + GATHER;
-            let (more, failed) = self.note(collected).map_or((false, true), |more| (more, false));
+            // What has no room waits for the flush: looking again before would find the same.
+            let (more, failed) = self.note(collected).map_or((false, true), |more| (more && self.has_room(), false));
             if flushing.is_empty() && self.is_due() {
                 self.begin_flush(&mut flushing);
             }
@@ -214,7 +215,7 @@ impl LakeSink {
 
     fn is_due(&self) -> bool {
         self.lake.staged_rows() >= self.config.flush_rows_max
-            || self.lake.staged_bytes() >= self.config.staged_bytes_max / 2
+            || self.lake.staged_bytes() > self.config.staged_bytes_max / 2
             || self.flush_at().is_some_and(|due| due <= Instant::now())
     }
 
@@ -306,7 +307,7 @@ impl LakeSink {
             }
             n_rows += self.stage_usage(new).await?;
         }
-        Ok(n_rows >= self.config.flush_rows_max && self.has_room())
+        Ok(n_rows >= self.config.flush_rows_max || !self.has_room())
     }
 
     fn has_room(&self) -> bool {
