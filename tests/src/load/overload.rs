@@ -61,7 +61,7 @@ impl Answers {
     }
 }
 
-/// Sends one batch after the other until `end`; a refused one again after a short pause.
+/// Sends one batch after the other until `end`; one that was refused or got no answer again after a short pause.
 async fn send(client: Client, bodies: Arc<Vec<Bytes>>, next: Arc<AtomicU64>, end: Instant) -> Result<Answers> {
     let mut answers = Answers::default();
     let headers = [("content-type", SHAPE.media_type)];
@@ -71,17 +71,18 @@ async fn send(client: Client, bodies: Arc<Vec<Bytes>>, next: Arc<AtomicU64>, end
         loop {
             let begun = Instant::now();
             let answer = client.try_request("POST", "/v1/usage", &headers, body.clone()).await;
-            let Ok(answer) = answer else {
-                answers.broken += 1;
-                break;
-            };
-            *answers.by_status.entry(answer.status).or_default() += 1;
-            if answer.status == 202 {
-                answers.latencies.push(begun.elapsed());
-                answers.accepted += answer.json()["accepted"].as_u64().unwrap_or(0);
-                break;
+            match answer {
+                Ok(answer) => {
+                    *answers.by_status.entry(answer.status).or_default() += 1;
+                    if answer.status == 202 {
+                        answers.latencies.push(begun.elapsed());
+                        answers.accepted += answer.json()["accepted"].as_u64().unwrap_or(0);
+                        break;
+                    }
+                    ensure!(matches!(answer.status, 429 | 503), "{}: {}", answer.status, answer.text());
+                }
+                Err(_) => answers.broken += 1,
             }
-            ensure!(matches!(answer.status, 429 | 503), "{}: {}", answer.status, answer.text());
             if Instant::now() >= end {
                 break;
             }
