@@ -11,6 +11,7 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use todoke_lake::Retention;
 use todoke_notifier::{
     apns::ApnsSettings, dispatch::DispatchSettings, fcm::FcmSettings, mail::MailSettings, web_push::WebPushSettings,
 };
@@ -104,8 +105,10 @@ pub struct LakeConfig {
     /// Memory of rows that wait for their Parquet files, MiB; half of it triggers a commit as well. What has no
     /// room waits on the disk.
     pub staged_mib_max: u64,
-    /// Minutes between two compactions of small files.
+    /// Minutes between two compactions of small files; days past their time leave the lake with them.
     pub compact_every_min: u64,
+    /// How long rows are kept.
+    pub retention: Retention,
 }
 
 /// Events from outside.
@@ -199,7 +202,13 @@ impl Default for HttpConfig {
 
 impl Default for LakeConfig {
     fn default() -> Self {
-        Self { flush_age_ms_max: 5_000, flush_rows_max: 200_000, staged_mib_max: 256, compact_every_min: 60 }
+        Self {
+            flush_age_ms_max: 5_000,
+            flush_rows_max: 200_000,
+            staged_mib_max: 256,
+            compact_every_min: 60,
+            retention: Retention::default(),
+        }
     }
 }
 
@@ -253,6 +262,10 @@ impl Config {
         anyhow::ensure!(self.lake.flush_age_ms_max > 0, "lake.flush_age_ms_max must be above 0");
         // Staging stops at this limit and every commit frees some: with none nothing would ever be staged.
         anyhow::ensure!((1..=1 << 20).contains(&self.lake.staged_mib_max), "lake.staged_mib_max must be 1 to 1048576");
+        anyhow::ensure!(
+            self.lake.retention.fiscal_years > 0 && self.lake.retention.delivery_months > 0,
+            "lake.retention must be at least one fiscal year and one month: what leaves the lake does not come back"
+        );
         anyhow::ensure!(
             self.public_url.is_empty()
                 || self.public_url.starts_with("http://")
@@ -309,6 +322,16 @@ mod tests {
         let text = config.printed().unwrap();
         assert!(text.contains("postgres://***@db/todoke"));
         assert!(!text.contains("geheim"));
+    }
+
+    #[test]
+    fn a_retention_of_nothing_is_refused() {
+        for (years, months) in [(0, 13), (10, 0)] {
+            let mut config = Config::default();
+            config.lake.retention = Retention { fiscal_years: years, delivery_months: months };
+            assert!(config.check().is_err(), "{years} years, {months} months");
+        }
+        assert!(Config::default().check().is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod dimensions;
 pub mod feed;
 pub mod gate;
+pub mod history_lock;
 pub mod limit;
 pub mod live;
 pub mod live_samples;

@@ -102,6 +102,7 @@ pub fn routes() -> Router<AppState> {
         .route("/local/report", post(report))
         .route("/local/sql", post(sql))
         .route("/local/quarantine/replay", post(replay))
+        .route("/local/lake/refresh", post(refresh))
 }
 
 fn check(app: &AppState, headers: &HeaderMap) -> Result<(), Problem> {
@@ -169,4 +170,11 @@ async fn replay(
 ) -> Result<Json<Replayed>, Problem> {
     check(&app, &headers)?;
     Ok(Json(quarantine::replay(app.workflow.store(), &app.usage, &call.municipality, app.now()).await?))
+}
+
+/// Shows what another process committed to the lake.
+async fn refresh(State(app): State<AppState>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+    check(&app, &headers)?;
+    let changed = app.lake.view().refresh().await.map_err(|error| Problem::internal(&error))?;
+    Ok(Json(serde_json::json!({ "changed": changed })))
 }

@@ -3,10 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use todoke_domain::{MunicipalityCode, Timestamp, ids::QuarantineId};
 use todoke_ingest::{
-    EncodedEvents, IngestError, Receipt, Rejected, UsageLog,
+    EncodedEvents, IngestError, Receipt, RejectReason, Rejected, UsageLog,
     cloud_event::{self, Mode, SourceContext},
+    history,
     usage::{self, UsageContext},
 };
 use todoke_store::{Store, StoreError, Wall, quarantine::QuarantinedEvent};
@@ -16,6 +18,8 @@ pub const KEPT_PER_REQUEST_MAX: usize = 500;
 /// Days that entries are kept.
 pub const KEPT_DAYS: u64 = 90;
 const REPLAY_PAGE: i64 = 500;
+/// The entrance of files, which say all there is to know about their events.
+const HISTORY: &str = "history";
 
 /// What the server knew about a sender; enough to take the event later as if it came now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,6 +116,48 @@ pub async fn keep(
     tx.commit().await
 }
 
+/// Keeps bad records of a file, each with its number in it. The entry's id follows from the file and the number, so
+/// that a record is kept once however often its file is read. Returns how many are new.
+pub async fn keep_records(
+    store: &Store,
+    code: &MunicipalityCode,
+    origin: &str,
+    rejected: &[(u64, Rejected)],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    if rejected.is_empty() {
+        return Ok(0);
+    }
+    let rows: Vec<QuarantinedEvent> = rejected
+        .iter()
+        .map(|(number, refused)| QuarantinedEvent {
+            quarantine_id: record_id(origin, *number),
+            municipality_code: code.clone(),
+            entrance: HISTORY.to_owned(),
+            sender: "{}".to_owned(),
+            event_id: refused.event_id.clone(),
+            reason: refused.reason.code().to_owned(),
+            field: refused.field.clone(),
+            content: refused.content.clone().unwrap_or_default(),
+            state: "held".to_owned(),
+            received_at: now,
+        })
+        .collect();
+    let mut tx = store.begin_write(Wall::Around(code.clone())).await?;
+    let n_new = tx.insert_quarantined(&rows).await?;
+    tx.commit().await?;
+    Ok(n_new)
+}
+
+/// Ids of one file's records are in the order of the file.
+fn record_id(origin: &str, number: u64) -> QuarantineId {
+    let mut bytes = [0; 16];
+    let digest = Sha256::digest(origin.as_bytes());
+    bytes[..8].copy_from_slice(&digest[..8]);
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().into()
+}
+
 /// Why a replay stopped; what it did before stays done.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
@@ -144,7 +190,11 @@ pub async fn replay(
                 done.held += 1;
                 continue;
             };
-            let Receipt { accepted, duplicates, .. } = log.append(events, now).await?;
+            let appended = match entry.entrance.as_str() {
+                HISTORY => log.append_history(events, now).await,
+                _ => log.append(events, now).await,
+            };
+            let Receipt { accepted, duplicates, .. } = appended?;
             if accepted + duplicates == 0 {
                 done.held += 1;
                 continue;
@@ -159,6 +209,13 @@ pub async fn replay(
 
 /// The entry's event, if it is acceptable now.
 fn read_again(entry: &QuarantinedEvent, now: Timestamp) -> Option<EncodedEvents> {
+    if entry.entrance == HISTORY {
+        // Who remembers the event that has its id is the run that read both.
+        if entry.reason == RejectReason::IdReused.code() {
+            return None;
+        }
+        return history::read_again(&entry.content, &entry.municipality_code, now);
+    }
     let sender: Sender = serde_json::from_str(&entry.sender).ok()?;
     if entry.entrance == "events" {
         let context = SourceContext {

@@ -12,7 +12,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse
 use todoke_analytics::{Engine, EngineConfig, LakeSource};
 use todoke_domain::{Timestamp, delivery::Provider};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{Lake, LakeOptions};
+use todoke_lake::{CompactOptions, Lake, LakeOptions};
 use todoke_notifier::{
     Channel,
     apns::Apns,
@@ -31,7 +31,7 @@ use crate::{
     api, broadcasts,
     broker::MemoryBroker,
     clock::Clock,
-    config::Config,
+    config::{Config, LakeConfig},
     dimensions,
     feed::StoreFeed,
     gate::RecordGate,
@@ -142,8 +142,8 @@ impl Server {
         note.write(&config.data)?;
         let data = config.data.clone();
         let dispatcher = dispatcher(&config, &store, &clock, wake, demo)?;
-        let compact_every = Duration::from_secs(config.lake.compact_every_min.max(1) * 60);
         let sample_every = Duration::from_secs(config.realtime.sample_every_s);
+        let lake_config = config.lake.clone();
         let state = AppState::new(Parts {
             workflow: workflow.clone(),
             hub: hub.clone(),
@@ -166,7 +166,7 @@ impl Server {
         services.spawn("deliveries", async move { Ok(dispatcher.run(core).await?) });
         spawn_services(
             &mut services,
-            Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every, sample_every },
+            Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, sample_every },
             &stop_edge,
             &stop_core,
         );
@@ -260,7 +260,7 @@ struct Spawned {
     hub: Arc<crate::state::Hub>,
     queue: AnnouncerQueue,
     sink: LakeSink,
-    compact_every: Duration,
+    lake_config: LakeConfig,
     sample_every: Duration,
 }
 
@@ -270,7 +270,7 @@ fn spawn_services(
     stop_edge: &CancellationToken,
     stop_core: &CancellationToken,
 ) {
-    let Spawned { store, lake, workflow, clock, hub, queue, sink, compact_every, sample_every } = parts;
+    let Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, sample_every } = parts;
     let realtime = hub.clone();
     let edge = stop_edge.clone();
     services.spawn("realtime", async move {
@@ -289,18 +289,20 @@ fn spawn_services(
     services.spawn("timers", timers::run(workflow.clone(), clock.clone(), stop_edge.clone()));
     services.spawn("broadcasts", broadcasts::run(workflow, clock.clone(), stop_edge.clone()));
     services.spawn("dimensions", dimensions::run(store.clone(), lake.clone(), stop_edge.clone()));
-    services.spawn("upkeep", upkeep(store, lake, clock, compact_every, stop_edge.clone()));
+    services.spawn("upkeep", upkeep(store, lake, clock, lake_config, stop_edge.clone()));
 }
 
-/// Joins small files, removes what nobody reads any more, and forgets old quarantined events.
+/// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, and
+/// forgets old quarantined events.
 async fn upkeep(
     store: Store,
     lake: Arc<Lake>,
     clock: Clock,
-    every: Duration,
+    config: LakeConfig,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let retention = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
+    let every = Duration::from_secs(config.compact_every_min.max(1) * 60);
+    let files_kept = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
     let mut vacuumed_at = clock.now();
     loop {
         tokio::select! {
@@ -312,12 +314,24 @@ async fn upkeep(
         if vacuum {
             vacuumed_at = clock.now();
         }
-        for table in lake.stats().into_iter().filter(|table| table.files > 0).map(|table| table.table) {
-            let options = todoke_lake::CompactOptions::default();
-            if let Err(error) = lake.compact(&table, &options, clock.now()).await {
+        // Other processes may have written history; what is compacted must be what is there.
+        if let Err(error) = lake.view().refresh().await {
+            tracing::warn!(error = %error, "the lake was not looked at again");
+        }
+        for table in lake.stats().into_iter().filter(|table| table.version > 0).map(|table| table.table) {
+            match lake.expire(&table, &config.retention, clock.now()).await {
+                Ok(expired) if expired.files > 0 => {
+                    tracing::info!(lake.table = table, n_rows = expired.rows, "days past their time left a table");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(error = %error, lake.table = table, "days past their time did not leave a table");
+                }
+            }
+            if let Err(error) = lake.compact(&table, &CompactOptions::default(), clock.now()).await {
                 tracing::warn!(error = %error, lake.table = table, "a table was not compacted");
             }
-            if vacuum && let Err(error) = lake.vacuum(&table, retention).await {
+            if vacuum && let Err(error) = lake.vacuum(&table, files_kept).await {
                 tracing::warn!(error = %error, lake.table = table, "a table's old files were not removed");
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! [`usage::parse`] makes events of what a client sent, [`UsageLog::append`] makes them durable before
 //! they are acknowledged, and [`LakeSink`] takes them and the batches of a [`RecordFeed`] to the lake:
-//! visible to queries at once, committed by size or age, each exactly once.
+//! visible to queries at once, committed by size or age, each exactly once. [`history`] reads events of
+//! the past from files.
 
 mod backup;
 pub mod body;
@@ -10,6 +11,7 @@ pub mod cloud_event;
 mod code;
 mod error;
 mod feed;
+pub mod history;
 mod instant;
 mod json;
 mod log_writer;

@@ -177,7 +177,11 @@ impl Writer {
 
     /// Takes a frame back that could not be written whole.
     fn undo(&mut self, error: io::Error) -> IngestError {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        // A limit on the size of files is room that ended, too.
+        let full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
         match self.disk.cut(self.offset).and_then(|()| self.disk.sync()) {
             Ok(()) if full => IngestError::DiskFull,
             Ok(()) => IngestError::log("writing")(error),

@@ -12,8 +12,10 @@ use todoke_domain::{
     Event, Timestamp,
     catalogue::events::{self, EventType},
 };
-use todoke_lake::{Cell, Row, RowType, Rows as LakeRows};
+use todoke_lake::{Cell, EventRows, Row, RowType, Rows as LakeRows};
 use uuid::Uuid;
+
+use crate::IngestError;
 
 const OFFLINE: u8 = 1;
 const VERSION: u8 = 2;
@@ -122,6 +124,27 @@ impl EncodedEvents {
             }
         }
         Ok(encoded)
+    }
+
+    /// The block for rows that share this: the last one, if it does, else a new one.
+    pub(crate) fn block(&mut self, shared: &Shared<'_>) -> &mut Block {
+        let made = Block::new(shared);
+        if self.blocks.last().is_none_or(|last| last.shared != made.shared) {
+            self.blocks.push(made);
+        }
+        let last = self.blocks.len() - 1;
+        &mut self.blocks[last]
+    }
+
+    /// The events as rows of the lake.
+    pub fn lake_rows(&self, ingested_at: Timestamp) -> Result<EventRows, IngestError> {
+        let n_bytes = self.blocks.iter().map(|block| block.shared.len() + block.rows.len() + 8).sum();
+        let mut bytes = Vec::with_capacity(n_bytes);
+        self.blocks.iter().for_each(|block| block.write(None, &mut bytes));
+        let meanings = Dictionary::present().meanings()?;
+        let mut rows = LakeRows::default();
+        read(&bytes, &meanings, &mut rows).map_err(IngestError::log("decoding rows"))?;
+        Ok(EventRows::of(&rows, ingested_at)?)
     }
 }
 
@@ -302,6 +325,12 @@ impl Block {
         }
         row.end();
         Ok(())
+    }
+
+    /// Takes the last row out again.
+    pub(crate) fn take_back(&mut self) {
+        self.marks.pop();
+        self.rows.truncate(self.marks.last().map_or(0, |mark| mark.end));
     }
 
     /// The block as a frame holds it, with all rows or those of `kept`.

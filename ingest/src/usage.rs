@@ -30,7 +30,7 @@ const LIST_ITEMS_MAX: usize = 32;
 /// Characters counted of text that itself is not kept.
 const TEXT_CHARS_MAX: usize = 1_000;
 /// Bytes of a refused event that are kept for whoever looks at it.
-const CONTENT_BYTES_MAX: usize = 8_192;
+pub(crate) const CONTENT_BYTES_MAX: usize = 8_192;
 
 /// What the server knows about the sender.
 #[derive(Clone, Debug)]
@@ -203,20 +203,21 @@ static PLANS: LazyLock<HashMap<&'static str, Plan>> = LazyLock::new(|| {
     events::all().iter().filter(|event_type| event_type.group == "app").filter_map(plan).collect()
 });
 
-struct Fault {
-    reason: RejectReason,
-    field: Option<String>,
+/// What is wrong with an event.
+pub(crate) struct Fault {
+    pub(crate) reason: RejectReason,
+    pub(crate) field: Option<String>,
 }
 
 impl Fault {
-    fn new(reason: RejectReason, field: &str) -> Self {
+    pub(crate) fn new(reason: RejectReason, field: &str) -> Self {
         // A field's name comes from the client: shown back shortened, never as long as it likes.
         Self { reason, field: Some(field.chars().take(code::CHARS_MAX).collect()) }
     }
 }
 
 /// The value of a field that will be stored.
-enum Slot<'a> {
+pub(crate) enum Slot<'a> {
     Sent(Scan<'a>),
     Int(i64),
     Code(&'static str),
@@ -386,7 +387,7 @@ impl<'c, 't> Batch<'c, 't> {
 }
 
 impl Slot<'_> {
-    fn write(&self, field: u8, row: &mut RowWriter<'_>) {
+    pub(crate) fn write(&self, field: u8, row: &mut RowWriter<'_>) {
         match self {
             Self::Int(value) => row.int(field, *value),
             Self::Code(code) => row.text(field, code),
@@ -438,7 +439,7 @@ fn envelope<'m>(members: &'m [(Cow<'_, str>, Scan<'_>)]) -> Result<Envelope<'m>,
 }
 
 /// The hyphenated form is read here, what else may be an id by the library.
-fn uuid_of(text: &str) -> Option<Uuid> {
+pub(crate) fn uuid_of(text: &str) -> Option<Uuid> {
     let bytes: &[u8; 36] = match text.as_bytes().try_into() {
         Ok(bytes) => bytes,
         Err(_) => return Uuid::try_parse(text).ok(),
@@ -532,7 +533,7 @@ fn check_value(field: &Field, value: &Scan<'_>) -> Result<(), Fault> {
     }
 }
 
-fn optional_code<'m>(name: &str, value: Option<&'m Scan<'_>>) -> Result<Option<&'m str>, Fault> {
+pub(crate) fn optional_code<'m>(name: &str, value: Option<&'m Scan<'_>>) -> Result<Option<&'m str>, Fault> {
     match value {
         None | Some(Scan::Null) => Ok(None),
         Some(value) => {
@@ -542,7 +543,7 @@ fn optional_code<'m>(name: &str, value: Option<&'m Scan<'_>>) -> Result<Option<&
     }
 }
 
-fn check_code(name: &str, text: &str) -> Result<(), Fault> {
+pub(crate) fn check_code(name: &str, text: &str) -> Result<(), Fault> {
     code::check(text).map_err(|reason| Fault::new(reason, name))
 }
 

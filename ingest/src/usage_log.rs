@@ -223,8 +223,22 @@ impl UsageLog {
     /// Errors: [`IngestError::Busy`] before anything is stored, when too much waits;
     /// [`IngestError::DiskFull`]; [`IngestError::Log`] when the disk failed, and from then on.
     pub async fn append(&self, events: EncodedEvents, now: Timestamp) -> Result<Receipt, IngestError> {
+        let age_max = Duration::from_secs(u64::from(self.inner.common.config.age_days_max) * 86_400);
+        self.append_since(now.minus(age_max), events, now).await
+    }
+
+    /// As [`Self::append`], for events that may have happened at any time before.
+    pub async fn append_history(&self, events: EncodedEvents, now: Timestamp) -> Result<Receipt, IngestError> {
+        self.append_since(Timestamp::from_micros(i64::MIN), events, now).await
+    }
+
+    async fn append_since(
+        &self,
+        oldest: Timestamp,
+        events: EncodedEvents,
+        now: Timestamp,
+    ) -> Result<Receipt, IngestError> {
         let config = &self.inner.common.config;
-        let oldest = now.minus(Duration::from_secs(u64::from(config.age_days_max) * 86_400));
         let latest = now.plus(Duration::from_secs(config.future_s_max));
         let mut receipt = Receipt::default();
         let mut wanted = Vec::with_capacity(events.n_events());

@@ -91,8 +91,8 @@ impl Hasher for Spreading {
 struct Generation {
     ids: HashMap<Id, u64, Spread>,
     files: Vec<PathBuf>,
-    /// Ids when its last file was full.
-    n_filed: usize,
+    /// Ids when its size was last looked at.
+    n_before: usize,
 }
 
 /// Ids with the marks of their contents.
@@ -131,14 +131,19 @@ impl Window {
     }
 
     /// The ids met since the last call are in `file`. Returns files whose ids nobody needs any more.
-    ///
-    /// A generation ends before another file like the last would exceed its size: a table doubles its memory
-    /// when it grows, so being a little over would cost twice the window.
     pub(crate) fn filed(&mut self, file: PathBuf) -> Vec<PathBuf> {
         self.new.files.push(file);
+        self.age()
+    }
+
+    /// Forgets the older generation once the younger one is full. Returns the files of the forgotten.
+    ///
+    /// It is full when as many ids as came since the last call would exceed its size: a table doubles its memory
+    /// when it grows, so being a little over would cost twice the window.
+    pub(crate) fn age(&mut self) -> Vec<PathBuf> {
         let n_ids = self.new.ids.len();
-        let n_last = n_ids.saturating_sub(self.new.n_filed);
-        self.new.n_filed = n_ids;
+        let n_last = n_ids.saturating_sub(self.new.n_before);
+        self.new.n_before = n_ids;
         if n_ids + n_last <= self.generation_max {
             return Vec::new();
         }

@@ -100,6 +100,9 @@ impl Lake {
         let schema = schema::group(group).ok_or_else(unknown)?;
         let (name, table) = self.view.tables.groups.get_key_value(group).ok_or_else(unknown)?;
         let mut table = table.lock().await;
+        if table.has_unknown_columns()? {
+            return Err(LakeError::Foreign { table: group.to_owned(), what: "columns of a newer version" });
+        }
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         let mut erased = ErasedTable::default();
         let mut actions = Vec::new();

@@ -54,6 +54,13 @@ pub enum LakeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file that is given as Parquet with a record in each row, and is none.
+    #[error("not a readable Parquet file")]
+    NotRecords {
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The file system refused.
     #[error("`{path}` could not be made durable")]
     Io {

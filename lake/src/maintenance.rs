@@ -114,12 +114,19 @@ impl Lake {
     /// without events that are there twice.
     /// Queries and flushes go on meanwhile. If another process commits to the table in the same
     /// moment, this one gives up with an error and nothing is changed; the next call tries again.
+    /// A table to which a newer version added columns is left alone: that version compacts it.
     pub async fn compact(&self, group: &str, options: &CompactOptions, now: Timestamp) -> Result<Compacted, LakeError> {
         let _upkeep = self.upkeep.lock().await;
         let unknown = || LakeError::UnknownTable(group.to_owned());
         let schema = schema::group(group).ok_or_else(unknown)?;
         let (name, table) = self.view.tables.groups.get_key_value(group).ok_or_else(unknown)?;
-        let committed = table.lock().await.committed().cloned().ok_or_else(unknown)?;
+        let committed = {
+            let table = table.lock().await;
+            if table.has_unknown_columns()? {
+                return Ok(Compacted::default());
+            }
+            table.committed().cloned().ok_or_else(unknown)?
+        };
         let work = due(&committed, options, day_number(now.jst_date()));
         let mut result = Compacted { partitions: work.len(), ..Compacted::default() };
         let mut adds = Vec::new();

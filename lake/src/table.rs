@@ -79,6 +79,14 @@ impl Table {
         self.delta.as_ref().ok_or_else(|| LakeError::UnknownTable(self.name().to_owned()))
     }
 
+    /// Whether a newer version of the catalogue gave the table columns that this one does not know.
+    /// Its files must not be rewritten by us: what is in those columns would be lost.
+    pub(crate) fn has_unknown_columns(&self) -> Result<bool, LakeError> {
+        let on_disk = self.delta()?.snapshot().map_err(LakeError::delta(self.name(), "reading the log"))?.schema();
+        let known = |name: &String| self.schema.columns.iter().any(|column| column.name == *name);
+        Ok(!on_disk.field_names().all(known))
+    }
+
     /// Takes over the state an operation of the Delta library left behind.
     pub(crate) fn set_delta(&mut self, delta: DeltaTable) {
         self.delta = Some(delta);

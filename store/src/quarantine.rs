@@ -13,7 +13,7 @@ pub struct QuarantinedEvent {
     /// The wall.
     #[sqlx(try_from = "String")]
     pub municipality_code: MunicipalityCode,
-    /// Where it came in: `usage` or `events`.
+    /// Where it came in: `usage`, `events` or `history`.
     pub entrance: String,
     /// What the server knew about the sender, as JSON.
     pub sender: String,
@@ -42,19 +42,20 @@ pub struct QuarantineCount {
 }
 
 impl Tx {
-    /// Keeps events.
-    pub async fn insert_quarantined(&mut self, rows: &[QuarantinedEvent]) -> Result<(), StoreError> {
+    /// Keeps events; entries that are there already, whatever their state, stay as they are. Returns how many are new.
+    pub async fn insert_quarantined(&mut self, rows: &[QuarantinedEvent]) -> Result<u64, StoreError> {
+        let mut n_new = 0;
         for row in rows {
-            execute!(
+            n_new += execute!(
                 self,
                 "INSERT INTO quarantined_event (quarantine_id, municipality_code, entrance, sender, event_id, reason, field, content, state, received_at_us)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (quarantine_id) DO NOTHING",
                 row.quarantine_id.to_string(), row.municipality_code.as_str(), &row.entrance, &row.sender,
                 row.event_id.as_deref(), &row.reason, row.field.as_deref(), &row.content, &row.state,
                 row.received_at.as_micros(),
             )?;
         }
-        Ok(())
+        Ok(n_new)
     }
 
     /// Held events of a municipality after an id, oldest first.

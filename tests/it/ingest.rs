@@ -11,16 +11,16 @@ use todoke_tests::{
 
 use crate::scene::sql;
 
-fn id(n: u32) -> String {
+pub(crate) fn id(n: u32) -> String {
     format!("019a0000-0000-7000-8000-{n:012}")
 }
 
-fn view(n: u32) -> Value {
+pub(crate) fn view(n: u32) -> Value {
     json!({"event_id": id(n), "event_type": "app.screen_viewed", "occurred_at": recently(),
            "session_id": "ways-in", "screen_id": "G01", "dwell_ms": n})
 }
 
-async fn send(who: &Client, path: &str, media_type: &str, coding: Option<&str>, body: Vec<u8>) -> Answer {
+pub(crate) async fn send(who: &Client, path: &str, media_type: &str, coding: Option<&str>, body: Vec<u8>) -> Answer {
     let mut headers = vec![("content-type", media_type)];
     headers.extend(coding.map(|coding| ("content-encoding", coding)));
     who.request("POST", path, &headers, body).await
@@ -32,11 +32,11 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn lines(events: impl IntoIterator<Item = Value>) -> Vec<u8> {
+pub(crate) fn lines(events: impl IntoIterator<Item = Value>) -> Vec<u8> {
     events.into_iter().map(|event| format!("{event}\n")).collect::<String>().into_bytes()
 }
 
-async fn agreed(todoke: &Todoke) -> Client {
+pub(crate) async fn agreed(todoke: &Todoke) -> Client {
     let guardian = todoke.sign_in("guardian").await;
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
     guardian
@@ -177,7 +177,7 @@ async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lak
     todoke.stop().await;
 }
 
-fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

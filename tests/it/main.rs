@@ -1,5 +1,6 @@
 //! The tests of the whole system, in one binary.
 
+mod backfill;
 mod backup;
 mod broadcast;
 mod broadcast_kill;
@@ -18,9 +19,11 @@ mod entrance;
 mod erase;
 mod import;
 mod ingest;
+mod ingest_faults;
 mod journey;
 mod kill_loop;
 mod lake_engines;
+mod lake_retention;
 mod live_sample;
 mod notice;
 mod paper;

@@ -119,6 +119,18 @@ impl Todoke {
         Self::start(command, dir).await
     }
 
+    /// As [`Todoke::demo_in`], by a process whose files cannot grow beyond about `bytes_max`: the system refuses to
+    /// write more, as it does on a full disk.
+    pub async fn demo_with_file_limit(dir: &Path, options: DemoOptions, bytes_max: u64) -> Self {
+        let demo = demo_command(options);
+        let mut command = without_settings(Command::new("sh"));
+        // Without the trap a signal would end the process before it hears of the error. The limit counts in
+        // blocks of 512 bytes.
+        let limited = format!("trap '' XFSZ; ulimit -f {} && exec \"$0\" \"$@\"", bytes_max / 512);
+        command.arg("-c").arg(limited).arg(demo.as_std().get_program()).args(demo.as_std().get_args());
+        Self::start(command, dir).await
+    }
+
     async fn start(mut command: Command, dir: &Path) -> Self {
         let (data, ready_file, log) = (dir.join("data"), dir.join("ready.json"), dir.join("log"));
         // A ready file of an earlier start would name an address nobody listens on.
@@ -229,6 +241,13 @@ impl Todoke {
     }
 }
 
+/// The binary over a data directory, to be started. Killed when dropped.
+pub fn command_over(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = binary();
+    command.args(arguments).arg("--data").arg(data).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
 /// Runs the binary over a data directory. Panics when it does not end in time.
 pub async fn cli_over(data: &Path, arguments: &[&str]) -> Output {
     cli_with(data, arguments, &[]).await
@@ -236,11 +255,10 @@ pub async fn cli_over(data: &Path, arguments: &[&str]) -> Output {
 
 /// As [`cli_over`], with settings of its environment.
 pub async fn cli_with(data: &Path, arguments: &[&str], settings: &[(&str, String)]) -> Output {
-    let mut command = binary();
+    let mut command = command_over(data, arguments);
     for (name, value) in settings {
         command.env(name, value);
     }
-    command.args(arguments).arg("--data").arg(data).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await.expect("the command ends").unwrap();
     Output {
         status: output.status,
@@ -266,9 +284,13 @@ fn demo_command(options: DemoOptions) -> Command {
     command
 }
 
-/// The binary with its defaults: what configures the tests is not for it.
+/// The binary with its defaults.
 fn binary() -> Command {
-    let mut command = Command::new(own_program("todoke"));
+    without_settings(Command::new(own_program("todoke")))
+}
+
+/// What configures the tests is not for the binary.
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TODOKE_")) {
         command.env_remove(name);
     }

@@ -291,6 +291,22 @@ fn classes_b_d_and_e_never_enter_the_lake() {
     }
 }
 
+/// A field nobody classified is in no build: the files are parsed by every test that looks at the catalogue.
+#[test]
+fn a_field_without_class_or_use_in_the_lake_is_no_field() {
+    let field = |class: &str, lake: &str| {
+        let text = format!("name = \"colour\"\ntype = \"str\"\ndescription = \"色\"\n{class}\n{lake}\n");
+        toml::from_str::<events::Field>(&text)
+    };
+    let (class, lake) = ("class = \"F\"", "lake = \"yes\"");
+    assert!(field(class, lake).is_ok());
+    for (class, lake) in
+        [("", lake), (class, ""), ("class = \"G\"", lake), ("class = \"\"", lake), (class, "lake = true")]
+    {
+        assert!(field(class, lake).is_err(), "{class} {lake}");
+    }
+}
+
 #[test]
 fn money_time_and_quantities_say_their_unit() {
     for event_type in events::all() {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::parse_compiled_in;
 pub use super::{
     field_type::{FieldType, FieldTypeError, StructField},
-    payload::{PayloadError, check, check_payload},
+    payload::{PayloadError, check, check_payload, fits},
 };
 
 /// Personal-data class of a field (events.md §2).

@@ -110,6 +110,11 @@ pub fn check_payload(event_type: &str, payload: &Map<String, Value>) -> Result<(
         .try_for_each(|field| check_field(name, field, payload))
 }
 
+/// Whether a value, not null, is of a field's type and range.
+pub fn fits(field: &Field, value: &Value) -> bool {
+    check_value(&field.ty, field.signed, value).is_ok()
+}
+
 fn known(event_type: &str) -> Result<&'static EventType, PayloadError> {
     events::get(event_type).ok_or_else(|| PayloadError::UnknownEventType { event_type: event_type.to_owned() })
 }

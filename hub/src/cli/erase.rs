@@ -22,6 +22,7 @@ use super::{Common, output};
 use crate::{
     clock::Clock,
     feed::StoreFeed,
+    history_lock::HistoryLock,
     run_file::RunFile,
     server::{identity, open_record},
 };
@@ -69,6 +70,7 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
         "a server runs on this folder: stop it first, it takes up again where it was"
     );
     anyhow::ensure!(!args.certificate.exists(), "{} exists already", args.certificate.display());
+    let _alone = HistoryLock::exclusive(&config.data)?;
     // Held to the end: a server that is just stopping, or another command, has it, and this one gives way.
     let (lake_dir, log_dir) = (config.data.join("lake"), config.data.join("ingest"));
     let usage = UsageLog::open(&log_dir, UsageLogConfig::default())?;

@@ -1,8 +1,10 @@
 //! `todoke lake`.
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
-use todoke_domain::MunicipalityCode;
+use todoke_domain::{Event, MunicipalityCode};
 use todoke_ingest::{UsageLog, UsageLogConfig};
 use todoke_lake::{CompactOptions, Lake, LakeOptions, LakeView, Recorded, Scope};
 use todoke_store::{Durability, Wall};
@@ -26,6 +28,8 @@ enum What {
     Stats(Common),
     /// Joins small files; needs the server to be stopped
     Compact(Common),
+    /// Takes days past their time (lake.retention) out of every table; needs the server to be stopped
+    Retain(Common),
     /// Takes one person out of the lake and writes a certificate; needs the server to be stopped
     Erase(EraseArgs),
     /// Reads every file and compares it with the log, and the events with the record
@@ -59,6 +63,7 @@ pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
     match args.what {
         What::Stats(common) => stats(&common).await,
         What::Compact(common) => compact(&common).await,
+        What::Retain(common) => retain(&common).await,
         What::Erase(args) => erase::run(&args).await,
         What::Verify(common) => verify(&common).await,
         What::Quarantine(QuarantineCommand::List(args)) => held(&args).await,
@@ -104,6 +109,9 @@ async fn verify(common: &Common) -> anyhow::Result<()> {
 /// Prints what there is and whether it is sound. Errors: it is not.
 pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
     let store = open_record(config, Durability::Full).await?;
+    let now = Clock::system().now();
+    // The record keeps some events for longer than the lake: those may be gone.
+    let is_kept = |event: &Event| event.occurred_at.jst_date() >= config.lake.retention.first_day(event.group(), now);
     let mut recorded = Recorded::default();
     let mut after = 0;
     loop {
@@ -112,7 +120,7 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
         drop(tx);
         let Some((last, _)) = page.last() else { break };
         after = *last;
-        page.iter().for_each(|(_, event)| recorded.insert(event));
+        page.iter().filter(|(_, event)| is_kept(event)).for_each(|(_, event)| recorded.insert(event));
     }
     // The lake is opened after the record was read: what the record calls finished was committed before.
     let view = LakeView::open_readonly(&config.data.join("lake")).await?;
@@ -153,12 +161,31 @@ async fn stats(common: &Common) -> anyhow::Result<()> {
     output::write(text.as_bytes())
 }
 
+/// The lake of a stopped server, for work that a running one does by itself.
+async fn open_alone(config: &Config) -> anyhow::Result<Arc<Lake>> {
+    anyhow::ensure!(!RunFile::is_answered(&config.data), "a server runs on this folder, and does this by itself");
+    Ok(Lake::open(&config.data.join("lake"), LakeOptions::default()).await?)
+}
+
 async fn compact(common: &Common) -> anyhow::Result<()> {
-    let config = common.load()?;
-    anyhow::ensure!(!RunFile::is_answered(&config.data), "a server runs on this folder, and compacts by itself");
-    let lake = Lake::open(&config.data.join("lake"), LakeOptions::default()).await?;
+    let lake = open_alone(&common.load()?).await?;
     for group in todoke_domain::catalogue::events::groups() {
         lake.compact(group.name(), &CompactOptions::default(), Clock::system().now()).await?;
     }
     output::write(b"compacted\n")
+}
+
+async fn retain(common: &Common) -> anyhow::Result<()> {
+    let config = common.load()?;
+    let lake = open_alone(&config).await?;
+    let now = Clock::system().now();
+    for table in lake.stats() {
+        let first_day = config.lake.retention.first_day(&table.table, now);
+        let expired = lake.expire(&table.table, &config.lake.retention, now).await?;
+        if expired.files > 0 {
+            let (name, rows, files) = (table.table, expired.rows, expired.files);
+            output::write(format!("{name}: {rows} rows in {files} files from before {first_day}\n").as_bytes())?;
+        }
+    }
+    output::write(b"only what is to be kept is left\n")
 }

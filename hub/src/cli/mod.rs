@@ -7,8 +7,10 @@ mod demo;
 mod doctor;
 mod erase;
 mod import;
+mod ingest;
 mod lake;
 mod output;
+mod progress;
 mod query;
 mod serve;
 
@@ -38,6 +40,8 @@ enum Command {
     Doctor(Common),
     /// Imports a CSV file of a linked system, all or nothing
     Import(import::ImportArgs),
+    /// Loads historical events from files into the lake
+    Ingest(ingest::IngestArgs),
     /// Runs a report
     Report(query::ReportArgs),
     /// Asks the lake in SQL, within one municipality
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
             Command::Config(common) => config::run(&common),
             Command::Doctor(common) => doctor::run(&common).await,
             Command::Import(args) => import::run(args).await,
+            Command::Ingest(args) => ingest::run(args).await,
             Command::Report(args) => query::report(args).await,
             Command::Sql(args) => query::sql(args).await,
             Command::Admin(args) => admin::run(args).await,

@@ -1,0 +1,104 @@
+//! What storage can do to the lake: nothing is lost by a refusal, and nothing is answered from half a table.
+
+use std::path::{Path, PathBuf};
+
+use todoke_lake::{CompactOptions, Lake, LakeError, LakeOptions, Origin, Recorded, Scope};
+
+use crate::support::*;
+
+fn tomorrow() -> todoke_domain::Timestamp {
+    at("2026-11-22T03:00:00Z")
+}
+
+/// Two commits, each with a file of one day.
+async fn filled(dir: &Path) {
+    let lake = open(dir).await;
+    for n in 1..=2_u64 {
+        lake.append(Origin::new("record", n as i64), &rows(&[view(n, CHIYODA)]), now()).await.unwrap();
+    }
+}
+
+fn data_files(dir: &Path) -> Vec<PathBuf> {
+    let day = dir.join(format!("app/municipality_code={CHIYODA}/jst_date=2026-11-21"));
+    std::fs::read_dir(day).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+async fn can_be_read(lake: &Lake) -> bool {
+    let session = session(&lake.view().snapshot(), &Scope::All);
+    match session.sql("SELECT session_id FROM events_app").await {
+        Ok(frame) => frame.collect().await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn what_storage_refuses_stays_staged_and_is_committed_when_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    // A file where a folder belongs refuses everybody, whatever rights they have.
+    let in_the_way = dir.path().join(format!("app/municipality_code={CHIYODA}"));
+    std::fs::write(&in_the_way, b"").unwrap();
+    let batch = rows(&[view(1, CHIYODA), view(2, MINATO), suspension(3, CHIYODA)]);
+    lake.stage(Origin::new("record", 1), &batch).await.unwrap();
+    for _ in 0..2 {
+        let refused = lake.flush(now()).await;
+        assert!(matches!(refused, Err(LakeError::Storage { .. })), "{refused:?}");
+        assert_eq!(lake.staged_rows(), 3);
+        assert_each_once(&lake, "app", 2).await;
+        assert_each_once(&lake, "coupon", 1).await;
+    }
+    std::fs::remove_file(&in_the_way).unwrap();
+    let flushed = lake.flush(now()).await.unwrap();
+    assert_eq!((flushed.rows, flushed.through.values().copied().collect::<Vec<_>>()), (2, vec![1]));
+    drop(lake);
+    let lake = open(dir.path()).await;
+    assert_each_once(&lake, "app", 2).await;
+    assert_each_once(&lake, "coupon", 1).await;
+}
+
+/// Rows that cannot be read are an error to whoever asks for them, never fewer rows.
+#[tokio::test]
+async fn a_data_file_that_is_cut_off_or_missing_is_named_and_never_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let lake = open(dir.path()).await;
+    let version = |lake: &Lake| lake.stats().iter().find(|table| table.table == "app").unwrap().version;
+    let before = version(&lake);
+    let file = data_files(dir.path()).remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    for cut in [Some(whole.len() - 1), Some(whole.len() / 2), Some(0), None] {
+        match cut {
+            Some(n_bytes) => std::fs::write(&file, &whole[..n_bytes]).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        assert!(!can_be_read(&lake).await, "{cut:?}");
+        assert!(lake.compact("app", &CompactOptions::default(), tomorrow()).await.is_err(), "{cut:?}");
+        assert_eq!(version(&lake), before, "a compaction that cannot read commits nothing");
+        let check = lake.view().verify(&Recorded::default()).await;
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(check.faults.len() == 1 && check.faults[0].contains(name), "{cut:?}: {:?}", check.faults);
+        std::fs::write(&file, &whole).unwrap();
+    }
+    assert_eq!(lake.compact("app", &CompactOptions::default(), tomorrow()).await.unwrap().files_before, 2);
+    assert_each_once(&lake, "app", 2).await;
+}
+
+/// Only the last entry of a table's log can be torn by a crash; anything else is damage, and nobody goes on.
+#[tokio::test]
+async fn a_log_with_a_damaged_or_missing_middle_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let entry = dir.path().join("app/_delta_log/00000000000000000001.json");
+    let whole = std::fs::read(&entry).unwrap();
+    for damaged in [Some(&b"{broken"[..]), None] {
+        match damaged {
+            Some(bytes) => std::fs::write(&entry, bytes).unwrap(),
+            None => std::fs::remove_file(&entry).unwrap(),
+        }
+        let refused = Lake::open(dir.path(), LakeOptions { fsync: false, ..LakeOptions::default() }).await;
+        assert!(matches!(refused, Err(LakeError::Delta { .. })), "{damaged:?}: {refused:?}");
+        std::fs::write(&entry, &whole).unwrap();
+    }
+    let lake = open(dir.path()).await;
+    assert_each_once(&lake, "app", 2).await;
+}
