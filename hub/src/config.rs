@@ -102,6 +102,9 @@ pub struct LakeConfig {
     pub flush_age_ms_max: u64,
     /// Rows that trigger a commit before that.
     pub flush_rows_max: usize,
+    /// Memory of rows that wait for their Parquet files, MiB; half of it triggers a commit as well. What has no
+    /// room waits on the disk.
+    pub staged_mib_max: u64,
     /// Minutes between two compactions of small files; days past their time leave the lake with them.
     pub compact_every_min: u64,
     /// How long rows are kept.
@@ -202,6 +205,7 @@ impl Default for LakeConfig {
         Self {
             flush_age_ms_max: 5_000,
             flush_rows_max: 200_000,
+            staged_mib_max: 256,
             compact_every_min: 60,
             retention: Retention::default(),
         }
@@ -256,6 +260,8 @@ impl Config {
         );
         self.realtime.check().map_err(anyhow::Error::msg)?;
         anyhow::ensure!(self.lake.flush_age_ms_max > 0, "lake.flush_age_ms_max must be above 0");
+        // Staging stops at this limit and every commit frees some: with none nothing would ever be staged.
+        anyhow::ensure!((1..=1 << 20).contains(&self.lake.staged_mib_max), "lake.staged_mib_max must be 1 to 1048576");
         anyhow::ensure!(
             self.lake.retention.fiscal_years > 0 && self.lake.retention.delivery_months > 0,
             "lake.retention must be at least one fiscal year and one month: what leaves the lake does not come back"

@@ -1,6 +1,11 @@
 //! Wiring a server together, running it, and stopping it without losing anything.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse};
@@ -66,6 +71,25 @@ pub async fn open_record(config: &Config, durability: Durability) -> anyhow::Res
     store.context("the record cannot be opened")
 }
 
+/// Opens the usage log and says how long that took: after a crash it is most of the time until the server answers.
+fn open_usage_log(config: &Config) -> anyhow::Result<UsageLog> {
+    let begun = Instant::now();
+    let usage = UsageLog::open(&config.data.join("ingest"), UsageLogConfig::default())
+        .context("the usage log cannot be opened")?;
+    let open_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(log.open_ms = open_ms, log.backlog_bytes = usage.backlog_bytes(), "the usage log is open");
+    Ok(usage)
+}
+
+fn sink_config(config: &Config) -> SinkConfig {
+    SinkConfig {
+        flush_age_ms_max: config.lake.flush_age_ms_max,
+        flush_rows_max: config.lake.flush_rows_max as u64,
+        staged_bytes_max: config.lake.staged_mib_max << 20,
+        ..SinkConfig::default()
+    }
+}
+
 /// The record's identity, made at its first start.
 pub async fn identity(store: &Store, clock: &Clock) -> anyhow::Result<Instance> {
     let mut tx = store.begin_write(Wall::None).await?;
@@ -95,15 +119,9 @@ impl Server {
         config.listen = listener.local_addr()?;
         let lake_dir = config.data.join("lake");
         let lake = Lake::open(&lake_dir, LakeOptions::default()).await.context("the lake cannot be opened")?;
-        let usage = UsageLog::open(&config.data.join("ingest"), UsageLogConfig::default())
-            .context("the usage log cannot be opened")?;
+        let usage = open_usage_log(&config)?;
         let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
-        let sink_config = SinkConfig {
-            flush_age_ms_max: config.lake.flush_age_ms_max,
-            flush_rows_max: config.lake.flush_rows_max as u64,
-            ..SinkConfig::default()
-        };
-        let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config);
+        let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config(&config));
         let wake = Wake::default();
         let (announcer, queue) = Announcer::new(sink.wake(), wake.clone());
         let tokens = Arc::new(Tokens::new(&instance.token_secret));

@@ -96,9 +96,10 @@ impl EncodedEvents {
         self.blocks.iter().map(|block| block.marks.len()).sum()
     }
 
-    /// Bytes they take in the log.
+    /// Memory they take, bytes; about half of it is what goes into the log.
     pub fn n_bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.rows.len() + block.shared.len()).sum()
+        let marks = |block: &Block| block.marks.capacity() * size_of::<RowMark>();
+        self.blocks.iter().map(|block| block.rows.capacity() + block.shared.capacity() + marks(block)).sum()
     }
 
     /// Encodes events of any group. `Err` with the first that the catalogue does not know.
@@ -137,7 +138,8 @@ impl EncodedEvents {
 
     /// The events as rows of the lake.
     pub fn lake_rows(&self, ingested_at: Timestamp) -> Result<EventRows, IngestError> {
-        let mut bytes = Vec::with_capacity(self.n_bytes() + 8 * self.blocks.len());
+        let n_bytes = self.blocks.iter().map(|block| block.shared.len() + block.rows.len() + 8).sum();
+        let mut bytes = Vec::with_capacity(n_bytes);
         self.blocks.iter().for_each(|block| block.write(None, &mut bytes));
         let meanings = Dictionary::present().meanings()?;
         let mut rows = LakeRows::default();

@@ -20,6 +20,8 @@ use crate::{IngestError, RecordFeed, UsageEntry, UsageLog};
 
 /// Usage events staged together, at most: few large batches are cheaper to build and to merge.
 const USAGE_ROWS_MAX: usize = 65_536;
+/// Values of a usual usage event besides its envelope. Lists that grow by doubling would be half empty in the end.
+const USAGE_CELLS_USUAL: usize = 5;
 
 /// The clock, passed in.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -38,6 +40,9 @@ pub struct SinkConfig {
     pub flush_rows_max: u64,
     /// Stop taking more while this many rows are staged, because commits fail or are slow.
     pub staged_rows_max: u64,
+    /// The same by their memory, bytes; half of it triggers a commit, so that the other half can be filled
+    /// meanwhile. What has no room waits in its source, on the disk.
+    pub staged_bytes_max: u64,
     /// Look for events at least this often, also without a wake-up. Milliseconds.
     pub poll_ms: u64,
     /// Events taken from a source at a time.
@@ -52,6 +57,7 @@ impl Default for SinkConfig {
             flush_age_ms_max: 5_000,
             flush_rows_max: 200_000,
             staged_rows_max: 600_000,
+            staged_bytes_max: 256 << 20,
             poll_ms: 1_000,
             assign_rows_max: 10_000,
             node: "node-1".to_owned(),
@@ -162,7 +168,8 @@ impl LakeSink {
         loop {
             let collected = self.collect().await;
             let gathered = Instant::now() + GATHER;
-            let (more, failed) = self.note(collected).map_or((false, true), |more| (more, false));
+            // What has no room waits for the flush: looking again before would find the same.
+            let (more, failed) = self.note(collected).map_or((false, true), |more| (more && self.has_room(), false));
             if flushing.is_empty() && self.is_due() {
                 self.begin_flush(&mut flushing);
             }
@@ -208,6 +215,7 @@ impl LakeSink {
 
     fn is_due(&self) -> bool {
         self.lake.staged_rows() >= self.config.flush_rows_max
+            || self.lake.staged_bytes() > self.config.staged_bytes_max / 2
             || self.flush_at().is_some_and(|due| due <= Instant::now())
     }
 
@@ -275,7 +283,7 @@ impl LakeSink {
     async fn collect(&mut self) -> Result<bool, IngestError> {
         self.report().await?;
         let mut n_rows = 0;
-        while self.has_room(n_rows) {
+        while n_rows < self.config.flush_rows_max && self.has_room() {
             let Some(feed) = &self.feed else { break };
             let Some(batch) = feed.assign(self.record_staged, self.config.assign_rows_max).await? else { break };
             let origin = Origin::new(Arc::clone(&self.record_app), batch.batch_no);
@@ -283,7 +291,7 @@ impl LakeSink {
             n_rows += batch.events.len() as u64;
             self.record_staged = batch.batch_no;
         }
-        while self.has_room(n_rows) {
+        while n_rows < self.config.flush_rows_max && self.has_room() {
             let Some(usage) = self.usage.clone() else { break };
             let known = self.usage_known().await?;
             let mut entries = usage.read(self.usage_staged, USAGE_ROWS_MAX).await?;
@@ -299,11 +307,11 @@ impl LakeSink {
             }
             n_rows += self.stage_usage(new).await?;
         }
-        Ok(n_rows >= self.config.flush_rows_max && self.lake.staged_rows() < self.config.staged_rows_max)
+        Ok(n_rows >= self.config.flush_rows_max || !self.has_room())
     }
 
-    fn has_room(&self, n_rows: u64) -> bool {
-        n_rows < self.config.flush_rows_max && self.lake.staged_rows() < self.config.staged_rows_max
+    fn has_room(&self) -> bool {
+        self.lake.staged_rows() < self.config.staged_rows_max && self.lake.staged_bytes() < self.config.staged_bytes_max
     }
 
     async fn usage_known(&mut self) -> Result<u64, IngestError> {
@@ -321,7 +329,9 @@ impl LakeSink {
         let Some(position) = entries.last().map(|entry| entry.position) else { return Ok(0) };
         let now = (self.now)();
         let rows = tokio::task::spawn_blocking(move || {
-            let mut rows = Rows::default();
+            let n_rows: usize = entries.iter().map(|entry| entry.n_rows as usize).sum();
+            let mut rows =
+                Rows { rows: Vec::with_capacity(n_rows), cells: Vec::with_capacity(n_rows * USAGE_CELLS_USUAL) };
             entries.iter().try_for_each(|entry| entry.rows(&mut rows))?;
             EventRows::of(&rows, now).map_err(IngestError::from)
         });

@@ -33,7 +33,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UsageLogConfig {
-    /// Bytes of events that may wait for their commit.
+    /// Memory of the events that may wait for their commit, bytes.
     pub waiting_bytes_max: u64,
     /// Bytes of committed events that may wait for the lake.
     pub backlog_bytes_max: u64,
@@ -41,7 +41,7 @@ pub struct UsageLogConfig {
     pub waiting_requests_max: usize,
     /// Events in one commit.
     pub commit_events_max: usize,
-    /// Ids remembered, at most; about 50 bytes of memory each. A repetition of an older one is found
+    /// Ids remembered, at most; about 30 bytes of memory each. A repetition of an older one is found
     /// when the lake merges its files.
     pub ids_max: usize,
     /// How old an event may be. Days.

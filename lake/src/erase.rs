@@ -175,7 +175,7 @@ fn purge(
     let file = if rest.num_rows() == 0 {
         None
     } else {
-        let encoded = encode(&rest, &about.municipality, about.day, row_group_rows_max, now);
+        let encoded = encode(&[rest], &about.municipality, about.day, row_group_rows_max, now);
         Some(encoded.map_err(LakeError::parquet(&schema.name, "written"))?)
     };
     let (removed, unlinked) = if goes { (n_named, 0) } else { (0, n_named) };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::{
     arrow::{
-        array::{AsArray, RecordBatch},
+        array::{ArrayRef, AsArray, RecordBatch},
         compute,
-        datatypes::{DataType, TimestampMicrosecondType},
+        datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
     },
     parquet::{
         arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder, arrow_writer::ArrowWriterOptions},
@@ -56,18 +56,26 @@ pub(crate) fn folder(municipality: &str, day: i32) -> String {
     format!("{MUNICIPALITY}={municipality}/{DAY}={}", date_of(day))
 }
 
-/// Encodes sorted rows, without partition columns, as the content of one file.
+/// Encodes runs of rows, without partition columns and each sorted, as the content of one file. A row group
+/// holds rows of one run.
 pub(crate) fn encode(
-    rows: &RecordBatch,
+    runs: &[RecordBatch],
     municipality: &str,
     day: i32,
     row_group_rows_max: usize,
     now: Timestamp,
 ) -> Result<Encoded, ParquetError> {
-    let options =
-        ArrowWriterOptions::new().with_properties(properties(rows, row_group_rows_max)?).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), rows.schema(), options)?;
-    writer.write(rows)?;
+    let schema = runs.first().map(RecordBatch::schema);
+    let schema = schema.ok_or_else(|| ParquetError::General("a file without rows".to_owned()))?;
+    let n_rows = runs.iter().map(RecordBatch::num_rows).sum();
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(&schema, n_rows, row_group_rows_max)?)
+        .with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
+    for rows in runs {
+        writer.write(rows)?;
+        writer.flush()?;
+    }
     let content = Bytes::from(writer.into_inner()?);
     let path = format!("{}/part-{}.parquet", folder(municipality, day), uuid::Uuid::new_v4());
     let add = Add {
@@ -80,14 +88,13 @@ pub(crate) fn encode(
         size: i64::try_from(content.len()).unwrap_or(i64::MAX),
         modification_time: now.as_micros().div_euclid(1_000),
         data_change: true,
-        stats: Some(statistics(rows).to_string()),
+        stats: Some(statistics(runs).to_string()),
         ..Add::default()
     };
     Ok(Encoded { path, content, add })
 }
 
-fn properties(rows: &RecordBatch, row_group_rows_max: usize) -> Result<WriterProperties, ParquetError> {
-    let schema = rows.schema();
+fn properties(schema: &SchemaRef, n_rows: usize, row_group_rows_max: usize) -> Result<WriterProperties, ParquetError> {
     let sorting = [EVENT_TYPE, OCCURRED_AT]
         .iter()
         .filter_map(|name| i32::try_from(schema.index_of(name).ok()?).ok())
@@ -95,9 +102,10 @@ fn properties(rows: &RecordBatch, row_group_rows_max: usize) -> Result<WriterPro
         .collect();
     // Nearly ascending instants: deltas are a fraction of the plain eight bytes, and no dictionary fits them.
     let times = [OCCURRED_AT, RECORDED_AT].map(|name| ColumnPath::new(vec![name.to_owned()]));
-    let unique = ["event_id", "correlation_id", "causation_id"].map(|name| ColumnPath::new(vec![name.to_owned()]));
+    // A request's id is not among them: all events of a batch have it, so a dictionary holds it once.
+    let unique = ["event_id", "causation_id"].map(|name| ColumnPath::new(vec![name.to_owned()]));
     // A column of few rows is one page: an index of its pages would only be one more thing to read.
-    let one_page = rows.num_rows() <= PAGE_ROWS_MAX;
+    let one_page = n_rows <= PAGE_ROWS_MAX;
     let statistics = if one_page { EnabledStatistics::Chunk } else { EnabledStatistics::Page };
     let mut builder = WriterProperties::builder()
         .set_statistics_enabled(statistics)
@@ -119,23 +127,27 @@ fn properties(rows: &RecordBatch, row_group_rows_max: usize) -> Result<WriterPro
 
 /// The log entry's statistics: row count, and the bounds of the columns queries prune by. Instants
 /// are cut to milliseconds, as the Delta protocol asks.
-fn statistics(rows: &RecordBatch) -> Value {
+fn statistics(runs: &[RecordBatch]) -> Value {
     let mut min = Map::new();
     let mut max = Map::new();
     let mut nulls = Map::new();
     for name in BOUNDED {
-        let Some(column) = rows.column_by_name(name) else { continue };
-        nulls.insert(name.to_owned(), json!(column.null_count()));
-        let bounds = match column.data_type() {
+        let columns: Vec<&ArrayRef> = runs.iter().filter_map(|rows| rows.column_by_name(name)).collect();
+        let Some(first) = columns.first() else { continue };
+        nulls.insert(name.to_owned(), json!(columns.iter().map(|column| column.null_count()).sum::<usize>()));
+        let bounds = match first.data_type() {
             DataType::Utf8View => {
-                let values = column.as_string_view();
-                compute::min_string_view(values)
-                    .zip(compute::max_string_view(values))
-                    .map(|(low, high)| (json!(low), json!(high)))
+                let low = columns.iter().filter_map(|column| compute::min_string_view(column.as_string_view())).min();
+                let high = columns.iter().filter_map(|column| compute::max_string_view(column.as_string_view())).max();
+                low.zip(high).map(|(low, high)| (json!(low), json!(high)))
             }
             _ => {
-                let values = column.as_primitive::<TimestampMicrosecondType>();
-                compute::min(values).zip(compute::max(values)).map(|(low, high)| (instant(low), instant(high)))
+                let values = || columns.iter().map(|column| column.as_primitive::<TimestampMicrosecondType>());
+                let (low, high) = (
+                    values().filter_map(compute::min::<TimestampMicrosecondType>).min(),
+                    values().filter_map(compute::max::<TimestampMicrosecondType>).max(),
+                );
+                low.zip(high).map(|(low, high)| (instant(low), instant(high)))
             }
         };
         if let Some((low, high)) = bounds {
@@ -143,7 +155,8 @@ fn statistics(rows: &RecordBatch) -> Value {
             max.insert(name.to_owned(), high);
         }
     }
-    json!({ "numRecords": rows.num_rows(), "minValues": min, "maxValues": max, "nullCount": nulls })
+    let n_rows: usize = runs.iter().map(RecordBatch::num_rows).sum();
+    json!({ "numRecords": n_rows, "minValues": min, "maxValues": max, "nullCount": nulls })
 }
 
 fn instant(micros: i64) -> Value {

@@ -196,7 +196,7 @@ impl Lake {
             let Unrepeated { rows, repetitions, conflicts } = concat_batches(&schema.file, &batches)
                 .and_then(|rows| unrepeated(sort_file(&rows)?))
                 .map_err(LakeError::arrow(&schema.name))?;
-            let file = encode(&rows, &files[0].municipality, files[0].day, row_group_rows_max, now)
+            let file = encode(&[rows], &files[0].municipality, files[0].day, row_group_rows_max, now)
                 .map_err(LakeError::parquet(&schema.name, "written"))?;
             Ok(Rewritten { file, repetitions, conflicts })
         })

@@ -24,7 +24,7 @@ use crate::{
     prune::Bounds,
     rows::day_number,
     schema::{BOUNDED, DAY, GroupSchema, MUNICIPALITY},
-    slice::{Slice, file_rows},
+    slice::{Slice, file_runs},
 };
 
 const COMMIT_ATTEMPTS: usize = 5;
@@ -379,8 +379,8 @@ async fn encode_partitions(
     let work = move || {
         let encoded = partitions.iter().filter_map(|slices| Some((slices.first()?, slices))).map(|(first, slices)| {
             let slices: Vec<&Slice> = slices.iter().collect();
-            let rows = file_rows(&slices, schema).map_err(LakeError::arrow(&schema.name))?;
-            encode(&rows, &first.municipality, first.day, row_group_rows_max, now)
+            let runs = file_runs(&slices, schema).map_err(LakeError::arrow(&schema.name))?;
+            encode(&runs, &first.municipality, first.day, row_group_rows_max, now)
                 .map_err(LakeError::parquet(&schema.name, "written"))
         });
         encoded.collect()

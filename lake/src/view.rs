@@ -47,6 +47,8 @@ pub(crate) struct StagedPart {
     pub(crate) origin: Origin,
     pub(crate) tables: BTreeMap<String, Vec<Slice>>,
     pub(crate) n_rows: u64,
+    /// Memory of the rows; pages of columns without values, which nothing ever touches, count as well.
+    pub(crate) n_bytes: u64,
     recorded_max: Option<i64>,
 }
 
@@ -218,7 +220,10 @@ impl Shared {
     pub(crate) fn stage(&self, origin: Origin, rows: &EventRows) -> Result<(), LakeError> {
         let mut tables = BTreeMap::new();
         let mut recorded_max = None;
+        let mut n_bytes = 0;
         for (name, batch) in &rows.tables {
+            // Of the whole: its slices share the buffers.
+            n_bytes += batch.get_array_memory_size() as u64;
             recorded_max = recorded_max.max(slice::recorded_max(batch));
             tables.insert(name.clone(), slice::cut(batch).map_err(LakeError::arrow(name))?);
         }
@@ -226,7 +231,7 @@ impl Shared {
         let number = pieces.next_number;
         pieces.next_number += 1;
         let n_rows = rows.n_rows() as u64;
-        pieces.staged.push(Arc::new(StagedPart { number, origin, tables, n_rows, recorded_max }));
+        pieces.staged.push(Arc::new(StagedPart { number, origin, tables, n_rows, n_bytes, recorded_max }));
         self.show(&pieces);
         Ok(())
     }

@@ -57,8 +57,10 @@ impl FromRequest<AppState> for Intake {
         }
         let bytes = declared + if coding == Coding::Plain { 0 } else { DECODED_BYTES_MAX };
         let kib = u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX);
-        let room = app.intake.clone().try_acquire_many_owned(kib);
-        let room = room.map_err(|_| Problem::from(IngestError::Busy { retry_after_s: 1 }))?;
+        let Ok(room) = app.intake.clone().try_acquire_many_owned(kib) else {
+            drain(body).await;
+            return Err(Problem::from(IngestError::Busy { retry_after_s: 1 }));
+        };
         let raw = axum::body::to_bytes(body, declared.max(1)).await.map_err(|_| too_long())?;
         Ok(Self { raw, headers: parts.headers, coding, _room: room })
     }

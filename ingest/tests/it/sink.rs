@@ -163,6 +163,29 @@ async fn it_commits_by_size_and_by_age() {
     tasks.join_next().await.unwrap().unwrap().unwrap();
 }
 
+/// Room for next to nothing: each part is committed before the next is staged, and none is left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_commits_by_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    let feed = Feed::default();
+    let config = SinkConfig { flush_age_ms_max: 600_000, staged_bytes_max: 1, poll_ms: 10, ..SinkConfig::default() };
+    let mut sink = node.sink(&feed, config);
+    node.usage.append(encoded(&views(1..=5)), now()).await.unwrap();
+    feed.record(views(6..=10));
+    sink.collect_and_flush().await.unwrap();
+    assert_eq!((node.committed(), node.lake.staged_bytes()), (10, 0));
+    let stop = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(sink.run(stop.clone()));
+    node.usage.append(encoded(&views(11..=15)), now()).await.unwrap();
+    feed.record(views(16..=20));
+    eventually("all are committed", async || node.committed() == 20).await;
+    assert_eq!(node.seen().await, (20, 20));
+    stop.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_crash_at_any_step_gives_each_event_once() {
     // What the node had done when it died.

@@ -151,3 +151,25 @@ async fn new_columns_are_added_to_an_old_table_and_other_types_refused() {
         todoke_lake::Lake::open(&old("other", PrimitiveType::Long).await, todoke_lake::LakeOptions::default()).await;
     assert!(matches!(refused, Err(LakeError::ColumnType { ref column, .. }) if column == "screen_id"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn large_and_small_parts_of_a_day_become_one_file_with_its_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    // Two that are large enough for row groups of their own, and two that share one.
+    for (version, numbers) in [(1, 33_001..=66_000), (2, 1..=33_000), (3, 66_001..=66_005), (4, 66_006..=66_010)] {
+        let events: Vec<_> = numbers.map(|n| view(n, CHIYODA)).collect();
+        lake.stage(Origin::new("record", version), &rows(&events)).await.unwrap();
+    }
+    assert_eq!(lake.flush(now()).await.unwrap().rows, 66_010);
+    let stats = lake.stats().into_iter().find(|table| table.table == "app").unwrap();
+    assert_eq!((stats.files, stats.rows), (1, 66_010));
+    assert_each_once(&lake, "app", 66_010).await;
+    let session = session(&lake.view().snapshot(), &one(CHIYODA));
+    // Both ends of the file are found, so its bounds are those of all runs.
+    for n in [1, 33_000, 33_001, 66_001, 66_010] {
+        let occurred_at = view(n, CHIYODA).occurred_at;
+        let sql = format!("SELECT count(*) FROM events_app WHERE occurred_at = TIMESTAMP '{occurred_at}'");
+        assert_eq!(number(&session, &sql).await, 1, "{n}");
+    }
+}

@@ -1,10 +1,10 @@
-//! The load tool: `todoke-load pay|pay-postgres|fan-out|broadcast|broadcast-postgres|ingest|push [NAME=VALUE…]` starts the demo city on loopback,
+//! The load tool: `todoke-load pay|pay-postgres|fan-out|broadcast|broadcast-postgres|ingest|overload|recovery|push [NAME=VALUE…]` starts the demo city on loopback,
 //! puts a load on it and prints what came of it. See `docs/benchmarks.md`.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use todoke_tests::load::{Record, bare, broadcast, fan_out, ingest, pay, push};
+use todoke_tests::load::{Record, bare, broadcast, fan_out, ingest, overload, pay, push, recovery};
 
 const USAGE: &str = "usage: todoke-load pay [rate=500 seconds=10 households=30]
        todoke-load pay-postgres [rate=500 seconds=10 households=30]
@@ -12,6 +12,8 @@ const USAGE: &str = "usage: todoke-load pay [rate=500 seconds=10 households=30]
        todoke-load broadcast [people=100000 sockets=1000]
        todoke-load broadcast-postgres [people=100000 sockets=1000]
        todoke-load ingest [seconds=6 events=3000000]
+       todoke-load overload [connections=256 seconds=20 events=5000000]
+       todoke-load recovery [mib=N]; 10, 100 and 500 without it
        todoke-load push [ours=50000 peers=10000 at-once=500]";
 
 /// Numbers given as `name=value`.
@@ -59,6 +61,22 @@ async fn run(mode: &str, rest: &[String]) -> Result<()> {
         "ingest" => {
             let settings = Settings::parse(rest, &["seconds", "events"])?;
             ingest::run(settings.number("seconds", 6), settings.number("events", 3_000_000).into()).await
+        }
+        "overload" => {
+            let settings = Settings::parse(rest, &["connections", "seconds", "events"])?;
+            overload::run(overload::Overload {
+                connections: settings.number("connections", 256),
+                seconds: settings.number("seconds", 20),
+                events_max: settings.number("events", 5_000_000).into(),
+            })
+            .await
+        }
+        "recovery" => {
+            let settings = Settings::parse(rest, &["mib"])?;
+            match settings.number("mib", 0) {
+                0 => recovery::run(&[10, 100, 500]).await,
+                mib => recovery::run(&[mib]).await,
+            }
         }
         "push" => {
             let settings = Settings::parse(rest, &["ours", "peers", "at-once"])?;

@@ -8,9 +8,11 @@ pub mod broadcast;
 pub mod fan_out;
 pub mod figures;
 pub mod ingest;
+pub mod overload;
 pub mod pay;
 pub mod people;
 pub mod push;
+pub mod recovery;
 pub mod socket;
 
 use todoke_store::{Durability, Store};
@@ -42,6 +44,18 @@ impl Record {
     }
 }
 
+/// Limits that a load from one address and one account does not meet.
+fn limits() -> Vec<(&'static str, String)> {
+    [
+        ("TODOKE_HTTP__REQUESTS_PER_MIN", "10000000"),
+        ("TODOKE_HTTP__SIGN_INS_PER_MIN", "100000"),
+        ("TODOKE_HTTP__MAILS_PER_MIN", "100000"),
+        ("TODOKE_REALTIME__USER_CONNECTIONS_MAX", "100000"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
+
 /// A running server with limits that a load from one address and one account does not meet.
 #[derive(Debug)]
 pub struct Stage {
@@ -54,14 +68,7 @@ pub struct Stage {
 impl Stage {
     /// Starts the demo city over a record of its own.
     pub async fn start(record: Record) -> anyhow::Result<Self> {
-        let mut settings: Vec<(&str, String)> = [
-            ("TODOKE_HTTP__REQUESTS_PER_MIN", "10000000"),
-            ("TODOKE_HTTP__SIGN_INS_PER_MIN", "100000"),
-            ("TODOKE_HTTP__MAILS_PER_MIN", "100000"),
-            ("TODOKE_REALTIME__USER_CONNECTIONS_MAX", "100000"),
-        ]
-        .map(|(name, value)| (name, value.to_owned()))
-        .into();
+        let mut settings = limits();
         let (mut postgres, mut place) = (None, None);
         if record == Record::Postgres {
             let url = match std::env::var(URL_VARIABLE) {
