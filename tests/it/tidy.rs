@@ -12,7 +12,7 @@ const LINES_MAX: usize = 800;
 const LONGER: [(&str, usize); 0] = [];
 
 /// Which of our crates a crate may use (docs of the layout: ARCHITECTURE.md). Arrows point one way.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("lake", &["domain"]),
@@ -23,11 +23,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("dashboards", &[]),
     ("hub", &["domain", "store", "lake", "workflow", "notifier", "ingest", "analytics", "dashboards"]),
     ("tests", &["domain", "store", "workflow", "notifier"]),
+    ("tests/it", &["domain", "store", "workflow", "notifier", "tests"]),
 ];
 
 /// Who may name a library in their manifest.
 const KEPT_TO: [(&str, &[&str]); 8] = [
-    ("sqlx", &["store", "tests"]),
+    ("sqlx", &["store", "tests", "tests/it"]),
     ("axum", &["hub"]),
     ("redis", &["hub"]),
     ("lettre", &["notifier"]),
