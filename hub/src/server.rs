@@ -23,7 +23,12 @@ use todoke_notifier::{
 };
 use todoke_store::{Durability, Store, StoreError, Wall, municipality::Instance};
 use todoke_workflow::{Live, Workflow, secret};
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Semaphore,
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
@@ -52,6 +57,8 @@ use crate::{
 pub struct Server {
     state: AppState,
     listener: TcpListener,
+    /// What asks it to stop, heard from the wiring on: who is told that it is ready may ask at once.
+    signals: [Signal; 2],
     services: Services,
     sockets: TaskTracker,
     stop_edge: CancellationToken,
@@ -140,6 +147,7 @@ impl Server {
         let local_secret = secret::token();
         let note = RunFile { listen: config.listen, secret: local_secret.clone(), pid: std::process::id() };
         note.write(&config.data)?;
+        let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let data = config.data.clone();
         let dispatcher = dispatcher(&config, &store, &clock, wake, demo)?;
         let sample_every = Duration::from_secs(config.realtime.sample_every_s);
@@ -170,7 +178,7 @@ impl Server {
             &stop_edge,
             &stop_core,
         );
-        Ok(Self { state, listener, services, sockets, stop_edge, stop_core, data })
+        Ok(Self { state, listener, signals, services, sockets, stop_edge, stop_core, data })
     }
 
     /// Address it listens on.
@@ -193,6 +201,7 @@ impl Server {
     pub async fn run(mut self) -> anyhow::Result<()> {
         let app = router(self.state.clone());
         let edge = self.stop_edge.clone();
+        let [mut interrupt, mut terminate] = self.signals;
         let listener = self.listener;
         self.services.spawn("http", async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -200,7 +209,8 @@ impl Server {
             Ok(())
         });
         let outcome = tokio::select! {
-            () = shutdown_signal() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
             error = self.services.first_end() => Err(error),
         };
         tracing::info!("stopping");
@@ -379,28 +389,4 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("without a text"), "a handler panicked");
     crate::problem::Problem::fault().into_response()
-}
-
-async fn shutdown_signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt => {}
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error = %error, "SIGTERM cannot be heard");
-                let _ = interrupt.await;
-            }
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = interrupt.await;
-    }
 }

@@ -6,8 +6,10 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
+
+/// Digits that a finite float may have before its point, fewer by a few.
+const DIGITS_OF_FLOAT: usize = 300;
 
 /// The text is not JSON from about this byte on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +197,13 @@ impl<'a> Reader<'a> {
             self.at += usize::from(matches!(bytes.get(self.at), Some(b'+' | b'-')));
             self.digits()?;
         }
-        Ok(Scan::Number(&self.text[begin..self.at]))
+        let text = &self.text[begin..self.at];
+        // Only these can be too large for a float, which `serde_json` refuses.
+        let may_overflow = text.len() > DIGITS_OF_FLOAT || text.contains(['e', 'E']);
+        if may_overflow && !text.parse::<f64>().is_ok_and(f64::is_finite) {
+            return self.malformed();
+        }
+        Ok(Scan::Number(text))
     }
 
     /// The value that comes next.
@@ -207,10 +215,12 @@ impl<'a> Reader<'a> {
             Some(b'f') => self.word("false", Scan::Bool(false)),
             Some(b'n') => self.word("null", Scan::Null),
             Some(b'{' | b'[') => {
-                let mut nested = serde_json::Deserializer::from_str(&self.text[self.at..]);
-                let Ok(raw) = <&RawValue>::deserialize(&mut nested) else { return self.malformed() };
-                self.at += raw.get().len();
-                Ok(Scan::Nested(raw.get()))
+                // As a value: a raw one may hold a number that is too large to be one.
+                let begin = self.at;
+                let mut nested = serde_json::Deserializer::from_str(&self.text[begin..]).into_iter::<Value>();
+                let Some(Ok(_)) = nested.next() else { return self.malformed() };
+                self.at += nested.byte_offset();
+                Ok(Scan::Nested(&self.text[begin..self.at]))
             }
             _ => self.malformed(),
         }

@@ -105,8 +105,8 @@ pub struct UseQuestion<'a> {
     pub purpose: &'a str,
     /// The use application it settles; without one the same amount after `since` counts as the same payment (MR2).
     pub application: Option<ApplicationId>,
-    /// See `application`.
-    pub since: Timestamp,
+    /// See `application`; none where the payer says that it is another payment.
+    pub since: Option<Timestamp>,
 }
 
 /// What the record says to a payment, beside the coupon itself.
@@ -168,7 +168,7 @@ impl Tx {
             asked.programme_code,
             asked.child.to_string(),
             asked.amount.get(),
-            asked.since.as_micros(),
+            asked.since.map_or(i64::MAX, Timestamp::as_micros),
             asked.application.map(|id| id.to_string()).unwrap_or_default(),
             asked.purpose,
         )?;

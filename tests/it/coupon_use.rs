@@ -276,7 +276,9 @@ async fn a_repeat_within_a_minute_needs_a_confirmation(db: &TestStore) {
     pay(unconfirmed("c", 101), 59).await.unwrap();
     pay(request(&city, "d", 100), 59).await.unwrap();
     pay(unconfirmed("e", 100), 120).await.unwrap();
-    assert_eq!(Books::audit(db, &city).await.balance, 1_000 - 100 - 101 - 100 - 100);
+    // Confirmed, and a moment older than one that was booked before it.
+    pay(request(&city, "f", 100), 119).await.unwrap();
+    assert_eq!(Books::audit(db, &city).await.balance, 1_000 - 100 - 101 - 100 - 100 - 100);
 }
 
 async fn each_guard_refuses_with_its_reason_and_books_nothing(db: &TestStore) {

@@ -81,6 +81,16 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn a_number_that_is_too_large_is_refused_wherever_it_stands() {
+    let digits = "9".repeat(400);
+    for number in ["1e309", "-1E0309", digits.as_str()] {
+        for text in [format!("{{\"a\":{number}}}"), format!("{{\"a\":[0,{number}]}}")] {
+            assert!(serde_json::from_str::<Value>(&text).is_err() && object(&text).is_err(), "{text}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_object_is_read_back(members in prop::collection::btree_map(".*", any_json(), 0..6)) {

@@ -271,7 +271,7 @@ impl Work<'_> {
             amount: request.amount,
             purpose: request.purpose.as_str(),
             application: request.application_id,
-            since: if request.confirm_repeat { self.now } else { self.now.minus(REPEAT_WINDOW) },
+            since: (!request.confirm_repeat).then(|| self.now.minus(REPEAT_WINDOW)),
         };
         let terms = self.tx.use_terms(open.coupon.coupon_set_id, &asked).await?;
         let terms = terms.ok_or(WorkflowError::NotFound("coupon set"))?;
