@@ -155,9 +155,12 @@ impl Store {
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory")
             .statement_cache_capacity(400);
-        // SQLite has one writer; a pool of one makes the queue for it fair and visible.
+        // SQLite has one writer; a pool of one makes the queue for it fair and visible. It stays open: without any
+        // connection SQLite would remove its log, and `group_sync` would not know a new one from the old.
         let write = SqlitePoolOptions::new()
             .max_connections(1)
+            .idle_timeout(None::<Duration>)
+            .max_lifetime(None::<Duration>)
             .acquire_timeout(Duration::from_secs(30))
             .connect_with(options.clone())
             .await?;
