@@ -10,6 +10,13 @@ use crate::{Db, Inner, Store, StoreError, Tx, Wall};
 /// while, and a coupon use makes several of them.
 const BEGINS_A_MESSAGE: &str = "message.created";
 
+/// On SQLite: the number of the last event that the lake holds. Batches are finished in their order.
+macro_rules! last_in_lake {
+    () => {
+        "COALESCE((SELECT last_seq FROM lake_batch WHERE done ORDER BY batch_no DESC LIMIT 1), 0)"
+    };
+}
+
 /// A numbered batch of events for the lake. The same number always holds the same events.
 #[derive(Debug, Clone)]
 pub struct LakeBatch {
@@ -87,11 +94,12 @@ impl Tx {
     /// Number of events in the log and how many of them wait for the lake.
     pub async fn event_counts(&mut self) -> Result<(i64, i64), StoreError> {
         let (all,): (i64,) = fetch_one!(self, (i64,), "SELECT COUNT(*) FROM event")?;
-        let (waiting,): (i64,) = fetch_one!(
-            self,
-            (i64,),
-            "SELECT COUNT(*) FROM event WHERE lake_batch IS NULL OR lake_batch IN (SELECT batch_no FROM lake_batch WHERE NOT done)",
-        )?;
+        let waiting = if self.is_postgres() {
+            "SELECT COUNT(*) FROM event WHERE lake_batch IS NULL OR lake_batch IN (SELECT batch_no FROM lake_batch WHERE NOT done)"
+        } else {
+            concat!("SELECT COUNT(*) FROM event WHERE seq > ", last_in_lake!())
+        };
+        let (waiting,): (i64,) = fetch_one!(self, (i64,), waiting)?;
         Ok((all, waiting))
     }
 }
@@ -100,8 +108,8 @@ impl Store {
     /// The batch after `after_batch_no`, oldest first: one that was numbered but not finished, else the
     /// next `n_max` events that have no batch yet; `None` when there is nothing.
     ///
-    /// Rows are found by having no batch, never by "id above the last one seen": on PostgreSQL ids become
-    /// visible out of order.
+    /// On PostgreSQL rows are found by having no batch, never by "id above the last one seen": ids become visible
+    /// out of order there. On SQLite, with its one writer, they do not, and a batch is a range of ids.
     pub async fn assign_lake_batch(&self, after_batch_no: i64, n_max: i64) -> Result<Option<LakeBatch>, StoreError> {
         let mut tx = self.begin_write(Wall::None).await?;
         let open: Option<(i64,)> = fetch_optional!(
@@ -110,24 +118,20 @@ impl Store {
             "SELECT batch_no FROM lake_batch WHERE NOT done AND batch_no > $1 ORDER BY batch_no LIMIT 1",
             after_batch_no,
         )?;
-        let batch_no = if let Some((batch_no,)) = open {
-            batch_no
-        } else {
-            let (last,): (i64,) = fetch_one!(tx, (i64,), "SELECT COALESCE(MAX(batch_no), 0) FROM lake_batch")?;
-            let numbered = execute!(
-                tx,
-                "UPDATE event SET lake_batch = $1 WHERE seq IN (SELECT seq FROM event WHERE lake_batch IS NULL ORDER BY seq LIMIT $2)",
-                last + 1,
-                n_max,
-            )?;
-            if numbered == 0 {
-                return Ok(None);
-            }
-            execute!(tx, "INSERT INTO lake_batch (batch_no, done) VALUES ($1, FALSE)", last + 1)?;
-            last + 1
+        let batch_no = match open {
+            Some((batch_no,)) => batch_no,
+            None => match tx.number_lake_batch(n_max).await? {
+                Some(batch_no) => batch_no,
+                None => return Ok(None),
+            },
         };
-        let rows: Vec<(String,)> =
-            fetch_all!(tx, (String,), "SELECT body FROM event WHERE lake_batch = $1 ORDER BY seq", batch_no)?;
+        let bodies = if tx.is_postgres() {
+            "SELECT body FROM event WHERE lake_batch = $1 ORDER BY seq"
+        } else {
+            "SELECT event.body FROM lake_batch JOIN event ON event.seq BETWEEN lake_batch.first_seq AND lake_batch.last_seq
+             WHERE lake_batch.batch_no = $1 ORDER BY event.seq"
+        };
+        let rows: Vec<(String,)> = fetch_all!(tx, (String,), bodies, batch_no)?;
         tx.commit().await?;
         let events = rows
             .iter()
@@ -156,15 +160,17 @@ impl Store {
 impl Tx {
     /// Events after a sequence number that the lake is said to hold, in order, each with its number.
     pub async fn events_in_lake(&mut self, after_seq: i64, n_max: i64) -> Result<Vec<(i64, Event)>, StoreError> {
-        let rows = fetch_all!(
-            self,
-            (i64, String),
+        let sql = if self.is_postgres() {
             "SELECT seq, body FROM event WHERE seq > $1 AND ($2 = '' OR municipality_code = $2)
-             AND lake_batch IN (SELECT batch_no FROM lake_batch WHERE done) ORDER BY seq LIMIT $3",
-            after_seq,
-            self.wall.code(),
-            n_max,
-        )?;
+             AND lake_batch IN (SELECT batch_no FROM lake_batch WHERE done) ORDER BY seq LIMIT $3"
+        } else {
+            concat!(
+                "SELECT seq, body FROM event WHERE seq > $1 AND ($2 = '' OR municipality_code = $2) AND seq <= ",
+                last_in_lake!(),
+                " ORDER BY seq LIMIT $3"
+            )
+        };
+        let rows = fetch_all!(self, (i64, String), sql, after_seq, self.wall.code(), n_max)?;
         rows.into_iter()
             .map(|(seq, body)| {
                 let event = serde_json::from_str(&body);
@@ -173,13 +179,35 @@ impl Tx {
             .collect()
     }
 
-    /// Deletes what the lake has held since before `before`: the operational log's retention.
-    pub async fn prune_events(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        execute!(
-            self,
-            "DELETE FROM event WHERE recorded_at_us < $1 AND lake_batch IN (SELECT batch_no FROM lake_batch WHERE done)",
-            before.as_micros(),
-        )
+    /// Gives the oldest events without a batch the next number, at most `n_max` of them; `None` when there are none.
+    async fn number_lake_batch(&mut self, n_max: i64) -> Result<Option<i64>, StoreError> {
+        let (last,): (i64,) = fetch_one!(self, (i64,), "SELECT COALESCE(MAX(batch_no), 0) FROM lake_batch")?;
+        let batch_no = last + 1;
+        let numbered = if self.is_postgres() {
+            let numbered = execute!(
+                self,
+                "UPDATE event SET lake_batch = $1 WHERE seq IN (SELECT seq FROM event WHERE lake_batch IS NULL ORDER BY seq LIMIT $2)",
+                batch_no,
+                n_max,
+            )?;
+            if numbered > 0 {
+                execute!(self, "INSERT INTO lake_batch (batch_no, done) VALUES ($1, FALSE)", batch_no)?;
+            }
+            numbered
+        } else {
+            execute!(
+                self,
+                "INSERT INTO lake_batch (batch_no, done, first_seq, last_seq)
+                 SELECT $1, FALSE, MIN(seq), MAX(seq) FROM (
+                     SELECT seq FROM event
+                     WHERE seq > COALESCE((SELECT last_seq FROM lake_batch ORDER BY batch_no DESC LIMIT 1), 0)
+                     ORDER BY seq LIMIT $2
+                 ) HAVING COUNT(*) > 0",
+                batch_no,
+                n_max,
+            )?
+        };
+        Ok((numbered > 0).then_some(batch_no))
     }
 
     /// Whether this transaction runs on PostgreSQL.
