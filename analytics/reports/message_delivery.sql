@@ -64,7 +64,9 @@ SELECT message_id, channel FROM state WHERE $by_channel
 
 -- section: line
 SELECT made.span, made.message_type, made.category, made.facility_id, made.broadcast_id, made.hour, way.channel,
-       made.message_id, made.is_urgent, dropped.reason AS suppressed_reason,
+       made.message_id, made.is_urgent,
+       -- What arrived was not suppressed, whatever was kept back of it afterwards or elsewhere.
+       CASE WHEN NOT COALESCE(state.delivered, FALSE) THEN dropped.reason END AS suppressed_reason,
        COALESCE(state.sent, FALSE) AS sent, COALESCE(state.accepted, FALSE) AS accepted,
        COALESCE(state.delivered, FALSE) AS delivered, COALESCE(state.opened, FALSE) AS opened,
        COALESCE(state.expired, FALSE) AS expired, COALESCE(state.superseded, FALSE) AS superseded,

@@ -40,7 +40,8 @@ dropped AS (
 )
 SELECT made.jst_date, made.message_id, made.message_type, message_category(made.message_type) AS category,
        made.class AS message_class, made.recipient_key, made.facility_id, way.channel,
-       made.occurred_at AS created, dropped.reason AS suppressed_reason,
+       made.occurred_at AS created,
+       CASE WHEN state.delivered IS NULL THEN dropped.reason END AS suppressed_reason,
        state.sent, state.accepted, state.delivered, state.opened, state.expired, state.superseded, state.failed, state.failed_code,
        state.escalated, state.posted, state.returned
 FROM way
