@@ -32,6 +32,7 @@ mod people;
 mod push_apns;
 mod push_faults;
 mod push_fcm;
+mod push_journey;
 mod push_mail;
 mod push_message;
 mod push_paper;

@@ -29,9 +29,7 @@ pub async fn run(record: Record, load: Load, n_households: usize) -> Result<()> 
     let payers = households(&stage.todoke, n_households).await;
     let places = places(&payers[0]).await;
     for (n, payer) in payers.iter().enumerate() {
-        for device in providers.devices(n) {
-            payer.client.put(&device.path, &device.body).await.expect(200);
-        }
+        providers.equip(&payer.client, n).await;
     }
     // Two seconds at a fifth of the rate: connections are open and tokens made before anything counts.
     send(Load { per_second: load.per_second.div_ceil(5), seconds: 2 }, &payers, &places, "warm").await;
@@ -104,7 +102,7 @@ fn tags(providers: &Providers) -> HashMap<String, String> {
 fn first_pushes(provider: &Provider<'_>) -> (HashMap<String, Instant>, usize) {
     let (mut first, mut repeated) = (HashMap::new(), 0);
     for seen in provider.standin.taken() {
-        let tag = (provider.tag_of)(&seen);
+        let Some(tag) = (provider.tag_of)(&seen) else { continue };
         match first.entry(tag) {
             Entry::Occupied(_) => repeated += 1,
             Entry::Vacant(place) => {

@@ -24,7 +24,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 pub use self::{
     apple::{APPLE_KEY_ID, APPLE_TEAM_ID, APPLE_TOPIC, Apple},
     google::{Google, RsaKey},
-    providers::{Owned, Provider, Providers},
+    providers::{Provider, Providers},
     tls::{Identity, PrivateAuthority},
     web_push::Subscriber,
 };

@@ -1,10 +1,14 @@
 //! All three push providers for a running server, and the devices they serve.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use todoke_domain::{Timestamp, ids::DeviceId};
 use todoke_notifier::web_push::VapidKeys;
 
 use super::{APPLE_KEY_ID, APPLE_TEAM_ID, APPLE_TOPIC, Apple, Google, RsaKey, Seen, Speaks, Standin, Subscriber};
+use crate::http::Client;
+
+/// Begins the tokens of Android phones; the demo's begin otherwise.
+const PHONE: &str = "phone-";
 
 /// Google, Apple and the push service of a browser.
 #[derive(Debug)]
@@ -18,15 +22,6 @@ pub struct Providers {
     /// The browser; all browsers have its keys.
     pub subscriber: Subscriber,
     keys: VapidKeys,
-}
-
-/// A device as it registers itself.
-#[derive(Clone, Debug)]
-pub struct Owned {
-    /// Path of its registration.
-    pub path: String,
-    /// Body of its registration.
-    pub body: Value,
 }
 
 impl Providers {
@@ -64,19 +59,26 @@ impl Providers {
         ]
     }
 
-    /// An Android phone, an iPhone and a browser that nobody else has; `n` tells them apart.
-    pub fn devices(&self, n: usize) -> [Owned; 3] {
-        let path = || format!("/v1/devices/{}", DeviceId::new(Timestamp::from_micros(1_795_240_800_000_000)));
+    /// Gives a signed-in person an Android phone, an iPhone and a browser that nobody else has, and takes away all
+    /// other devices, such as those the demo made up; `n` tells people apart.
+    pub async fn equip(&self, who: &Client, n: usize) {
+        let known = who.get("/v1/devices").await.expect(200);
+        for device in known["items"].as_array().expect("devices") {
+            let id = device["device_id"].as_str().expect("an id");
+            who.delete(&format!("/v1/devices/{id}")).await.expect(204);
+        }
         let Subscriber { p256dh, auth, .. } = &self.subscriber;
-        [
-            json!({ "kind": "fcm", "token": format!("phone-{n}"), "permission": "granted", "platform": "android" }),
+        for device in [
+            json!({ "kind": "fcm", "token": format!("{PHONE}{n}"), "permission": "granted", "platform": "android" }),
             json!({ "kind": "apns", "token": format!("{n:064x}"), "permission": "granted", "platform": "ios" }),
             json!({
                 "kind": "webpush", "endpoint": format!("{}/push/{n}", self.service.url()),
                 "keys": { "p256dh": p256dh, "auth": auth }, "permission": "granted", "platform": "web",
             }),
-        ]
-        .map(|body| Owned { path: path(), body })
+        ] {
+            let id = DeviceId::new(Timestamp::from_micros(1_795_240_800_000_000));
+            who.put(&format!("/v1/devices/{id}"), &device).await.expect(200);
+        }
     }
 
     /// Each of them.
@@ -96,18 +98,21 @@ pub struct Provider<'a> {
     pub name: &'static str,
     /// Its server; Apple's for released apps.
     pub standin: &'a Standin,
-    /// The tag of a push that it was sent.
-    pub tag_of: fn(&Seen) -> String,
+    /// The tag of a push to one of these devices; `None` when it was for another's.
+    pub tag_of: fn(&Seen) -> Option<String>,
 }
 
-fn fcm_tag(seen: &Seen) -> String {
-    seen.json()["message"]["data"]["tag"].as_str().unwrap_or_default().to_owned()
+fn fcm_tag(seen: &Seen) -> Option<String> {
+    let push = seen.json();
+    let message = &push["message"];
+    message["token"].as_str().filter(|token| token.starts_with(PHONE))?;
+    Some(message["data"]["tag"].as_str()?.to_owned())
 }
 
-fn apns_tag(seen: &Seen) -> String {
-    seen.header("apns-collapse-id").to_owned()
+fn apns_tag(seen: &Seen) -> Option<String> {
+    Some(seen.header("apns-collapse-id").to_owned())
 }
 
-fn web_push_tag(seen: &Seen) -> String {
-    seen.header("topic").to_owned()
+fn web_push_tag(seen: &Seen) -> Option<String> {
+    Some(seen.header("topic").to_owned())
 }
