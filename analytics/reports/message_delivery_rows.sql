@@ -35,7 +35,7 @@ way AS (
 ),
 dropped AS (
   SELECT message_id, MIN(reason) AS reason FROM events_message
-  WHERE event_type = 'message.suppressed' AND jst_date >= $from
+  WHERE event_type = 'message.suppressed' AND reason <> 'duplicate' AND jst_date >= $from
   GROUP BY message_id
 )
 SELECT made.jst_date, made.message_id, made.message_type, message_category(made.message_type) AS category,

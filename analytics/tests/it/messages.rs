@@ -172,6 +172,28 @@ async fn what_arrived_before_its_broadcast_was_stopped_is_not_suppressed() {
 }
 
 #[tokio::test]
+async fn a_message_whose_repetition_was_dropped_went_out_itself() {
+    let mut city = City::new(OSAKA);
+    let noon = at("2026-06-01", "12:00");
+    for id in ["m-1", "m-2"] {
+        made(&mut city, id, "coupon.used", "mandatory", &["live", "inbox", "push"], noon);
+        city.event("message.suppressed", noon, json!({"message_id": id, "reason": "duplicate"}));
+    }
+    step(&mut city, "m-1", "delivered", "push", noon, json!({"latency_ms": 900}));
+    // The lake knows a later day, so it is known that nobody got m-2.
+    city.view("s-1", "GA01", at("2026-06-04", "09:00"));
+    let lake = Fixture::new(&[&city]).await;
+    let all = &lake.figures(R13, "2026-06-01", "2026-06-03", "").await[0];
+    check(
+        all,
+        json!({
+            "created": 2, "suppressed": 0, "suppressed_duplicate": 2, "suppressed_other": 0, "delivered": 1,
+            "delivery_rate": 50.0, "unreached_mandatory": 1,
+        }),
+    );
+}
+
+#[tokio::test]
 async fn reachable_devices_are_those_whose_last_word_was_yes() {
     let mut city = City::new(OSAKA);
     let mut word = |device: i64, granted: bool, when: Timestamp| {
