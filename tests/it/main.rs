@@ -25,6 +25,7 @@ mod kill_loop;
 mod lake_engines;
 mod lake_retention;
 mod live_sample;
+mod message_rules;
 mod notice;
 mod paper;
 mod payment;
