@@ -318,12 +318,12 @@ impl Listener {
 
 async fn a_batch_cut_off_in_its_commit_is_told_live_all_the_same(db: &TestStore) {
     let scene = Scene::of(db).await;
-    let people = crowd(db, &town(), SOUTH, 1_150, NOW).await;
+    let people = crowd(db, &town(), SOUTH, 120, NOW).await;
     let channels: BTreeSet<String> = people.iter().map(|account| Channel::Guardian(*account).to_string()).collect();
     let sent = scene.released(draft(BroadcastKind::Emergency, ward(SOUTH)), NOW).await;
     let listener = Arc::new(Listener::default());
     let workflow = Workflow::new(db.store(), listener.clone(), "http://todoke.test");
-    // One poll more each time until all is sent, so that the first of all cuts that commit lies in the commit.
+    // One poll more each time: the first cut after which a batch is there lies in its commit.
     let (mut now, mut n) = (NOW, 1);
     while scene.view(&sent).await.state != BroadcastState::Sent {
         now = now.plus(Duration::from_secs(5));
