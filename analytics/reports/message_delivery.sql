@@ -64,7 +64,10 @@ SELECT message_id, channel FROM state WHERE $by_channel
 
 -- section: line
 SELECT made.span, made.message_type, made.category, made.facility_id, made.broadcast_id, made.hour, way.channel,
-       made.message_id, made.is_urgent, dropped.reason AS suppressed_reason,
+       made.message_id, made.is_urgent,
+       -- What arrived was not suppressed, whatever was kept back of it afterwards or elsewhere.
+       CASE WHEN NOT COALESCE(state.delivered, FALSE) THEN dropped.reason END AS suppressed_reason,
+       COALESCE(dropped.is_repeated, FALSE) AS is_repeated,
        COALESCE(state.sent, FALSE) AS sent, COALESCE(state.accepted, FALSE) AS accepted,
        COALESCE(state.delivered, FALSE) AS delivered, COALESCE(state.opened, FALSE) AS opened,
        COALESCE(state.expired, FALSE) AS expired, COALESCE(state.superseded, FALSE) AS superseded,
@@ -85,7 +88,9 @@ LEFT JOIN (
   GROUP BY message_id, CASE WHEN $by_channel THEN channel ELSE '' END
 ) AS state ON state.message_id = way.message_id AND state.channel = way.channel
 LEFT JOIN (
-  SELECT message_id, MIN(reason) AS reason FROM events_message
+  -- A repetition that was not made names the message it would have repeated, which went out all the same.
+  SELECT message_id, MIN(CASE WHEN reason <> 'duplicate' THEN reason END) AS reason, BOOL_OR(reason = 'duplicate') AS is_repeated
+  FROM events_message
   WHERE event_type = 'message.suppressed' AND jst_date >= $from
   GROUP BY message_id
 ) AS dropped ON dropped.message_id = way.message_id
@@ -129,8 +134,8 @@ WITH counted AS (
          COUNT(*) AS created,
          SUM(CASE WHEN suppressed_reason IS NOT NULL THEN 1 ELSE 0 END) AS suppressed,
          SUM(CASE WHEN suppressed_reason = 'opt_out' THEN 1 ELSE 0 END) AS suppressed_opt_out,
-         SUM(CASE WHEN suppressed_reason = 'duplicate' THEN 1 ELSE 0 END) AS suppressed_duplicate,
-         SUM(CASE WHEN suppressed_reason NOT IN ('opt_out', 'duplicate') THEN 1 ELSE 0 END) AS suppressed_other,
+         SUM(CASE WHEN is_repeated THEN 1 ELSE 0 END) AS suppressed_duplicate,
+         SUM(CASE WHEN suppressed_reason <> 'opt_out' THEN 1 ELSE 0 END) AS suppressed_other,
          SUM(CASE WHEN sent THEN 1 ELSE 0 END) AS sent,
          SUM(CASE WHEN accepted THEN 1 ELSE 0 END) AS accepted,
          SUM(CASE WHEN delivered THEN 1 ELSE 0 END) AS delivered,

@@ -35,12 +35,13 @@ way AS (
 ),
 dropped AS (
   SELECT message_id, MIN(reason) AS reason FROM events_message
-  WHERE event_type = 'message.suppressed' AND jst_date >= $from
+  WHERE event_type = 'message.suppressed' AND reason <> 'duplicate' AND jst_date >= $from
   GROUP BY message_id
 )
 SELECT made.jst_date, made.message_id, made.message_type, message_category(made.message_type) AS category,
        made.class AS message_class, made.recipient_key, made.facility_id, way.channel,
-       made.occurred_at AS created, dropped.reason AS suppressed_reason,
+       made.occurred_at AS created,
+       CASE WHEN state.delivered IS NULL THEN dropped.reason END AS suppressed_reason,
        state.sent, state.accepted, state.delivered, state.opened, state.expired, state.superseded, state.failed, state.failed_code,
        state.escalated, state.posted, state.returned
 FROM way

@@ -175,7 +175,7 @@ const LABELS: &[(&str, &str)] = &[
     ("created", "作成"),
     ("suppressed", "送信対象外"),
     ("suppressed_opt_out", "うち受信しない設定"),
-    ("suppressed_duplicate", "うち重複"),
+    ("suppressed_duplicate", "重複のため作成せず"),
     ("suppressed_other", "うちその他"),
     ("sent", "送信"),
     ("accepted", "配信元の受付"),

@@ -1,4 +1,5 @@
--- One row per message and channel with the first time of each delivery state.
+-- One row per message and channel with the first time of each delivery state. A repetition that was not made leaves the
+-- message it would have repeated unsuppressed.
 WITH made AS (
   SELECT message_id, message_type, recipient_key, recipient_role, class AS message_class, cause_event_id,
          occurred_at AS created_at, jst_date
@@ -24,7 +25,7 @@ state AS (
 dropped AS (
   SELECT message_id, MIN(occurred_at) AS suppressed_at, MAX(reason) AS suppressed_reason
   FROM events_message
-  WHERE event_type = 'message.suppressed'
+  WHERE event_type = 'message.suppressed' AND reason <> 'duplicate'
   GROUP BY message_id
 )
 SELECT made.message_id, made.message_type, made.recipient_key, made.recipient_role, made.message_class,

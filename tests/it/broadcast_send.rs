@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -12,17 +13,22 @@ use todoke_domain::{
     catalogue::messages::{Channel as Via, Speed},
     channel::Channel,
     delivery::{DeliveryState, Provider, leaves_at},
-    ids::{AccountId, EventId, MessageId},
+    ids::{AccountId, EventId, MessageId, SessionId},
     segment::Condition,
 };
 use todoke_store::{
     Store, Wall,
     account::Preference,
     message::{Message, MessageStep},
+    publication::Publication,
 };
-use todoke_tests::{crowd::crowd, stores::TestStore, wait::cut_off};
+use todoke_tests::{
+    crowd::crowd,
+    stores::TestStore,
+    wait::{cut_off, eventually},
+};
 use todoke_workflow::{
-    Actor, WorkflowError,
+    Actor, Live, Workflow, WorkflowError,
     broadcast::{BroadcastDraft, BroadcastView, Sender},
 };
 
@@ -41,6 +47,7 @@ todoke_tests::on_both_databases! {
     what_a_stop_keeps_back_is_an_event_for_each_message,
     only_who_has_not_read_it_gets_it_again,
     a_batch_cut_off_anywhere_loses_nobody_and_doubles_nobody,
+    a_batch_cut_off_in_its_commit_is_told_live_all_the_same,
     two_nodes_send_each_batch_once,
     push_and_mail_follow_at_the_pace_and_an_emergency_does_not_wait,
     it_goes_to_every_device_of_those_who_want_push,
@@ -282,6 +289,53 @@ async fn a_batch_cut_off_anywhere_loses_nobody_and_doubles_nobody(db: &TestStore
     let addresses: BTreeSet<&str> = mails.iter().map(|mail| mail.target.as_str()).collect();
     assert_eq!((mails.len(), addresses.len()), (1_151, 1_151), "one mail each");
     assert_eq!(events_of(db, "broadcast.completed").await.len(), 1);
+}
+
+/// Keeps what it is told of commits.
+#[derive(Debug, Default)]
+struct Listener(Mutex<Vec<String>>);
+
+impl Live for Listener {
+    fn committed(&self, publications: Vec<Publication>) {
+        self.0.lock().unwrap().extend(publications.into_iter().map(|publication| publication.channel));
+    }
+
+    fn account_ended(&self, _: AccountId) {}
+
+    fn session_ended(&self, _: SessionId) {}
+}
+
+impl Listener {
+    /// How often it was told of each of these channels.
+    fn times(&self, channels: &BTreeSet<String>) -> BTreeMap<String, usize> {
+        let mut times = BTreeMap::new();
+        for channel in self.0.lock().unwrap().iter().filter(|channel| channels.contains(*channel)) {
+            *times.entry(channel.clone()).or_default() += 1;
+        }
+        times
+    }
+}
+
+async fn a_batch_cut_off_in_its_commit_is_told_live_all_the_same(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    let people = crowd(db, &town(), SOUTH, 120, NOW).await;
+    let channels: BTreeSet<String> = people.iter().map(|account| Channel::Guardian(*account).to_string()).collect();
+    let sent = scene.released(draft(BroadcastKind::Emergency, ward(SOUTH)), NOW).await;
+    let listener = Arc::new(Listener::default());
+    let workflow = Workflow::new(db.store(), listener.clone(), "http://todoke.test");
+    // One poll more each time: the first cut after which a batch is there lies in its commit.
+    let (mut now, mut n) = (NOW, 1);
+    while scene.view(&sent).await.state != BroadcastState::Sent {
+        now = now.plus(Duration::from_secs(5));
+        let node = Sender::new(workflow.clone());
+        if let Some(stride) = cut_off(node.stride(&scene.timer, now), n).await {
+            stride.unwrap();
+        }
+        n += 1;
+    }
+    let once: BTreeMap<String, usize> = channels.iter().map(|channel| (channel.clone(), 1)).collect();
+    let all_told = async || (listener.times(&channels) == once).then_some(());
+    eventually("everybody is told live once", Duration::from_secs(20), all_told).await;
 }
 
 async fn two_nodes_send_each_batch_once(db: &TestStore) {

@@ -6,6 +6,12 @@ use serde_json::{Value, json};
 use todoke_tests::{
     node,
     todoke::{DemoOptions, Todoke},
+    wait::eventually,
+};
+
+use crate::{
+    delivery_api::MailBox,
+    scene::{Scene, inbox, text},
 };
 
 const LIMIT: Duration = Duration::from_secs(400);
@@ -54,6 +60,7 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
         ("facility_staff", "staff", "/staff/facility", "facility-today"),
         ("facility_staff", "staff", "/staff/facility/take", "facility-take"),
         ("operator", "staff", "/staff/operator", "operator-queue"),
+        ("operator", "staff", "/staff/operator/deliveries", "operator-deliveries"),
         ("operator", "staff", "/staff/operator/broadcasts", "operator-broadcasts"),
         ("operator", "staff", "/staff/operator/broadcasts/new", "operator-broadcast"),
         ("municipal_staff", "staff", "/staff/city", "city-board"),
@@ -85,5 +92,52 @@ async fn a_broadcast_goes_from_draft_to_inbox_with_four_eyes() {
     assert!(seen["counted"].as_str().unwrap().contains("対象は"), "{seen}");
     assert_eq!((&seen["ownApproval"], &seen["over"], &seen["faults"]), (&json!(0), &json!(0), &json!([])), "{seen}");
     assert_ne!(seen["before"], seen["after"], "{seen}");
+    todoke.stop().await;
+}
+
+/// A payment whose mail came back, as the newest that the operator hears of.
+async fn unreached(todoke: &Todoke, server: &MailBox) -> String {
+    let scene = Scene::of(todoke).await;
+    let use_id = text(&scene.pay("unreached-1", 300).await.expect(201), "use_id");
+    let messages = inbox(&scene.guardian).await;
+    let message = messages.iter().find(|message| message["subject"]["id"] == use_id.as_str());
+    let id = text(message.expect("the message of the use"), "message_id");
+    server.wait_for(&id).await;
+    let bounce = json!({ "message_id": format!("<{id}@todoke.test>"), "permanent": true, "code": "5.1.1" });
+    let mail_system = todoke.client().with_header("authorization", "Bearer hush");
+    eventually("the mail counts as failed", LIMIT, async || {
+        let told = mail_system.post("/v1/mail/bounces", &bounce).await.expect(200);
+        (told["failed"] == 1).then_some(())
+    })
+    .await;
+    id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
+    let server = MailBox::open().await;
+    let settings = [
+        ("TODOKE_MAIL__SMTP_URL", server.url.clone()),
+        ("TODOKE_MAIL__FROM", "Todoke <noreply@todoke.test>".to_owned()),
+        ("TODOKE_BOUNCE__SECRET", "hush".to_owned()),
+    ];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let id = unreached(&todoke, &server).await;
+    let input = json!({ "base": todoke.base_url(), "operator": credentials(&todoke, "operator") });
+    let seen = script("deliveries.mjs", &input, &[]).await;
+    let shows = |field: &str, words: &str| assert!(seen[field].as_str().unwrap().contains(words), "{words}: {seen}");
+    shows("row", "クーポンを利用しました");
+    shows("row", "次にすること：もう一度送る");
+    shows("life", "メール");
+    shows("life", "bounced:5.1.1");
+    shows("funnel", "coupon.used");
+    assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    // Both the repetition and the correction leave; the address is a good one again.
+    let operator = todoke.sign_in("operator").await;
+    eventually("the correction is mailed", LIMIT, async || {
+        let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
+        life["deliveries"].as_array()?.iter().any(|row| row["state"] == "accepted").then_some(())
+    })
+    .await;
     todoke.stop().await;
 }

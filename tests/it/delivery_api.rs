@@ -21,14 +21,14 @@ use crate::scene::{Scene, inbox, text};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A mail server that takes everything and keeps it. It speaks as much of RFC 5321 as a sender needs.
-struct MailBox {
-    url: String,
+pub(crate) struct MailBox {
+    pub(crate) url: String,
     mails: Arc<Mutex<Vec<String>>>,
     _tasks: JoinSet<()>,
 }
 
 impl MailBox {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("smtp://{}", listener.local_addr().unwrap());
         let mails: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -44,7 +44,7 @@ impl MailBox {
     }
 
     /// The first mail in which `needle` stands.
-    async fn wait_for(&self, needle: &str) -> String {
+    pub(crate) async fn wait_for(&self, needle: &str) -> String {
         eventually(needle, LIMIT, async || {
             let mails = self.mails.lock().unwrap();
             mails.iter().find(|mail| mail.contains(needle)).cloned()

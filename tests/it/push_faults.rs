@@ -1,14 +1,16 @@
 //! Faults of networks and servers on every push channel: nothing is lost, and a device shows nothing twice.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use todoke_notifier::{
     Address, Channel, Outcome, Outgoing,
-    apns::Apns,
+    apns::{Apns, ApnsSettings},
     fcm::Fcm,
-    web_push::{VapidKeys, WebPush},
+    web_push::{VapidKeys, WebPush, WebPushSettings},
 };
-use todoke_tests::standin::{Answer, Apple, Fault, Google, RsaKey, Seen, Speaks, Standin, Subscriber};
+use todoke_tests::standin::{
+    Answer, Apple, Fault, Google, PrivateAuthority, RsaKey, Seen, Setup, Speaks, Standin, Subscriber,
+};
 
 use crate::{
     push_apns, push_fcm,
@@ -131,6 +133,27 @@ async fn a_provider_that_is_gone_is_told_from_a_message_that_is_wrong() {
     assert!(matches!(said(&outcome), "accepted" | "later" | "doubtful"), "{outcome:?}");
     let outcome = apns.send(&message(address), NOW).await;
     assert_eq!(outcome, Outcome::Later { code: "unreachable", after: None });
+}
+
+/// Firebase's own is in `push_fcm`, the mail server's in `push_mail`.
+#[tokio::test]
+async fn whoever_has_a_wrong_certificate_is_told_nothing() {
+    let (trusted, stranger) = (PrivateAuthority::default(), PrivateAuthority::default());
+    let roots = trusted.identity("localhost").roots_pem().to_owned();
+    let (apple, subscriber, keys) = (Apple::start(true).await, Subscriber::new().await, VapidKeys::generate().unwrap());
+    let untold = Outcome::Later { code: "bad_certificate", after: None };
+    for identity in [stranger.identity("localhost"), trusted.identity("elsewhere.example")] {
+        let setup = Setup { identity: &identity, speaks: Speaks::Both, remembers: true };
+        let impostor = Standin::start(setup, Arc::new(|_| Answer::new(200, ""))).await;
+        let settings = push_apns::settings(&apple);
+        let settings = ApnsSettings { base_url: impostor.url(), extra_roots_pem: roots.clone(), ..settings };
+        let apns = Apns::new(&settings).unwrap();
+        assert_eq!(apns.send(&message(push_apns::to_device(false)), NOW).await, untold);
+        let settings = push_web::settings(&impostor, &keys);
+        let web_push = WebPush::new(&WebPushSettings { extra_roots_pem: roots.clone(), ..settings }).unwrap();
+        assert_eq!(web_push.send(&message(push_web::to_browser(&impostor, &subscriber)), NOW).await, untold);
+        assert!(impostor.seen().is_empty());
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Mail through a real server process, read by Python's own parser.
 
+use std::collections::BTreeSet;
+
 use todoke_notifier::{
     Address, Channel, Kind, Outcome, Outgoing,
     mail::{Mail, MailSettings},
@@ -146,4 +148,73 @@ async fn a_mail_without_an_answer_is_doubtful_and_the_next_one_goes_out() {
     assert_eq!(outcome, Outcome::Doubtful { code: "connection_lost" });
     server.next().await;
     assert!(is_accepted(&mail.send(&to("guardian@example.jp"), NOW).await));
+}
+
+#[tokio::test]
+async fn each_fault_of_a_server_is_told() {
+    let mut server = MailServer::start(Security::None, None).await;
+    let mail = Mail::new(&settings(&server, "smtp://localhost:PORT")).unwrap();
+    let later = |code| Outcome::Later { code, after: None };
+    // What was not written whole has not gone out; of what was, only the server knows.
+    for (address, expected) in [
+        ("closing@example.jp", later("server_closing")),
+        ("reset@example.jp", later("connection_lost")),
+        ("silent@example.jp", Outcome::Doubtful { code: "answer_timeout" }),
+    ] {
+        assert_eq!(mail.send(&to(address), NOW).await, expected, "{address}");
+    }
+    assert_eq!(server.next().await.to, ["silent@example.jp"]);
+    assert!(is_accepted(&mail.send(&to("slow@example.jp"), NOW).await), "late is not never");
+    assert_eq!(server.next().await.to, ["slow@example.jp"]);
+}
+
+/// Sends a mail until it is taken, as whoever retries does: what is in doubt is not tried again.
+async fn until_taken(mail: &Mail, outgoing: &Outgoing) {
+    for _ in 0..10 {
+        match mail.send(outgoing, NOW).await {
+            Outcome::Accepted { .. } => return,
+            Outcome::Later { .. } => {}
+            outcome => panic!("{:?}: {outcome:?}", outgoing.address),
+        }
+    }
+    panic!("{:?} is not taken in ten attempts", outgoing.address);
+}
+
+#[tokio::test]
+async fn mails_through_a_shower_of_faults_arrive_once_each() {
+    const MAILS: usize = 40;
+    let mut server = MailServer::start(Security::None, None).await;
+    let mail = Mail::new(&settings(&server, "smtp://localhost:PORT")).unwrap();
+    let addresses: BTreeSet<String> = (0..MAILS).map(|n| format!("flaky-{n}@example.jp")).collect();
+    let all: Vec<Outgoing> = addresses.iter().map(|address| to(address)).collect();
+    let sending = futures_util::future::join_all(all.iter().map(|outgoing| until_taken(&mail, outgoing)));
+    let taking = async {
+        let mut taken = BTreeSet::new();
+        for _ in 0..MAILS {
+            taken.extend(server.next().await.to);
+        }
+        taken
+    };
+    let (_, taken) = tokio::join!(sending, taking);
+    assert_eq!(taken, addresses, "nobody twice in so many mails");
+    assert!(is_accepted(&mail.send(&to("last@example.jp"), NOW).await));
+    assert_eq!(server.next().await.to, ["last@example.jp"], "and no mail more");
+}
+
+#[tokio::test]
+async fn a_server_with_a_strangers_certificate_gets_no_mail() {
+    for (security, url) in [
+        (Security::StartTls, "smtp://localhost:PORT?tls=required"),
+        (Security::StartTls, "smtp://localhost:PORT?tls=opportunistic"),
+        (Security::Tls, "smtps://localhost:PORT"),
+    ] {
+        let mut server = MailServer::start(security, None).await;
+        let settings = settings(&server, url);
+        let strangers =
+            MailSettings { extra_roots_pem: Identity::localhost().roots_pem().to_owned(), ..settings.clone() };
+        let outcome = Mail::new(&strangers).unwrap().send(&to("first@example.jp"), NOW).await;
+        assert!(matches!(outcome, Outcome::Later { .. }), "{url}: {outcome:?}");
+        assert!(is_accepted(&Mail::new(&settings).unwrap().send(&to("second@example.jp"), NOW).await), "{url}");
+        assert_eq!(server.next().await.to, ["second@example.jp"], "{url}");
+    }
 }

@@ -1,11 +1,16 @@
 //! Web Push against a stand-in; what arrives is decrypted and verified by Node.js.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 use todoke_notifier::{
     Address, Channel, Kind, Outcome, Outgoing, Speed,
     web_push::{VapidKeys, WebPush, WebPushSettings},
 };
-use todoke_tests::standin::{Answer, Fault, Speaks, Standin, Subscriber};
+use todoke_tests::{
+    process::own_program,
+    standin::{Answer, Fault, Speaks, Standin, Subscriber},
+};
 
 use crate::push_message::{NOW, endless, later, message};
 
@@ -201,4 +206,19 @@ async fn keys_that_are_none_end_the_subscription() {
         let outcome = stage.web_push.send(&message(address), NOW).await;
         assert_eq!(outcome, Outcome::Gone { code: "bad_subscription", since: None });
     }
+}
+
+#[tokio::test]
+async fn keys_that_the_binary_makes_work_as_they_are_printed() {
+    let mut command = tokio::process::Command::new(own_program("todoke"));
+    let made = command.args(["admin", "web-push-key"]).output().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut printed: HashMap<String, WebPushSettings> =
+        toml::from_str(&String::from_utf8(made.stdout).unwrap()).unwrap();
+    let WebPushSettings { public_key, private_key, .. } = printed.remove("web_push").unwrap();
+    let keys = VapidKeys { public_key, private_key };
+    let (service, subscriber) = (Subscriber::service(Speaks::Both, true).await, Subscriber::new().await);
+    let web_push = WebPush::new(&settings(&service, &keys)).unwrap();
+    assert!(is_accepted(&web_push.send(&message(to_browser(&service, &subscriber)), NOW).await));
+    assert_eq!(subscriber.open(&service.taken()[0]).await.sender_key, keys.public_key);
 }

@@ -3,7 +3,9 @@
 Usage: server.py plain|starttls|tls CERTIFICATE KEY [USER PASSWORD]
 
 Mails are read with Python's own parser. The part of a recipient before the @ scripts what happens:
-unknown, full, busy, policy (at RCPT), refused-content, late-unknown (at DATA), hang-up (after the content was taken).
+unknown, full, busy, policy, closing, reset (at RCPT), refused-content, late-unknown (at DATA), slow (a late answer to the
+content), silent (none), hang-up (after the content was taken). flaky-N meets the fault of its number the first time
+and none after that.
 """
 
 import asyncio
@@ -20,15 +22,29 @@ RECIPIENT_FAULTS = {
     "full": "552 5.2.2 mailbox full",
     "busy": "451 4.3.0 try again",
     "policy": "550 5.7.1 not allowed",
+    "closing": "421 4.3.2 shutting down",
 }
 CONTENT_FAULTS = {"refused-content": "554 5.6.0 content refused", "late-unknown": "550 5.1.1 no such mailbox"}
+FLAKY_FAULTS = ["busy", "reset", "closing", "slow"]
+# More seconds than any test waits for an answer.
+SILENCE = 600
 
 
 class Handler:
+    def __init__(self, tried):
+        self.tried = tried
+
     async def handle_RCPT(self, server, session, envelope, address, rcpt_options):
-        fault = RECIPIENT_FAULTS.get(address.split("@")[0])
-        if fault:
-            return fault
+        name = address.split("@")[0]
+        self.late = name == "slow"
+        if name.startswith("flaky-") and name not in self.tried:
+            self.tried.add(name)
+            name = FLAKY_FAULTS[int(name.removeprefix("flaky-")) % len(FLAKY_FAULTS)]
+            self.late = name == "slow"
+        if name == "reset":
+            server.transport.abort()
+        if name in RECIPIENT_FAULTS:
+            return RECIPIENT_FAULTS[name]
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -54,6 +70,10 @@ class Handler:
         print(json.dumps(seen), flush=True)
         if local == "hang-up":
             server.transport.abort()
+        if local == "silent":
+            await asyncio.sleep(SILENCE)
+        if self.late:
+            await asyncio.sleep(0.3)
         return "250 2.0.0 taken"
 
 
@@ -73,8 +93,9 @@ async def main():
     if mode == "starttls":
         options |= {"tls_context": context, "require_starttls": True}
     loop = asyncio.get_running_loop()
+    tried = set()
     server = await loop.create_server(
-        lambda: SMTP(Handler(), loop=loop, **options), "127.0.0.1", 0, ssl=context if mode == "tls" else None
+        lambda: SMTP(Handler(tried), loop=loop, **options), "127.0.0.1", 0, ssl=context if mode == "tls" else None
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     # The test holds our standard input open for as long as it needs us.

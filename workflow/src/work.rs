@@ -137,6 +137,11 @@ impl Work<'_> {
         self.publications.push((channel, data.to_string()));
     }
 
+    /// Publishes many live at the commit, their data as it goes out.
+    pub(crate) fn publish_all(&mut self, drafts: impl IntoIterator<Item = (Channel, String)>) {
+        self.publications.extend(drafts);
+    }
+
     /// Commits everything, then tells who listens.
     ///
     /// Errors: when it fails nothing has happened. Cancel safe: dropped while the database commits, who listens is

@@ -143,6 +143,57 @@ async fn types_hours_and_broadcasts_split_the_messages() {
 }
 
 #[tokio::test]
+async fn what_arrived_before_its_broadcast_was_stopped_is_not_suppressed() {
+    let mut city = City::new(OSAKA);
+    let (ten, stopped) = (at("2026-06-02", "10:00"), at("2026-06-02", "10:05"));
+    for id in ["m-1", "m-2", "m-3", "m-4"] {
+        made(&mut city, id, "broadcast.segment", "optional", &["inbox", "push"], ten);
+    }
+    // Two had it in the open app; the pushes of these and of a third were kept back.
+    for id in ["m-1", "m-2"] {
+        step(&mut city, id, "delivered", "live", ten, json!({"latency_ms": 300}));
+    }
+    for id in ["m-1", "m-2", "m-3"] {
+        city.event("message.suppressed", stopped, json!({"message_id": id, "reason": "broadcast_stopped"}));
+    }
+    let lake = Fixture::new(&[&city]).await;
+    let all = &lake.figures(R13, "2026-06-01", "2026-06-03", "").await[0];
+    check(all, json!({"created": 4, "suppressed": 1, "suppressed_other": 1, "delivered": 2, "delivery_rate": 66.7}));
+    let ways = lake.figures(R13, "2026-06-01", "2026-06-03", "channel").await;
+    let of = |channel: &str| ways.iter().find(|row| row["channel"] == channel).unwrap();
+    check(of("push"), json!({"created": 4, "suppressed": 3, "delivered": 0}));
+    check(of("live"), json!({"created": 2, "suppressed": 0, "delivered": 2, "delivery_rate": 100.0}));
+    let rows = lake.underlying(R13, "2026-06-01", "2026-06-03", "messages").await;
+    let reason = |channel: &str| {
+        let row = rows.iter().find(|row| row["message_id"] == "m-1" && row["channel"] == channel).unwrap();
+        row["suppressed_reason"].clone()
+    };
+    assert_eq!((reason("live"), reason("push")), (Value::Null, json!("broadcast_stopped")));
+}
+
+#[tokio::test]
+async fn a_message_whose_repetition_was_dropped_went_out_itself() {
+    let mut city = City::new(OSAKA);
+    let noon = at("2026-06-01", "12:00");
+    for id in ["m-1", "m-2"] {
+        made(&mut city, id, "coupon.used", "mandatory", &["live", "inbox", "push"], noon);
+        city.event("message.suppressed", noon, json!({"message_id": id, "reason": "duplicate"}));
+    }
+    step(&mut city, "m-1", "delivered", "push", noon, json!({"latency_ms": 900}));
+    // The lake knows a later day, so it is known that nobody got m-2.
+    city.view("s-1", "GA01", at("2026-06-04", "09:00"));
+    let lake = Fixture::new(&[&city]).await;
+    let all = &lake.figures(R13, "2026-06-01", "2026-06-03", "").await[0];
+    check(
+        all,
+        json!({
+            "created": 2, "suppressed": 0, "suppressed_duplicate": 2, "suppressed_other": 0, "delivered": 1,
+            "delivery_rate": 50.0, "unreached_mandatory": 1,
+        }),
+    );
+}
+
+#[tokio::test]
 async fn reachable_devices_are_those_whose_last_word_was_yes() {
     let mut city = City::new(OSAKA);
     let mut word = |device: i64, granted: bool, when: Timestamp| {

@@ -1,16 +1,17 @@
-//! The load tool: `todoke-load pay|pay-postgres|fan-out|broadcast|broadcast-postgres|ingest|overload|recovery|push [NAME=VALUE…]` starts the demo city on loopback,
+//! The load tool: `todoke-load pay|pay-postgres|fan-out|broadcast|broadcast-postgres|handover|ingest|overload|recovery|push [NAME=VALUE…]` starts the demo city on loopback,
 //! puts a load on it and prints what came of it. See `docs/benchmarks.md`.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use todoke_tests::load::{Record, bare, broadcast, fan_out, ingest, overload, pay, push, recovery};
+use todoke_tests::load::{Record, bare, broadcast, fan_out, handover, ingest, overload, pay, push, recovery};
 
 const USAGE: &str = "usage: todoke-load pay [rate=500 seconds=10 households=30]
        todoke-load pay-postgres [rate=500 seconds=10 households=30]
        todoke-load fan-out [sockets=1000 rate=20 seconds=10]
        todoke-load broadcast [people=100000 sockets=1000]
        todoke-load broadcast-postgres [people=100000 sockets=1000]
+       todoke-load handover [rate=50 seconds=20 households=30]
        todoke-load ingest [seconds=6 events=3000000]
        todoke-load overload [connections=256 seconds=20 events=5000000]
        todoke-load recovery [mib=N]; 10, 100 and 500 without it
@@ -57,6 +58,11 @@ async fn run(mode: &str, rest: &[String]) -> Result<()> {
             let record = if mode == "broadcast" { Record::Sqlite } else { Record::Postgres };
             let people = settings.number("people", 100_000) as usize;
             broadcast::run(record, people, settings.number("sockets", 1_000) as usize).await
+        }
+        "handover" => {
+            let settings = Settings::parse(rest, &["rate", "seconds", "households"])?;
+            let load = pay::Load { per_second: settings.number("rate", 50), seconds: settings.number("seconds", 20) };
+            handover::run(Record::Sqlite, load, settings.number("households", 30) as usize).await
         }
         "ingest" => {
             let settings = Settings::parse(rest, &["seconds", "events"])?;

@@ -7,6 +7,7 @@ pub mod bare;
 pub mod broadcast;
 pub mod fan_out;
 pub mod figures;
+pub mod handover;
 pub mod ingest;
 pub mod overload;
 pub mod pay;
@@ -68,7 +69,13 @@ pub struct Stage {
 impl Stage {
     /// Starts the demo city over a record of its own.
     pub async fn start(record: Record) -> anyhow::Result<Self> {
+        Self::start_with(record, Vec::new()).await
+    }
+
+    /// As [`Stage::start`], with more settings of its environment.
+    pub async fn start_with(record: Record, more: Vec<(&'static str, String)>) -> anyhow::Result<Self> {
         let mut settings = limits();
+        settings.extend(more);
         let (mut postgres, mut place) = (None, None);
         if record == Record::Postgres {
             let url = match std::env::var(URL_VARIABLE) {

@@ -5,6 +5,7 @@
 
 mod apple;
 mod google;
+mod providers;
 mod serve;
 mod tls;
 mod web_push;
@@ -13,7 +14,7 @@ use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 pub use self::{
     apple::{APPLE_KEY_ID, APPLE_TEAM_ID, APPLE_TOPIC, Apple},
     google::{Google, RsaKey},
+    providers::{Provider, Providers},
     tls::{Identity, PrivateAuthority},
     web_push::Subscriber,
 };
@@ -38,6 +40,8 @@ pub struct Seen {
     pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
+    /// When all of it was here.
+    pub at: Instant,
 }
 
 impl Seen {

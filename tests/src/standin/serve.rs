@@ -1,6 +1,6 @@
 //! Connections: reading requests, playing the faults, writing answers.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, server::SendResponse};
@@ -142,7 +142,7 @@ impl Peer {
 
     async fn deed(&self, head: &http::request::Parts, body: Bytes) -> Deed {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let seen = Seen { connection: self.number, path, headers: head.headers.clone(), body };
+        let seen = Seen { connection: self.number, path, headers: head.headers.clone(), body, at: Instant::now() };
         let fault = self.state.faults.lock().unwrap().pop_front();
         if !self.state.forgetful {
             self.state.seen.lock().unwrap().push(seen.clone());

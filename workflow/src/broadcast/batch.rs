@@ -21,7 +21,6 @@ use todoke_domain::{
 use todoke_store::{
     broadcast::{Broadcast, Round, RoundState},
     message::Message,
-    publication::Publication,
     segment::{Member, Who},
 };
 
@@ -64,19 +63,17 @@ impl Sender {
         }
         row.leased_until = now.plus(LEASE);
         let mut batch = Batch { is_emergency: row.kind()? == BroadcastKind::Emergency, ..Batch::default() };
-        let mut published = Vec::new();
         if let Some(mut round) = next_round(work.tx.rounds(id).await?, now)? {
             if round.state()? == RoundState::Routing {
                 batch.routed = work.route_batch(&mut row, &mut round).await?;
             } else {
                 round.state = RoundState::Creating.as_str().to_owned();
-                (batch.created, published) = work.create_batch(&row, &mut round).await?;
+                batch.created = work.create_batch(&row, &mut round).await?;
             }
             work.tx.update_round(&round).await?;
         }
         work.tx.update_broadcast(&row).await?;
         work.commit().await?;
-        self.workflow.live().committed(published);
         Ok(batch)
     }
 }
@@ -96,11 +93,7 @@ fn next_round(rounds: Vec<Round>, now: Timestamp) -> Result<Option<Round>, Workf
 
 impl Work<'_> {
     /// Creates the messages of the next people.
-    async fn create_batch(
-        &mut self,
-        row: &Broadcast,
-        round: &mut Round,
-    ) -> Result<(usize, Vec<Publication>), WorkflowError> {
+    async fn create_batch(&mut self, row: &Broadcast, round: &mut Round) -> Result<usize, WorkflowError> {
         let plan = Plan::of(row, self.started(row)?)?;
         let segment = row.segment()?;
         let who = match round.round {
@@ -113,16 +106,16 @@ impl Work<'_> {
         if i64::try_from(members.len()).unwrap_or(BATCH) < BATCH {
             round.state = RoundState::Routing.as_str().to_owned();
         }
-        let Some(last) = members.last() else { return Ok((0, Vec::new())) };
+        let Some(last) = members.last() else { return Ok(0) };
         round.created_after = last.account_id.to_string();
         let n_picked = members.len();
         let members: Vec<Member> = members.into_iter().filter(|to| to.n_since < PER_PERSON_AND_DAY_MAX).collect();
         round.n_suppressed += i64::try_from(n_picked - members.len()).unwrap_or(0);
-        let (n, published) = self.tell(row, round, &plan, &members).await?;
+        let n = self.tell(row, round, &plan, &members).await?;
         round.n_created += i64::try_from(n).unwrap_or(0);
         round.first_sent_at = round.first_sent_at.or(Some(self.now));
         round.last_sent_at = Some(self.now);
-        Ok((n_picked, published))
+        Ok(n_picked)
     }
 
     async fn tell(
@@ -131,7 +124,7 @@ impl Work<'_> {
         round: &Round,
         plan: &Plan,
         members: &[Member],
-    ) -> Result<(usize, Vec<Publication>), WorkflowError> {
+    ) -> Result<usize, WorkflowError> {
         let model = self.model(row, plan).await?;
         let key = key(plan, row, round);
         let copies: Vec<Message> = members
@@ -154,8 +147,8 @@ impl Work<'_> {
             drafts.push((Channel::Guardian(copy.account_id), live.replace(&model_id, &copy.message_id.to_string())));
         }
         self.tx.append_events(&mut events).await?;
-        let published = self.tx.publish(&drafts, self.now).await?;
-        Ok((added.len(), published))
+        self.publish_all(drafts);
+        Ok(added.len())
     }
 
     /// The message that every copy is made from; its id stands for the copy's own in the live text.

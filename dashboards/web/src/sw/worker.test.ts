@@ -1,0 +1,103 @@
+import { describe, expect, it, vi } from 'vitest'
+import source from './worker.js?raw'
+
+const ORIGIN = 'https://todoke.example'
+const PUSH = {
+  message_id: 'm-1', kind: 'notification', tag: 'tag-1', title: 'クーポンを利用しました', body: '1,200円を利用しました。',
+  link: `${ORIGIN}/coupons/1`, badge: 3, receipt: 'receipt-1',
+}
+
+interface Page {
+  url: string
+  postMessage: (message: unknown) => void
+  focus: () => Promise<void>
+}
+
+/** The worker in a scope of its own, with what a browser would give it. */
+function start(pages: Page[] = [], fetch = vi.fn(async (_url: unknown, _options?: { body: string }) => new Response())) {
+  const listeners = new Map<string, (event: object) => void>()
+  const old = { close: vi.fn() }
+  const self = {
+    location: { origin: ORIGIN },
+    addEventListener: (name: string, listener: (event: object) => void) => void listeners.set(name, listener),
+    registration: {
+      showNotification: vi.fn(async (_title: string, _options: Record<string, unknown>) => undefined),
+      getNotifications: vi.fn(async (_filter: { tag: string }) => [old]),
+    },
+    clients: { matchAll: vi.fn(async () => pages), openWindow: vi.fn(async (_path: string) => undefined) },
+    navigator: { setAppBadge: vi.fn(async (_n: number) => undefined), clearAppBadge: vi.fn(async () => undefined) },
+  }
+  const caches = { match: vi.fn(async (request: unknown) => (request === '/' ? 'the kept shell' : undefined)) }
+  new Function('self', 'caches', 'fetch', source)(self, caches, fetch)
+  const fire = async (name: string, event: object) => {
+    let work: unknown
+    const keep = (promise: unknown) => void (work = promise)
+    listeners.get(name)?.({ ...event, waitUntil: keep, respondWith: keep })
+    return await work
+  }
+  const push = (told: object) => fire('push', { data: { json: () => told } })
+  const told = () => fetch.mock.calls.map(([url, options]) => [url, JSON.parse(options?.body ?? 'null')])
+  return { self, old, fire, push, told }
+}
+
+const receipt = (kind: string) => ['/v1/receipts', { receipts: [{ receipt: 'receipt-1', kind }] }]
+
+describe('the service worker', () => {
+  it('shows a push, counts it on the icon and says so', async () => {
+    const { self, push, told } = start()
+    await push(PUSH)
+    const [title, options] = self.registration.showNotification.mock.calls[0] ?? []
+    expect(title).toBe(PUSH.title)
+    expect(options).toMatchObject({ body: PUSH.body, tag: 'tag-1', silent: false, data: { path: '/coupons/1' } })
+    expect(self.navigator.setAppBadge.mock.calls).toEqual([[3]])
+    expect(told()).toEqual([receipt('displayed')])
+  })
+
+  it('takes back what was read elsewhere, without showing anything', async () => {
+    const { self, old, push, told } = start()
+    await push({ ...PUSH, kind: 'withdraw', title: undefined, body: undefined, badge: 0 })
+    expect(self.registration.getNotifications.mock.calls).toEqual([[{ tag: 'tag-1' }]])
+    expect(old.close).toHaveBeenCalledOnce()
+    expect(self.registration.showNotification).not.toHaveBeenCalled()
+    expect(self.navigator.clearAppBadge).toHaveBeenCalledOnce()
+    expect(told()).toEqual([receipt('delivered')])
+  })
+
+  it('is quiet about a test, and about what it cannot read', async () => {
+    const { self, push, fire } = start()
+    await push({ ...PUSH, kind: 'test' })
+    expect(self.registration.showNotification.mock.calls[0]?.[1]).toMatchObject({ silent: true, renotify: false })
+    await fire('push', { data: { json: () => JSON.parse('not JSON') } })
+    expect(self.registration.showNotification).toHaveBeenCalledOnce()
+  })
+
+  it('leads to the screen of the message, in the page that is open', async () => {
+    const staff = { url: `${ORIGIN}/staff/facility`, postMessage: vi.fn(), focus: vi.fn(async () => undefined) }
+    const own = { url: `${ORIGIN}/inbox`, postMessage: vi.fn(), focus: vi.fn(async () => undefined) }
+    const notification = { close: vi.fn(), data: { path: '/coupons/1', receipt: 'receipt-1' } }
+    const open = start([staff, own])
+    await open.fire('notificationclick', { notification })
+    expect(own.postMessage.mock.calls).toEqual([[{ kind: 'open', path: '/coupons/1' }]])
+    expect(own.focus).toHaveBeenCalledOnce()
+    expect(staff.postMessage).not.toHaveBeenCalled()
+    expect(open.self.clients.openWindow).not.toHaveBeenCalled()
+    expect(open.told()).toEqual([receipt('opened')])
+    const closed = start([staff])
+    await closed.fire('notificationclick', { notification })
+    expect(closed.self.clients.openWindow.mock.calls).toEqual([['/coupons/1']])
+  })
+
+  it('never leads off our own site', async () => {
+    const { self, push } = start()
+    await push({ ...PUSH, link: 'https://elsewhere.example/coupons/1' })
+    expect(self.registration.showNotification.mock.calls[0]?.[1]).toMatchObject({ data: { path: '/inbox' } })
+  })
+
+  it('opens the inbox without a connection, and leaves staff pages to the server', async () => {
+    const away = start([], vi.fn(async () => { throw new TypeError('no connection') }))
+    const visit = (path: string) => away.fire('fetch', { request: { method: 'GET', mode: 'navigate', url: ORIGIN + path } })
+    expect(await visit('/inbox')).toBe('the kept shell')
+    expect(await visit('/staff/operator')).toBeUndefined()
+    expect(await visit('/v1/inbox')).toBeUndefined()
+  })
+})

@@ -1,0 +1,105 @@
+//! Rules of messages on the record: who gets them, in which language, how often, and what switches do not stop.
+
+use std::time::Duration;
+
+use jiff::civil::date;
+use serde_json::json;
+use todoke_domain::{Role, Timestamp, catalogue::messages, delivery::Provider, ids::MessageId, time::add_days};
+use todoke_store::{
+    Wall,
+    account::{Account, Preference},
+    delivery::Delivery,
+    device::Device,
+};
+use todoke_tests::stores::TestStore;
+use todoke_workflow::{Actor, coupon::ReminderRound};
+
+use crate::{
+    city::{City, NOW, account, town},
+    coupon_use::{request, workflow},
+    delivery_scene::device_of,
+    register::{events_of, inbox},
+};
+
+todoke_tests::on_both_databases! {
+    a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inbox_only,
+    a_language_without_texts_falls_back_and_the_record_says_which_was_used,
+    a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional,
+}
+
+/// When the coupon of a city is sixty days from its end, as the first reminder has it.
+fn reminder_day() -> Timestamp {
+    Timestamp::jst_midnight(add_days(date(2028, 5, 3), -60)).plus(Duration::from_secs(9 * 3_600))
+}
+
+async fn deliveries(db: &TestStore, id: MessageId) -> Vec<Delivery> {
+    db.begin_read(Wall::None).await.unwrap().deliveries_of(id).await.unwrap()
+}
+
+async fn a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inbox_only(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let proxy = Account {
+        guardian_id: city.parent.guardian_id,
+        ..account(&town(), Role::ProxyGuardian, "proxy@27100.example.jp")
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_account(&proxy, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
+    for who in [&city.parent, &proxy] {
+        let own = inbox(db, who, "coupon.used").await;
+        assert_eq!(own.len(), 1, "{:?}", who.role);
+        let targets: Vec<String> = deliveries(db, own[0].message_id).await.into_iter().map(|row| row.target).collect();
+        assert_eq!(targets, [who.email.clone().unwrap()], "each to their own address");
+    }
+    workflow.remind_of_expiry(&Actor::system(town(), "timer"), ReminderRound::First, reminder_day()).await.unwrap();
+    let reminded = inbox(db, &proxy, "coupon.expiring").await;
+    assert_eq!(reminded.len(), 1);
+    assert!(deliveries(db, reminded[0].message_id).await.is_empty());
+}
+
+async fn a_language_without_texts_falls_back_and_the_record_says_which_was_used(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let device =
+        Device { language: "xx".to_owned(), ..device_of(&town(), city.parent.account_id, Provider::Fcm, "token", NOW) };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    assert!(tx.put_device(&device).await.unwrap());
+    tx.commit().await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
+    let message = inbox(db, &city.parent, "coupon.used").await.remove(0);
+    assert_eq!((message.locale.as_str(), message.title.as_str()), ("ja", "クーポンを利用しました"));
+    let created = events_of(db, "message.created").await;
+    let created = created.iter().find(|event| event.subject_id == message.message_id.to_string()).unwrap();
+    let version = messages::get("coupon.used").unwrap().template_version;
+    assert_eq!((&created.payload["locale"], &created.payload["template_version"]), (&json!("ja"), &json!(version)));
+}
+
+async fn a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let off = Preference { category: "money".to_owned(), channel: "email".to_owned(), enabled: false };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.set_preference(city.parent.account_id, &off).await.unwrap();
+    tx.commit().await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
+    let used = inbox(db, &city.parent, "coupon.used").await.remove(0);
+    let channels: Vec<String> = deliveries(db, used.message_id).await.into_iter().map(|row| row.channel).collect();
+    assert_eq!(channels, ["email"], "a mandatory message does not ask");
+    let timer = Actor::system(town(), "timer");
+    for hours in [0, 3] {
+        let now = reminder_day().plus(Duration::from_secs(hours * 3_600));
+        let run = workflow.remind_of_expiry(&timer, ReminderRound::First, now).await.unwrap();
+        assert_eq!(run.coupons, 1);
+    }
+    let reminded = inbox(db, &city.parent, "coupon.expiring").await;
+    assert_eq!(reminded.len(), 1, "once a day");
+    let dropped = events_of(db, "message.suppressed").await;
+    assert_eq!(dropped.len(), 1);
+    assert_eq!(
+        (&dropped[0].payload["message_id"], &dropped[0].payload["reason"]),
+        (&json!(reminded[0].message_id), &json!("duplicate"))
+    );
+    assert!(deliveries(db, reminded[0].message_id).await.is_empty(), "mail about money is switched off");
+}

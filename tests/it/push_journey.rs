@@ -1,0 +1,141 @@
+//! Push through the real binary: from a payment to an Android phone, an iPhone and a browser, and back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use todoke_tests::{
+    http::Client,
+    standin::{Fault, Google, Provider, Providers, Seen},
+    todoke::{DemoOptions, Todoke},
+    wait::eventually,
+};
+
+use crate::scene::{Scene, inbox, text};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What the phone was sent about a message, once it has been.
+async fn on_the_phone(providers: &Providers, message_id: &str) -> Value {
+    eventually("Google has the push", LIMIT, async || {
+        let mut sent = providers.google.messages.taken().into_iter().map(|seen| seen.json()["message"].clone());
+        sent.find(|push| push["data"]["message_id"] == message_id)
+    })
+    .await
+}
+
+/// The pushes that a provider took under a tag.
+fn tagged(provider: &Provider<'_>, tag: &str) -> Vec<Seen> {
+    let mut taken = provider.standin.taken();
+    taken.retain(|seen| (provider.tag_of)(seen).as_deref() == Some(tag));
+    taken
+}
+
+async fn message_about(guardian: &Client, use_id: &str) -> Value {
+    let all = inbox(guardian).await;
+    all.into_iter().find(|message| message["subject"]["id"] == use_id).expect("the message of the use")
+}
+
+async fn tell(client: &Client, receipt: &str, kind: &str) -> Value {
+    let body = json!({ "receipts": [{ "receipt": receipt, "kind": kind }] });
+    client.post("/v1/receipts", &body).await.expect(200)["changed"].clone()
+}
+
+/// How many pushes of a message have come to a state, as the operator sees it.
+async fn n_in_state(operator: &Client, message_id: &str, state: &str) -> usize {
+    let life = operator.get(&format!("/v1/messages/{message_id}/deliveries")).await.expect(200);
+    let rows = life["deliveries"].as_array().expect("deliveries");
+    let shown = |row: &&Value| row["channel"] == "push" && row["purpose"] == "notification" && row["state"] == state;
+    rows.iter().filter(shown).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_reaches_three_devices_and_opening_it_on_one_takes_it_off_the_iphone() {
+    let providers = Providers::start().await;
+    let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;
+    let scene = Scene::of(&todoke).await;
+    providers.equip(&scene.guardian, 1).await;
+    let operator = todoke.sign_in("operator").await;
+
+    let used = scene.pay("push-1", 300).await.expect(201);
+    let id = text(&message_about(&scene.guardian, &text(&used, "use_id")).await, "message_id");
+    let phone = on_the_phone(&providers, &id).await;
+    assert_eq!((&phone["token"], &phone["data"]["kind"]), (&json!("phone-1"), &json!("notification")));
+    let words = text(&phone["notification"], "body");
+    assert!(words.contains("お子さま"), "no name on a lock screen: {words}");
+    let (tag, receipt) = (text(&phone["data"], "tag"), text(&phone["data"], "receipt"));
+    eventually("each provider has taken one", LIMIT, async || {
+        (n_in_state(&operator, &id, "accepted").await == 3).then_some(())
+    })
+    .await;
+    let [_, apple, service] = providers.all();
+    for provider in providers.all() {
+        assert_eq!(tagged(&provider, &tag).len(), 1, "{}", provider.name);
+    }
+    assert_eq!(tagged(&apple, &tag)[0].header("apns-id"), id);
+    let opened = providers.subscriber.open(&tagged(&service, &tag)[0]).await;
+    assert_eq!((&opened.plain["message_id"], &opened.plain["body"]), (&json!(id), &json!(words)));
+    let key = todoke.client().get("/v1/push/web-key").await.expect(200);
+    assert_eq!(key["key"], opened.sender_key.as_str(), "browsers subscribe with the key that signs");
+
+    let open = todoke.client();
+    assert_eq!(tell(&open, &receipt, "displayed").await, 1);
+    assert_eq!(n_in_state(&operator, &id, "delivered").await, 1);
+    assert_eq!(tell(&open, &receipt, "opened").await, 1);
+    assert_eq!(tell(&open, &receipt, "opened").await, 0, "told twice is told once");
+    assert!(message_about(&scene.guardian, &text(&used, "use_id")).await["read_at"].is_string());
+    assert_eq!(n_in_state(&operator, &id, "superseded").await, 2);
+    let taken_back = eventually("the iPhone is told to take it away", LIMIT, async || {
+        tagged(&apple, &tag).into_iter().map(|seen| seen.json()).find(|push| push["kind"] == "withdraw")
+    })
+    .await;
+    assert_eq!(taken_back["message_id"], id.as_str());
+
+    // A phone that has lost the app is forgotten, and the others still hear.
+    providers.google.messages.fail_next([Fault::Answer(Google::error(404, "NOT_FOUND", "UNREGISTERED"))]);
+    let used = scene.pay("push-2", 300).await.expect(201);
+    let id = text(&message_about(&scene.guardian, &text(&used, "use_id")).await, "message_id");
+    eventually("the phone is gone", LIMIT, async || {
+        let devices = scene.guardian.get("/v1/devices").await.expect(200);
+        let kinds = devices["items"].as_array()?.iter().map(|device| device["kind"].clone());
+        (!kinds.collect::<Vec<_>>().contains(&json!("fcm"))).then_some(())
+    })
+    .await;
+    eventually("the others have it", LIMIT, async || (n_in_state(&operator, &id, "accepted").await == 2).then_some(()))
+        .await;
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_before_the_answer_sends_again_what_replaces_itself() {
+    let providers = Providers::start().await;
+    let dir = TempDir::with_prefix("todoke-push-").unwrap();
+    let mut settings = providers.settings();
+    settings.push(("TODOKE_DELIVERY__LEASE_S", "5".to_owned()));
+    settings.push(("TODOKE_DELIVERY__RETRIES_S", "[1, 1, 1]".to_owned()));
+    let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
+    let scene = Scene::of(&todoke).await;
+    providers.equip(&scene.guardian, 1).await;
+    let google = &providers.google.messages;
+    // It is handed over, and whether it was taken nobody will ever know here.
+    google.fail_next([Fault::Late(Duration::from_secs(3_600))]);
+    let used = scene.pay("kill-1", 300).await.expect(201);
+    let id = text(&message_about(&scene.guardian, &text(&used, "use_id")).await, "message_id");
+    let sent = || -> Vec<Value> {
+        let all = google.seen().into_iter().map(|seen| seen.json()["message"]["data"].clone());
+        all.filter(|data| data["message_id"] == id.as_str()).collect()
+    };
+    eventually("the push is under way", LIMIT, async || (!sent().is_empty()).then_some(())).await;
+    todoke.kill().await;
+    let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
+    on_the_phone(&providers, &id).await;
+    let operator = todoke.sign_in("operator").await;
+    eventually("each provider has taken it", LIMIT, async || {
+        (n_in_state(&operator, &id, "accepted").await == 3).then_some(())
+    })
+    .await;
+    let sent = sent();
+    assert!(sent.len() >= 2, "handed over before the kill and after it");
+    assert!(sent.iter().all(|data| data["tag"] == sent[0]["tag"]), "a device shows one: {sent:?}");
+    todoke.stop().await;
+}
