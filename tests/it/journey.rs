@@ -101,6 +101,8 @@ async fn a_family_applies_is_corrected_matched_approved_pays_and_is_revoked() {
         "under_review",
         "the one child of that name, sex and birth date"
     );
+    let shown = phone.wait_for("the review, which has no message", told("application.matching_started")).await;
+    assert_eq!(shown.data["data"]["application"]["state"], "under_review", "{}", shown.data);
     assert_eq!(step("approve", json!({})).await.expect(200)["state"], "approved");
     phone.wait_for("the approval", told("application.coupon.approved")).await;
     phone.wait_for("the distribution", told("coupon.distributed")).await;

@@ -100,7 +100,7 @@ impl Workflow {
         if !via_child_qr && work.match_one(&mut application).await?.is_some() {
             work.tell_matching_failed(1).await?;
         }
-        let view = work.tell_step(&event, &application, &[]).await?;
+        let view = work.show_step(&event.event_type, &application).await?;
         work.commit().await?;
         Ok(view)
     }
