@@ -46,6 +46,7 @@ async fn register(todoke: &Todoke) -> Client {
     let fields: Vec<&str> =
         problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
     assert!(fields.contains(&"name") && fields.contains(&"children.0.birth_date"), "all faults at once: {problem}");
+    strange_characters_are_refused_where_they_stand(&api, &body).await;
     api.post("/v1/registrations", &body).await.expect(202);
     let mails = api.get(&format!("/demo/mail.json?to={}", who.email)).await.expect(200);
     let link = text(&json!({"link": mails[0]["links"][0]}), "link");
@@ -53,6 +54,23 @@ async fn register(todoke: &Todoke) -> Client {
     api.post("/v1/registrations/confirm", &json!({"token": token})).await.expect(200);
     assert_eq!(api.post("/v1/registrations/confirm", &json!({"token": token})).await.status, 410, "a link works once");
     account::sign_in(&api, &who, "guardian").await.0
+}
+
+/// Control and private-use characters get a message at their field; what is no UTF-8 is no request (N-SEC-14).
+async fn strange_characters_are_refused_where_they_stand(api: &Client, body: &Value) {
+    let mut strange = body.clone();
+    strange["name"] = json!("試験\u{7}太郎");
+    strange["address"] = json!("大阪市北区\u{e001}1-1");
+    strange["children"][0]["name"] = json!("試験 ゆ\u{f8ff}ず");
+    let problem = api.post("/v1/registrations", &strange).await.expect(422);
+    for field in ["name", "address", "children.0.name"] {
+        let named = problem["errors"].as_array().unwrap().iter().find(|error| error["field"] == field);
+        let words = named.unwrap_or_else(|| panic!("{field} is not named: {problem}"))["detail"].clone();
+        assert_eq!(words, "使用できない文字が含まれています。修正してください。", "{field}");
+    }
+    let json = [("content-type", "application/json")];
+    let broken = api.request("POST", "/v1/registrations", &json, b"{\"name\": \"\xff\xfe\"}".to_vec()).await;
+    assert_eq!((broken.status, broken.header("content-type")), (400, "application/problem+json"), "{}", broken.text());
 }
 
 async fn upload(who: &Client) -> String {
@@ -90,6 +108,8 @@ async fn a_family_applies_is_corrected_matched_approved_pays_and_is_revoked() {
 
     let step = async |name: &str, body: Value| operator.post(&format!("/v1/applications/{id}/{name}"), &body).await;
     assert_eq!(step("approve", json!({})).await.status, 409, "not before it was examined");
+    let unprintable = json!({"items": ["other"], "text": "外字\u{e000}"});
+    assert_eq!(step("deficiency", unprintable).await.status, 422, "the words go into messages and letters");
     let deficient = step("deficiency", json!({"items": ["document_unreadable"]})).await.expect(200);
     assert_eq!(deficient["state"], "deficient");
     phone.wait_for("the deficiency", told("application.coupon.deficient")).await;
