@@ -26,6 +26,7 @@ mod lake_engines;
 mod lake_retention;
 mod live_sample;
 mod notice;
+mod operation;
 mod paper;
 mod payment;
 mod people;
