@@ -8,6 +8,8 @@ use todoke_tests::{
     todoke::{DemoOptions, Todoke},
 };
 
+use crate::journey;
+
 const LIMIT: Duration = Duration::from_secs(400);
 /// Where the pictures of the README are put; none are made without it.
 const PICTURES_VARIABLE: &str = "TODOKE_PICTURES";
@@ -85,5 +87,42 @@ async fn a_broadcast_goes_from_draft_to_inbox_with_four_eyes() {
     assert!(seen["counted"].as_str().unwrap().contains("対象は"), "{seen}");
     assert_eq!((&seen["ownApproval"], &seen["over"], &seen["faults"]), (&json!(0), &json!(0), &json!([])), "{seen}");
     assert_ne!(seen["before"], seen["after"], "{seen}");
+    todoke.stop().await;
+}
+
+/// A child of the register that is invited, but not registered by its family.
+const INVITED: &str = "resident_no,name_kana,name,sex,birth_date,household_no,movement_kind,movement_date,postal_code,address\r\n\
+    9900000002,テスト ミライ,試験 みらい,male,2026-02-04,9900001,birth,2026-02-04,530-0001,大阪市北区1-1\r\n";
+/// The register knows the family of [`journey`] as its household.
+const HOUSEHOLD: &str = "resident_no,relation_resident_no,relation_name_kana,relation_birth_date,relation_kind\r\n\
+    9900000002,9900000009,テスト タロウ,1990-04-01,father\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_family_sees_an_invited_childs_code_and_each_step_without_a_reload() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    for (kind, csv) in [("movement", journey::MOVEMENT), ("movement", INVITED), ("household_relation", HOUSEHOLD)] {
+        let headers = [("content-type", "text/csv"), ("x-file-name", "register.csv")];
+        operator.request("POST", &format!("/v1/imports/{kind}"), &headers, csv).await.expect(201);
+    }
+    let family = journey::register(&todoke).await;
+    operator.post("/v1/solicitations/run", &json!({})).await.expect(200);
+    let invited = family.get("/v1/my/solicitations").await.expect(200);
+    let invitation = invited["items"].as_array().unwrap().iter().find(|item| item["child_name"] == "試験 みらい");
+    let code = invitation.unwrap_or_else(|| panic!("not invited: {invited}"))["display"].clone();
+    let child_id = family.get("/v1/home").await.expect(200)["children"][0]["child_id"].clone();
+    let document = journey::upload(&family).await;
+    let form = json!({"child_id": child_id, "document_ids": [document], "relation": "母"});
+    let application = family.post("/v1/applications", &form).await.expect(201);
+    let account = journey::credentials();
+    let input = json!({
+        "base": todoke.base_url(),
+        "family": {"email": account.email, "password": account.password},
+        "child": "試験 みらい",
+        "applicationId": application["application_id"],
+        "operator": operator.bearer(),
+    });
+    let seen = script("family.mjs", &input, &[]).await;
+    assert_eq!((&seen["code"], &seen["isTheSamePage"], &seen["faults"]), (&code, &json!(true), &json!([])), "{seen}");
     todoke.stop().await;
 }

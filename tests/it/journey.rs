@@ -17,7 +17,7 @@ use crate::scene::{inbox, text};
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x02\x00\x00\x00\x90wS\xde\x00\x00\x00\x0cIDATx\x9cc\xf8\xcf\xc0\x00\x00\x03\x01\x01\x00\xc9\xfe\x92\xef\x00\x00\x00\x00IEND\xaeB`\x82";
 
 /// A child the register knows and nobody has registered.
-const MOVEMENT: &str = "resident_no,name_kana,name,sex,birth_date,household_no,movement_kind,movement_date,postal_code,address\r\n\
+pub(crate) const MOVEMENT: &str = "resident_no,name_kana,name,sex,birth_date,household_no,movement_kind,movement_date,postal_code,address\r\n\
     9900000001,テスト ユズ,試験 ゆず,female,2026-02-03,9900001,birth,2026-02-03,530-0001,大阪市北区1-1\r\n";
 
 async fn import(operator: &Client, csv: &str) -> Answer {
@@ -25,12 +25,12 @@ async fn import(operator: &Client, csv: &str) -> Answer {
     operator.request("POST", "/v1/imports/movement", &headers, csv.to_owned()).await
 }
 
-fn credentials() -> Credentials {
+pub(crate) fn credentials() -> Credentials {
     Credentials { email: "yuzu.parent@example.jp".to_owned(), password: "Tesuto-2026".to_owned() }
 }
 
 /// Registers a household with one child and confirms the address.
-async fn register(todoke: &Todoke) -> Client {
+pub(crate) async fn register(todoke: &Todoke) -> Client {
     let (api, who) = (todoke.client(), credentials());
     let body = json!({
         "municipality_code": todoke.municipality(), "email": who.email, "password": who.password,
@@ -73,7 +73,7 @@ async fn strange_characters_are_refused_where_they_stand(api: &Client, body: &Va
     assert_eq!((broken.status, broken.header("content-type")), (400, "application/problem+json"), "{}", broken.text());
 }
 
-async fn upload(who: &Client) -> String {
+pub(crate) async fn upload(who: &Client) -> String {
     let answer = who.request("POST", "/v1/documents?kind=child_identity", &[("content-type", "image/png")], PNG).await;
     text(&answer.expect(201), "document_id")
 }
