@@ -53,9 +53,17 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
         ("guardian", "guardian", "/inbox", "guardian-inbox"),
         ("guardian", "guardian", "/history", "guardian-history"),
         ("guardian", "guardian", "/settings", "guardian-settings"),
+        ("guardian", "guardian", "/apply", "guardian-apply"),
+        ("guardian", "guardian", "/pay", "guardian-pay"),
+        ("guardian", "guardian", "/children", "guardian-children"),
         ("facility_staff", "staff", "/staff/facility", "facility-today"),
         ("facility_staff", "staff", "/staff/facility/take", "facility-take"),
+        ("facility_staff", "staff", "/staff/facility/uses", "facility-uses"),
         ("operator", "staff", "/staff/operator", "operator-queue"),
+        ("operator", "staff", "/staff/operator/solicitations", "operator-solicitations"),
+        ("operator", "staff", "/staff/operator/coupons", "operator-coupons"),
+        ("operator", "staff", "/staff/operator/surveys", "operator-surveys"),
+        ("operator", "staff", "/staff/operator/imports", "operator-imports"),
         ("operator", "staff", "/staff/operator/broadcasts", "operator-broadcasts"),
         ("operator", "staff", "/staff/operator/broadcasts/new", "operator-broadcast"),
         ("municipal_staff", "staff", "/staff/city", "city-board"),
@@ -70,7 +78,7 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
     });
     let folder = std::env::var(PICTURES_VARIABLE).unwrap_or_default();
     let seen = script("pictures.mjs", &input, &[&folder]).await;
-    assert_eq!((&seen["wide"], &seen["faults"]), (&json!([]), &json!([])));
+    assert_eq!((&seen["wide"], &seen["nameless"], &seen["faults"]), (&json!([]), &json!([]), &json!([])));
     todoke.stop().await;
 }
 
