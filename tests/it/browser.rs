@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 use todoke_tests::{
     node,
     todoke::{DemoOptions, Todoke},
+    wait::eventually,
 };
 
-use crate::journey;
+use crate::{
+    journey,
+    scene::{sql, text},
+};
 
 const LIMIT: Duration = Duration::from_secs(400);
 /// Where the pictures of the README are put; none are made without it.
@@ -132,5 +136,29 @@ async fn a_family_sees_an_invited_childs_code_and_each_step_without_a_reload() {
     });
     let seen = script("family.mjs", &input, &[]).await;
     assert_eq!((&seen["code"], &seen["isTheSamePage"], &seen["faults"]), (&code, &json!(true), &json!([])), "{seen}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_of_a_phone_out_of_reach_arrives_once_and_the_last_screen_by_beacon() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    let input = json!({"base": todoke.base_url(), "guardian": credentials(&todoke, "guardian")});
+    let seen = script("usage.mjs", &input, &[]).await;
+    assert_eq!(seen["faults"], json!([]), "{seen}");
+    let analyst = todoke.sign_in("analyst").await;
+    // The survey list was left while there was no connection, the payment page with the site itself.
+    let query = format!(
+        "SELECT screen_id, COUNT(*) FROM events_app WHERE event_type = 'app.screen_viewed' AND session_id = '{}'
+         AND screen_id IN ('GD19', 'GD15') GROUP BY screen_id ORDER BY screen_id",
+        text(&seen, "session")
+    );
+    let views = eventually("both screens are in the lake", Duration::from_secs(60), async || {
+        let rows = sql(&analyst, &query).await;
+        (rows.len() == 2).then_some(rows)
+    })
+    .await;
+    assert_eq!(views, [[json!("GD15"), json!(1)], [json!("GD19"), json!(1)]]);
     todoke.stop().await;
 }
