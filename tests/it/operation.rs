@@ -129,7 +129,9 @@ async fn in_every_format(data: &Path, arguments: &[&str]) -> Vec<Vec<Value>> {
         let cells = names.iter().zip(row.as_array().unwrap());
         cells.filter(|(name, _)| !made_when.contains(name)).map(|(_, value)| value.clone()).collect()
     };
-    answer["rows"].as_array().unwrap().iter().map(lasting).collect()
+    let mut rows: Vec<Vec<Value>> = answer["rows"].as_array().unwrap().iter().map(lasting).collect();
+    rows.sort_by_key(|row| format!("{row:?}"));
+    rows
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
