@@ -162,3 +162,18 @@ async fn usage_of_a_phone_out_of_reach_arrives_once_and_the_last_screen_by_beaco
     assert_eq!(views, [[json!("GD15"), json!(1)], [json!("GD19"), json!(1)]]);
     todoke.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_analyst_finds_a_column_runs_a_statement_and_takes_the_rows_along() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let input = json!({"base": todoke.base_url(), "analyst": credentials(&todoke, "analyst")});
+    let seen = script("analyst.mjs", &input, &[]).await;
+    let rows = seen["rows"].as_u64().unwrap();
+    assert!(rows > 1 && seen["shown"] == rows, "{seen}");
+    let csv = seen["csv"].as_str().unwrap().trim_start_matches('\u{feff}').to_owned();
+    assert!(csv.starts_with("jst_date,programme_code,uses,yen\r\n"), "{csv}");
+    assert_eq!(u64::try_from(csv.trim_end().lines().count()), Ok(rows + 1), "{csv}");
+    assert!(seen["wrong"].as_str().unwrap().contains("no_such_column"), "{seen}");
+    assert_eq!(seen["faults"], json!([]));
+    todoke.stop().await;
+}
