@@ -12,7 +12,7 @@ use todoke_tests::{
     wait::eventually,
 };
 
-use crate::usage::visit;
+use crate::{register::MOVEMENT_HEADER, usage::visit};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_explains_itself_and_takes_the_data_folder() {
@@ -242,4 +242,38 @@ async fn the_ready_file_says_all_that_a_script_needs() {
     let rows = machine.post("/v1/sql", &json!({"sql": "SELECT COUNT(*) FROM events_coupon"})).await.expect(200);
     assert!(rows["rows"][0][0].as_i64() > Some(0), "{rows}");
     todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_installation_takes_its_first_steps_by_command() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let found = ["admin", "add-municipality", "990101", "ひなた市"];
+    assert!(cli_over(&data, &found).await.success().contains("990101"));
+    assert!(!cli_over(&data, &found).await.status.success(), "there is one of that code already");
+    let account = async |role: &str| {
+        let who = ["--role", role, "--email", "admin@hinata.example.jp", "--name", "市役所 太郎"];
+        cli_over(&data, &[&["admin", "add-account", "--municipality", "990101"], &who[..]].concat()).await
+    };
+    assert!(!account("no_such_role").await.status.success());
+    assert!(account("municipal_admin").await.success().contains("issued"));
+    assert!(!account("operator").await.status.success(), "an address has one role");
+
+    let row = "A1,サトウ ハナ,佐藤 花,female,2026-02-03,H1,birth,2026-02-03,530-0001,北区1-1".to_owned();
+    let import = async |name: &str, rows: &[String], rest: &[&str]| {
+        let file = dir.path().join(name);
+        let text = crate::register::file(MOVEMENT_HEADER, rows);
+        std::fs::write(&file, encoding_rs::SHIFT_JIS.encode(&text).0).unwrap();
+        let named = ["import", "movement", file.to_str().unwrap(), "--municipality", "990101"];
+        cli_over(&data, &[&named[..], rest].concat()).await
+    };
+    let taken = import("movement.csv", std::slice::from_ref(&row), &[]).await.success();
+    assert!(taken.contains("completed") && taken.contains("1 rows, 0 errors"), "{taken}");
+    assert!(
+        !import("again.csv", std::slice::from_ref(&row), &[]).await.status.success(),
+        "the same content needs to be meant"
+    );
+    import("again.csv", std::slice::from_ref(&row), &["--force"]).await.success();
+    let wrong = import("wrong.csv", &[row.replace("female", "dame")], &[]).await;
+    assert!(!wrong.status.success() && wrong.stderr.contains("sex"), "{} {}", wrong.stdout, wrong.stderr);
 }
