@@ -1,5 +1,7 @@
 //! Code lists with the texts people see (flows.md C3, C5; screens.md §7).
 
+use crate::text::{self, TextError};
+
 /// Why a coupon use is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UseRefusal {
@@ -95,7 +97,10 @@ pub const INTERVENTION: CodeList = CodeList(&[
     ("other", "その他"),
 ]);
 
-/// A code outside the list, or `other` without text.
+/// Longest text beside a code, characters.
+pub const TEXT_CHARS_MAX: usize = 500;
+
+/// A code outside the list, `other` without text, or a text that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReasonError {
     /// No such code.
@@ -104,6 +109,9 @@ pub enum ReasonError {
     /// `other` needs words.
     #[error("「その他」の内容を入力してください。")]
     TextMissing,
+    /// The words are too long or have characters that cannot be used.
+    #[error(transparent)]
+    Text(#[from] TextError),
 }
 
 impl CodeList {
@@ -114,13 +122,40 @@ impl CodeList {
 
     /// The text of a code; for `other` the free text itself.
     pub fn text(self, code: &str, free: Option<&str>) -> Result<String, ReasonError> {
-        let (_, text) = self.0.iter().find(|(known, _)| *known == code).ok_or(ReasonError::Unknown)?;
+        let (_, label) = self.0.iter().find(|(known, _)| *known == code).ok_or(ReasonError::Unknown)?;
         let free = free.map(str::trim).filter(|words| !words.is_empty());
+        let free = free.map(|words| text::lines(words, TEXT_CHARS_MAX)).transpose()?;
         match (code, free) {
             ("other", None) => Err(ReasonError::TextMissing),
-            ("other", Some(words)) => Ok(words.to_owned()),
-            (_, Some(words)) => Ok(format!("{text}（{words}）")),
-            (_, None) => Ok((*text).to_owned()),
+            ("other", Some(words)) => Ok(words),
+            (_, Some(words)) => Ok(format!("{label}（{words}）")),
+            (_, None) => Ok((*label).to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_beside_a_code_are_text_that_can_be_printed() {
+        assert_eq!(
+            REJECTION
+                .text("not_guardian", Some(" 続柄が 違います & "))
+                .map(|text| text.ends_with("（続柄が 違います &）")),
+            Ok(true)
+        );
+        assert_eq!(INTERVENTION.text("other", Some("一行目\r\n二行目")).as_deref(), Ok("一行目\n二行目"));
+        assert_eq!(INTERVENTION.text("other", Some("  ")), Err(ReasonError::TextMissing));
+        for bad in ["外字\u{e000}", "制御\u{7}"] {
+            assert_eq!(
+                INTERVENTION.text("misuse", Some(bad)),
+                Err(ReasonError::Text(TextError::BadCharacter)),
+                "{bad}"
+            );
+        }
+        let long = "あ".repeat(TEXT_CHARS_MAX + 1);
+        assert!(INTERVENTION.text("other", Some(&long)).is_err());
     }
 }

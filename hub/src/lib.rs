@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dimensions;
+pub mod error_page;
 pub mod feed;
 pub mod gate;
 pub mod history_lock;

@@ -13,7 +13,7 @@ use todoke_ingest::IngestError;
 use todoke_store::StoreError;
 use todoke_workflow::{FieldError, WorkflowError, error::SignInError};
 
-use crate::quarantine::ReplayError;
+use crate::{error_page::Told, quarantine::ReplayError};
 
 /// A problem document under construction.
 #[derive(Debug)]
@@ -116,13 +116,15 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let told = Told { detail: self.detail, request_id: crate::telemetry::request_id() };
         let mut body = self.members;
         body.insert("type".to_owned(), json!(format!("/problems/{}", self.kind)));
         body.insert("title".to_owned(), json!(self.title));
         body.insert("status".to_owned(), json!(self.status.as_u16()));
-        body.insert("detail".to_owned(), json!(self.detail));
-        body.insert("request_id".to_owned(), json!(crate::telemetry::request_id()));
+        body.insert("detail".to_owned(), json!(told.detail));
+        body.insert("request_id".to_owned(), json!(told.request_id));
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(told);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {

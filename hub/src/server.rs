@@ -37,7 +37,7 @@ use crate::{
     broker::MemoryBroker,
     clock::Clock,
     config::{Config, LakeConfig},
-    dimensions,
+    dimensions, error_page,
     feed::StoreFeed,
     gate::RecordGate,
     limit::Limiter,
@@ -380,6 +380,7 @@ pub fn router(state: AppState) -> Router {
     plain
         .merge(crate::local::routes())
         .merge(realtime::routes(state.hub.clone()))
+        .layer(middleware::from_fn(error_page::for_people))
         .layer(middleware::from_fn_with_state(state.clone(), telemetry::observe))
         .with_state(state)
 }

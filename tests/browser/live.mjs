@@ -29,6 +29,7 @@ class Line extends WebSocket {
 }
 
 const client = new Centrifuge(`${base.replace('http', 'ws')}/connection/websocket`, { websocket: Line, getToken })
+client.on('connecting', (context) => tell('connecting', { code: context.code }))
 client.on('connected', (context) => tell('connected', { client: context.client }))
 client.on('disconnected', (context) => tell('disconnected', { code: context.code }))
 client.on('subscribed', (context) =>

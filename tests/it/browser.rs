@@ -11,7 +11,8 @@ use todoke_tests::{
 
 use crate::{
     delivery_api::MailBox,
-    scene::{Scene, inbox, text},
+    journey,
+    scene::{Scene, inbox, sql, text},
 };
 
 const LIMIT: Duration = Duration::from_secs(400);
@@ -57,10 +58,18 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
         ("guardian", "guardian", "/inbox", "guardian-inbox"),
         ("guardian", "guardian", "/history", "guardian-history"),
         ("guardian", "guardian", "/settings", "guardian-settings"),
+        ("guardian", "guardian", "/apply", "guardian-apply"),
+        ("guardian", "guardian", "/pay", "guardian-pay"),
+        ("guardian", "guardian", "/children", "guardian-children"),
         ("facility_staff", "staff", "/staff/facility", "facility-today"),
         ("facility_staff", "staff", "/staff/facility/take", "facility-take"),
+        ("facility_staff", "staff", "/staff/facility/uses", "facility-uses"),
         ("operator", "staff", "/staff/operator", "operator-queue"),
         ("operator", "staff", "/staff/operator/deliveries", "operator-deliveries"),
+        ("operator", "staff", "/staff/operator/solicitations", "operator-solicitations"),
+        ("operator", "staff", "/staff/operator/coupons", "operator-coupons"),
+        ("operator", "staff", "/staff/operator/surveys", "operator-surveys"),
+        ("operator", "staff", "/staff/operator/imports", "operator-imports"),
         ("operator", "staff", "/staff/operator/broadcasts", "operator-broadcasts"),
         ("operator", "staff", "/staff/operator/broadcasts/new", "operator-broadcast"),
         ("municipal_staff", "staff", "/staff/city", "city-board"),
@@ -75,7 +84,7 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
     });
     let folder = std::env::var(PICTURES_VARIABLE).unwrap_or_default();
     let seen = script("pictures.mjs", &input, &[&folder]).await;
-    assert_eq!((&seen["wide"], &seen["faults"]), (&json!([]), &json!([])));
+    assert_eq!((&seen["wide"], &seen["nameless"], &seen["faults"]), (&json!([]), &json!([]), &json!([])));
     todoke.stop().await;
 }
 
@@ -139,5 +148,81 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
         life["deliveries"].as_array()?.iter().any(|row| row["state"] == "accepted").then_some(())
     })
     .await;
+    todoke.stop().await;
+}
+
+/// A child of the register that is invited, but not registered by its family.
+const INVITED: &str = "resident_no,name_kana,name,sex,birth_date,household_no,movement_kind,movement_date,postal_code,address\r\n\
+    9900000002,テスト ミライ,試験 みらい,male,2026-02-04,9900001,birth,2026-02-04,530-0001,大阪市北区1-1\r\n";
+/// The register knows the family of [`journey`] as its household.
+const HOUSEHOLD: &str = "resident_no,relation_resident_no,relation_name_kana,relation_birth_date,relation_kind\r\n\
+    9900000002,9900000009,テスト タロウ,1990-04-01,father\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_family_sees_an_invited_childs_code_and_each_step_without_a_reload() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    for (kind, csv) in [("movement", journey::MOVEMENT), ("movement", INVITED), ("household_relation", HOUSEHOLD)] {
+        let headers = [("content-type", "text/csv"), ("x-file-name", "register.csv")];
+        operator.request("POST", &format!("/v1/imports/{kind}"), &headers, csv).await.expect(201);
+    }
+    let family = journey::register(&todoke).await;
+    operator.post("/v1/solicitations/run", &json!({})).await.expect(200);
+    let invited = family.get("/v1/my/solicitations").await.expect(200);
+    let invitation = invited["items"].as_array().unwrap().iter().find(|item| item["child_name"] == "試験 みらい");
+    let code = invitation.unwrap_or_else(|| panic!("not invited: {invited}"))["display"].clone();
+    let child_id = family.get("/v1/home").await.expect(200)["children"][0]["child_id"].clone();
+    let document = journey::upload(&family).await;
+    let form = json!({"child_id": child_id, "document_ids": [document], "relation": "母"});
+    let application = family.post("/v1/applications", &form).await.expect(201);
+    let account = journey::credentials();
+    let input = json!({
+        "base": todoke.base_url(),
+        "family": {"email": account.email, "password": account.password},
+        "child": "試験 みらい",
+        "applicationId": application["application_id"],
+        "operator": operator.bearer(),
+    });
+    let seen = script("family.mjs", &input, &[]).await;
+    assert_eq!((&seen["code"], &seen["isTheSamePage"], &seen["faults"]), (&code, &json!(true), &json!([])), "{seen}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_of_a_phone_out_of_reach_arrives_once_and_the_last_screen_by_beacon() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    let input = json!({"base": todoke.base_url(), "guardian": credentials(&todoke, "guardian")});
+    let seen = script("usage.mjs", &input, &[]).await;
+    assert_eq!(seen["faults"], json!([]), "{seen}");
+    let analyst = todoke.sign_in("analyst").await;
+    // The survey list was left while there was no connection, the payment page with the site itself.
+    let query = format!(
+        "SELECT screen_id, COUNT(*) FROM events_app WHERE event_type = 'app.screen_viewed' AND session_id = '{}'
+         AND screen_id IN ('GD19', 'GD15') GROUP BY screen_id ORDER BY screen_id",
+        text(&seen, "session")
+    );
+    let views = eventually("both screens are in the lake", Duration::from_secs(60), async || {
+        let rows = sql(&analyst, &query).await;
+        (rows.len() == 2).then_some(rows)
+    })
+    .await;
+    assert_eq!(views, [[json!("GD15"), json!(1)], [json!("GD19"), json!(1)]]);
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_analyst_finds_a_column_runs_a_statement_and_takes_the_rows_along() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let input = json!({"base": todoke.base_url(), "analyst": credentials(&todoke, "analyst")});
+    let seen = script("analyst.mjs", &input, &[]).await;
+    let rows = seen["rows"].as_u64().unwrap();
+    assert!(rows > 1 && seen["shown"] == rows, "{seen}");
+    let csv = seen["csv"].as_str().unwrap().trim_start_matches('\u{feff}').to_owned();
+    assert!(csv.starts_with("jst_date,programme_code,uses,yen\r\n"), "{csv}");
+    assert_eq!(u64::try_from(csv.trim_end().lines().count()), Ok(rows + 1), "{csv}");
+    assert!(seen["wrong"].as_str().unwrap().contains("no_such_column"), "{seen}");
+    assert_eq!(seen["faults"], json!([]));
     todoke.stop().await;
 }

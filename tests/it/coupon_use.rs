@@ -4,11 +4,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future::join_all;
-use todoke_domain::{Event, Yen, ids::UseId, reason::UseRefusal};
-use todoke_store::{DbKind, Store, Wall, coupon_use::UsesOf};
+use jiff::civil::date;
+use todoke_domain::{
+    Event, Timestamp, Yen,
+    ids::{FacilityId, UseId},
+    reason::UseRefusal,
+};
+use todoke_store::{DbKind, Store, Wall, coupon_use::UsesOf, facility::Facility};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor, NobodyListens, Workflow, WorkflowError,
@@ -296,6 +302,27 @@ async fn each_guard_refuses_with_its_reason_and_books_nothing(db: &TestStore) {
     assert_eq!(
         refused("4", |asked| asked.programme_code = "other".to_owned()).await,
         Outcome::Refused("programme_not_eligible")
+    );
+    let elsewhere = Facility {
+        facility_id: FacilityId::new(NOW),
+        facility_no: "1000002".to_owned(),
+        coupon_qr: "an unused code".to_owned(),
+        ..city.facility.clone()
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_facility(&elsewhere, &[], NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let there = UseRequest { place: Place::Facility(elsewhere.facility_id), ..request(&city, "4a", 100) };
+    assert_eq!(attempt(&workflow, &parent, &there).await, Outcome::Refused("facility_not_eligible"));
+    // The day after the lot's last one, before the timer has written it off.
+    let late = Timestamp::jst_midnight(date(2028, 5, 4));
+    let lapsed = workflow.use_coupon(&parent, &request(&city, "4b", 100), late).await;
+    assert!(matches!(lapsed, Err(WorkflowError::UseRefused { reason: UseRefusal::CouponExpired, .. })), "{lapsed:?}");
+    let in_time = late.minus(Duration::from_micros(1));
+    let too_much = workflow.use_coupon(&parent, &request(&city, "4c", 1_001), in_time).await;
+    assert!(
+        matches!(too_much, Err(WorkflowError::UseRefused { reason: UseRefusal::InsufficientBalance, .. })),
+        "on its last day the money is there: {too_much:?}"
     );
     workflow.set_suspended(&operator, city.guardian.guardian_id, true, "other", Some("調査"), NOW).await.unwrap();
     assert_eq!(refused("5", |_| ()).await, Outcome::Refused("guardian_suspended"));

@@ -13,6 +13,7 @@ use todoke_store::{Wall, account::Preference, delivery::Mark, message::MessageSt
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor,
+    import::ImportKind,
     messaging::{BouncedMail, Correction, DeviceDraft, ReceiptKind},
     notice::NoticeDraft,
 };
@@ -20,7 +21,7 @@ use todoke_workflow::{
 use crate::{
     city::{NOW, account, town},
     delivery_scene::Scene,
-    register::{family, inbox},
+    register::{RELATION_HEADER, family, file, import, inbox, move_people, movement},
 };
 
 todoke_tests::on_both_databases! {
@@ -33,6 +34,7 @@ todoke_tests::on_both_databases! {
     a_provider_that_is_out_is_left_alone_until_a_probe_gets_through,
     the_newest_of_a_subject_replaces_what_is_shown,
     paced_push_waits_for_the_morning_and_what_is_switched_off_stays_off,
+    an_invitation_to_apply_is_pushed_to_who_is_registered,
     a_push_nobody_acknowledges_becomes_a_mail,
     a_facility_that_does_not_look_gets_a_mail,
     a_mail_that_bounces_leads_to_a_letter_and_to_the_operator,
@@ -260,6 +262,29 @@ async fn paced_push_waits_for_the_morning_and_what_is_switched_off_stays_off(db:
     scene.pass(1);
     assert_eq!(scene.send().await, 1, "deferred, not dropped");
     assert_eq!(inbox(db, &other, "notice.published").await.len(), 1, "the inbox is never switched off");
+}
+
+async fn an_invitation_to_apply_is_pushed_to_who_is_registered(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    scene.device(&parent, Provider::Fcm, "token").await;
+    move_people(&scene.workflow, &scene.city, &[movement("A1", "2025-07-07", "birth", "2025-07-10")], NOW).await;
+    // The register knows the fixture's guardian as the mother.
+    let relation = file(RELATION_HEADER, &["A1,P1,オオサカ ハナコ,1992-02-03,母".to_owned()]);
+    let taken = import(&scene.workflow, &scene.city, ImportKind::HouseholdRelation, &relation, NOW).await;
+    assert!(taken.is_completed());
+    let run = scene.workflow.run_solicitation(&scene.city.operator(), NOW).await.unwrap();
+    assert_eq!((run.targets, run.app, run.paper), (1, 1, 0));
+    scene.send().await;
+    let id = scene.message(&parent, "coupon.solicited").await;
+    let pushed = scene.sent(Provider::Fcm);
+    let invitations: Vec<_> = pushed.iter().filter(|push| push.message_id == id).collect();
+    assert_eq!(invitations.len(), 1, "{pushed:?}");
+    assert_eq!(
+        (invitations[0].label.as_str(), invitations[0].link.as_str()),
+        ("coupon.solicited", "http://todoke.test/apply")
+    );
+    assert!(scene.states(id).await.contains(&("fcm", "notification", "accepted")));
 }
 
 async fn a_push_nobody_acknowledges_becomes_a_mail(db: &TestStore) {

@@ -62,6 +62,35 @@ async fn what_is_not_allowed_is_refused_with_a_problem_document() {
     todoke.stop().await;
 }
 
+/// Who follows a link in a browser reads the text and the number, not a document for programs (N-OPS-04).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_browser_opens_in_vain_is_told_on_a_page() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let visitor = todoke.client().with_header("accept", accept);
+    let guardian = todoke.sign_in("guardian").await.with_header("accept", accept);
+    let pages = [
+        (visitor.get("/v1/print-queue.pdf").await, 401, "ログインしてください。"),
+        (guardian.get("/v1/print-queue.pdf").await, 403, "この画面を表示する権限がありません。"),
+        (guardian.get("/v1/no-such-thing").await, 404, "対象が見つかりません。"),
+    ];
+    for (answer, status, words) in pages {
+        let number = answer.header("x-request-id").to_owned();
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.header("content-type").starts_with("text/html"), "{:?}", answer.headers);
+        let page = answer.text();
+        assert!(!number.is_empty() && page.contains(words) && page.contains(&number), "{page}");
+    }
+    let script = guardian.with_header("accept", "application/json").get("/v1/print-queue.pdf").await;
+    assert_eq!((script.status, script.header("content-type")), (403, "application/problem+json"));
+    for (path, words) in [("/unavailable.html", "ただいま一時的にご利用いただけません。"), ("/error.css", "main")]
+    {
+        let page = visitor.get(path).await;
+        assert!(page.status == 200 && page.text().contains(words), "{path}: {}", page.text());
+    }
+    todoke.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_with_the_cookie_needs_the_csrf_token() {
     let todoke = Todoke::demo(DemoOptions::small()).await;

@@ -1,5 +1,8 @@
 //! The offices' desk: what the city asks of the operator, who looked at what, and two windows on one form.
 
+use std::time::Duration;
+
+use jiff::{ToSpan, civil::Date};
 use todoke_domain::{Event, Role, Timestamp, Yen, channel::Channel};
 use todoke_store::{Wall, account::Account};
 use todoke_tests::stores::TestStore;
@@ -24,6 +27,7 @@ todoke_tests::on_both_databases! {
     a_request_is_declined_with_words_or_taken_back,
     every_intervention_and_every_view_leaves_an_audit_event,
     the_second_of_two_windows_gets_a_conflict,
+    a_parameter_holds_from_its_day_on,
 }
 
 async fn official(db: &TestStore) -> Account {
@@ -276,4 +280,42 @@ async fn race(workflow: &todoke_workflow::Workflow, official: &Actor, db: &TestS
     );
     assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1, "{one:?} {two:?}");
     second.store().close().await;
+}
+
+async fn a_parameter_holds_from_its_day_on(db: &TestStore) {
+    let (city, other) = (City::found(db, &town(), 1_000).await, City::found(db, &neighbour(), 1_000).await);
+    let workflow = workflow(db.store());
+    let official = Actor::of(&official(db).await, None);
+    let day = |n: i64| NOW.jst_date() + n.days();
+    let set = async |name: &str, value: &str, from: Option<Date>| {
+        workflow.set_parameter(&official, name, value, from, None, NOW).await
+    };
+    set("contact", "窓口1", None).await.unwrap();
+    set("contact", "窓口2", Some(day(2))).await.unwrap();
+    let refused = async |name: &str, value: &str, from: Option<Date>| match set(name, value, from).await {
+        Err(WorkflowError::Invalid(errors)) => errors[0].field.clone(),
+        other => panic!("{name} {value}: {other:?}"),
+    };
+    assert_eq!(refused("contact", "窓口3", Some(day(-1))).await, "effective_from", "what has been stays as it was");
+    assert_eq!(refused("resolicit_max_count", "13", None).await, "value");
+    assert_eq!(refused("contact", "外字\u{e000}", None).await, "value");
+    let all = workflow.parameters(&official, NOW).await.unwrap();
+    let shown = all.iter().find(|parameter| parameter.name == "contact").unwrap();
+    let next = shown.next.as_ref().map(|next| (next.value.as_str(), next.effective_from.clone()));
+    assert_eq!((shown.value.as_str(), next), ("窓口1", Some(("窓口2", day(2).to_string()))));
+
+    // What a use case says depends on the day it runs.
+    let change = Timestamp::jst_midnight(day(2));
+    let suspend = async |city: &City, suspended: bool, now: Timestamp| {
+        let guardian = city.guardian.guardian_id;
+        workflow.set_suspended(&city.operator(), guardian, suspended, "other", Some("確認のため"), now).await
+    };
+    let told = async |city: &City| inbox(db, &city.parent, "coupon.suspended").await[0].body.clone();
+    suspend(&city, true, change.minus(Duration::from_micros(1))).await.unwrap();
+    assert!(told(&city).await.contains("窓口1"), "{}", told(&city).await);
+    suspend(&city, false, change).await.unwrap();
+    suspend(&city, true, change).await.unwrap();
+    assert!(told(&city).await.contains("窓口2"), "{}", told(&city).await);
+    suspend(&other, true, change).await.unwrap();
+    assert!(!told(&other).await.contains("窓口"), "a neighbour's parameters are its own: {}", told(&other).await);
 }

@@ -17,7 +17,7 @@ use crate::scene::{inbox, text};
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x02\x00\x00\x00\x90wS\xde\x00\x00\x00\x0cIDATx\x9cc\xf8\xcf\xc0\x00\x00\x03\x01\x01\x00\xc9\xfe\x92\xef\x00\x00\x00\x00IEND\xaeB`\x82";
 
 /// A child the register knows and nobody has registered.
-const MOVEMENT: &str = "resident_no,name_kana,name,sex,birth_date,household_no,movement_kind,movement_date,postal_code,address\r\n\
+pub(crate) const MOVEMENT: &str = "resident_no,name_kana,name,sex,birth_date,household_no,movement_kind,movement_date,postal_code,address\r\n\
     9900000001,テスト ユズ,試験 ゆず,female,2026-02-03,9900001,birth,2026-02-03,530-0001,大阪市北区1-1\r\n";
 
 async fn import(operator: &Client, csv: &str) -> Answer {
@@ -25,12 +25,12 @@ async fn import(operator: &Client, csv: &str) -> Answer {
     operator.request("POST", "/v1/imports/movement", &headers, csv.to_owned()).await
 }
 
-fn credentials() -> Credentials {
+pub(crate) fn credentials() -> Credentials {
     Credentials { email: "yuzu.parent@example.jp".to_owned(), password: "Tesuto-2026".to_owned() }
 }
 
 /// Registers a household with one child and confirms the address.
-async fn register(todoke: &Todoke) -> Client {
+pub(crate) async fn register(todoke: &Todoke) -> Client {
     let (api, who) = (todoke.client(), credentials());
     let body = json!({
         "municipality_code": todoke.municipality(), "email": who.email, "password": who.password,
@@ -46,6 +46,7 @@ async fn register(todoke: &Todoke) -> Client {
     let fields: Vec<&str> =
         problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
     assert!(fields.contains(&"name") && fields.contains(&"children.0.birth_date"), "all faults at once: {problem}");
+    strange_characters_are_refused_where_they_stand(&api, &body).await;
     api.post("/v1/registrations", &body).await.expect(202);
     let mails = api.get(&format!("/demo/mail.json?to={}", who.email)).await.expect(200);
     let link = text(&json!({"link": mails[0]["links"][0]}), "link");
@@ -55,7 +56,24 @@ async fn register(todoke: &Todoke) -> Client {
     account::sign_in(&api, &who, "guardian").await.0
 }
 
-async fn upload(who: &Client) -> String {
+/// Control and private-use characters get a message at their field; what is no UTF-8 is no request (N-SEC-14).
+async fn strange_characters_are_refused_where_they_stand(api: &Client, body: &Value) {
+    let mut strange = body.clone();
+    strange["name"] = json!("試験\u{7}太郎");
+    strange["address"] = json!("大阪市北区\u{e001}1-1");
+    strange["children"][0]["name"] = json!("試験 ゆ\u{f8ff}ず");
+    let problem = api.post("/v1/registrations", &strange).await.expect(422);
+    for field in ["name", "address", "children.0.name"] {
+        let named = problem["errors"].as_array().unwrap().iter().find(|error| error["field"] == field);
+        let words = named.unwrap_or_else(|| panic!("{field} is not named: {problem}"))["detail"].clone();
+        assert_eq!(words, "使用できない文字が含まれています。修正してください。", "{field}");
+    }
+    let json = [("content-type", "application/json")];
+    let broken = api.request("POST", "/v1/registrations", &json, b"{\"name\": \"\xff\xfe\"}".to_vec()).await;
+    assert_eq!((broken.status, broken.header("content-type")), (400, "application/problem+json"), "{}", broken.text());
+}
+
+pub(crate) async fn upload(who: &Client) -> String {
     let answer = who.request("POST", "/v1/documents?kind=child_identity", &[("content-type", "image/png")], PNG).await;
     text(&answer.expect(201), "document_id")
 }
@@ -90,6 +108,8 @@ async fn a_family_applies_is_corrected_matched_approved_pays_and_is_revoked() {
 
     let step = async |name: &str, body: Value| operator.post(&format!("/v1/applications/{id}/{name}"), &body).await;
     assert_eq!(step("approve", json!({})).await.status, 409, "not before it was examined");
+    let unprintable = json!({"items": ["other"], "text": "外字\u{e000}"});
+    assert_eq!(step("deficiency", unprintable).await.status, 422, "the words go into messages and letters");
     let deficient = step("deficiency", json!({"items": ["document_unreadable"]})).await.expect(200);
     assert_eq!(deficient["state"], "deficient");
     phone.wait_for("the deficiency", told("application.coupon.deficient")).await;
@@ -101,6 +121,8 @@ async fn a_family_applies_is_corrected_matched_approved_pays_and_is_revoked() {
         "under_review",
         "the one child of that name, sex and birth date"
     );
+    let shown = phone.wait_for("the review, which has no message", told("application.matching_started")).await;
+    assert_eq!(shown.data["data"]["application"]["state"], "under_review", "{}", shown.data);
     assert_eq!(step("approve", json!({})).await.expect(200)["state"], "approved");
     phone.wait_for("the approval", told("application.coupon.approved")).await;
     phone.wait_for("the distribution", told("coupon.distributed")).await;

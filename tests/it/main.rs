@@ -27,6 +27,7 @@ mod lake_retention;
 mod live_sample;
 mod message_rules;
 mod notice;
+mod operation;
 mod paper;
 mod payment;
 mod people;

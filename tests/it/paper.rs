@@ -2,14 +2,16 @@
 //! codes that stand for documents, and the file of what could not be matched.
 
 use jiff::civil::date;
+use serde_json::{Value, json};
 use todoke_domain::{
+    channel::Channel,
     number::NumberKind,
     reason::{DEFICIENCY, REJECTION},
 };
 use todoke_store::{Wall, print_item::PrintItem};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
-    Workflow, WorkflowError,
+    Actor, Workflow, WorkflowError,
     account::ChildInput,
     application::{ApplicationView, Deficiency, PaperApplicant, Submission, Verdict},
     import::ImportKind,
@@ -23,6 +25,8 @@ use crate::{
 
 todoke_tests::on_both_databases! {
     a_paper_application_runs_through_the_same_states_with_letters,
+    a_step_without_a_message_reaches_the_familys_screens_too,
+    the_examiner_sees_whether_the_applicant_is_in_the_household,
     a_rejection_is_told_with_its_reason_in_the_app_or_by_letter,
     a_revoked_rejection_is_reviewed_again,
     a_code_on_the_form_stands_for_the_documents,
@@ -116,6 +120,62 @@ async fn a_paper_application_runs_through_the_same_states_with_letters(db: &Test
     assert_eq!(coupon.balance_yen, city.set.terms.distribution_amount_yen);
     let submitted = events_of(db, "application.submitted").await;
     assert_eq!(submitted[0].payload["entry"], "paper_proxy");
+}
+
+async fn a_step_without_a_message_reaches_the_familys_screens_too(db: &TestStore) {
+    let (city, workflow) = stage(db).await;
+    let operator = city.operator();
+    let paper = workflow.submit_application(&operator, &on_paper(&kana_of("A1"), "2026-05-05"), NOW).await.unwrap();
+    let id = paper.application_id;
+    let missing = Deficiency { items: vec!["document_missing".to_owned()], text: None };
+    workflow.find_deficiency(&operator, id, &missing, after(1)).await.unwrap();
+    workflow.resubmit_application(&operator, id, &[], after(2)).await.unwrap();
+    workflow.complete_documents(&operator, id, after(3)).await.unwrap();
+    move_people(&workflow, &city, &[movement("A1", "2026-05-05", "birth", "2026-05-10")], after(4)).await;
+    assert_eq!(workflow.match_waiting(&operator, after(5)).await.unwrap().matched, 1);
+
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let household = tx.household_accounts(paper.guardian_id).await.unwrap().remove(0);
+    let channel = Channel::Guardian(household.account_id).to_string();
+    let page = tx.publications_since(&channel, 0, 100).await.unwrap();
+    let told = page.publications.iter().map(|one| serde_json::from_str::<Value>(&one.data).unwrap());
+    let silent = told.filter(|told| told["data"]["message"].is_null() && told["data"]["title"].is_null());
+    let steps: Vec<(Value, Value, Value)> = silent
+        .map(|told| (told["type"].clone(), told["subject"]["id"].clone(), told["data"]["application"]["state"].clone()))
+        .collect();
+    let step = |kind: &str, state: &str| (json!(kind), json!(id), json!(state));
+    assert_eq!(
+        steps,
+        [
+            step("application.resubmitted", "resubmitted"),
+            step("application.matching_started", "matching"),
+            step("application.review_started", "under_review"),
+        ]
+    );
+}
+
+async fn the_examiner_sees_whether_the_applicant_is_in_the_household(db: &TestStore) {
+    let (city, workflow) = stage(db).await;
+    let relation = file(RELATION_HEADER, &["A1,P1,サトウ チチ,1990-04-01,father".to_owned()]);
+    let people = ["A1", "A2"].map(|no| movement(no, "2026-05-05", "birth", "2026-05-10"));
+    move_people(&workflow, &city, &people, NOW).await;
+    assert!(import(&workflow, &city, ImportKind::HouseholdRelation, &relation, NOW).await.is_completed());
+    let operator = city.operator();
+    let examined = async |no: &str| {
+        let paper = on_paper(&kana_of(no), "2026-05-05");
+        let submitted = workflow.submit_application(&operator, &paper, after(1)).await.unwrap();
+        workflow.complete_documents(&operator, submitted.application_id, after(2)).await.unwrap()
+    };
+    let (known, unknown) = (examined("A1").await, examined("A2").await);
+    assert_eq!((known.guardian_confirmed, unknown.guardian_confirmed), (Some(true), Some(false)));
+    let seen = workflow.application(&operator, unknown.application_id).await.unwrap();
+    assert_eq!(seen.guardian_confirmed, Some(false), "whoever opens it later sees it as well");
+
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let household = tx.household_accounts(known.guardian_id).await.unwrap().remove(0);
+    drop(tx);
+    let own = workflow.application(&Actor::of(&household, None), known.application_id).await.unwrap();
+    assert_eq!(own.guardian_confirmed, None, "what the examiner looks at is not the applicant's to see");
 }
 
 async fn a_rejection_is_told_with_its_reason_in_the_app_or_by_letter(db: &TestStore) {

@@ -20,7 +20,7 @@ use todoke_workflow::{
 use crate::{
     city::{City, NOW, account, after, town},
     coupon_use::workflow,
-    register::inbox,
+    register::{events_of, inbox},
 };
 
 todoke_tests::on_both_databases! {
@@ -33,6 +33,7 @@ todoke_tests::on_both_databases! {
     with_mail_off_optional_mail_stops_and_mandatory_mail_comes,
     mandatory_messages_come_with_every_switch_off,
     the_city_is_told_of_results_and_sees_them,
+    the_identity_permission_is_given_and_withdrawn_at_any_time,
 }
 
 const PASSWORD: &str = "Abcdefghi1";
@@ -312,4 +313,24 @@ async fn the_city_is_told_of_results_and_sees_them(db: &TestStore) {
     let results = workflow.survey_results(&actor, id).await.unwrap();
     assert_eq!((results.targets, results.answers), (1, 0));
     assert!(results.questions.iter().all(|question| question.samples.is_none()), "free answers stay with the operator");
+}
+
+async fn the_identity_permission_is_given_and_withdrawn_at_any_time(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let parent = city.parent();
+    let granted = async || {
+        let consents = workflow.consents(&parent).await.unwrap();
+        consents.iter().any(|consent| consent.kind == "identity_data" && consent.granted)
+    };
+    assert!(!granted().await, "nobody has asked yet");
+    for (n, on) in [(1, true), (2, false), (3, true), (4, true)] {
+        workflow.set_consent(&parent, "identity_data", on, after(n)).await.unwrap();
+        assert_eq!(granted().await, on, "from the commit on");
+    }
+    assert_eq!(events_of(db, "account.identity_permission_granted").await.len(), 2, "what is so already is no change");
+    assert_eq!(events_of(db, "account.identity_permission_withdrawn").await.len(), 1);
+    let told = inbox(db, &city.parent, "account.identity_permission_changed").await;
+    let words: Vec<bool> = told.iter().map(|message| message.body.contains("許諾しない")).collect();
+    assert_eq!(words, [false, true, false], "newest first");
 }

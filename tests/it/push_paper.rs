@@ -32,6 +32,7 @@ fn letter(no: &str, body: &str) -> Letter {
         body: body.to_owned(),
         date: date(2026, 11, 21),
         code: Some((token.to_string(), token.grouped())),
+        app: None,
     }
 }
 
@@ -69,6 +70,23 @@ fn a_long_letter_goes_on_overleaf_and_keeps_every_line() {
     if let Some(text) = text_of(&printed.pdf) {
         assert!((1..=120).all(|n| text.contains(&format!("第{n}行の本文"))));
     }
+}
+
+#[test]
+fn an_invitation_has_the_codes_of_child_and_app() {
+    let plain = letter("P-000001", "申請のご案内");
+    let address = "https://todoke.example.jp/";
+    let inviting = Letter { app: Some(address.to_owned()), ..plain.clone() };
+    let [without, with] = [plain, inviting].map(|letter| paper::print(&[letter], &sender(), &font()).unwrap());
+    assert_eq!((without.n_pages, with.n_pages), (1, 1), "both codes fit under a short text");
+    assert!(with.pdf.len() > without.pdf.len());
+    if let Some(text) = text_of(&with.pdf) {
+        assert!(text.contains("お子さまの二次元コード") && text.contains("子育て応援アプリの二次元コード"), "{text}");
+        assert!(text.contains(address), "{text}");
+    }
+    let body: String = (1..=22).map(|n| format!("第{n}行の本文です。\n")).collect();
+    let long = Letter { app: Some(address.to_owned()), ..letter("P-000002", &body) };
+    assert_eq!(paper::print(&[long], &sender(), &font()).unwrap().n_pages, 2, "and go overleaf together");
 }
 
 #[test]

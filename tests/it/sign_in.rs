@@ -1,13 +1,20 @@
 //! Signing in (N-SEC-01 to 04 and 24), against the record on both databases.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::{ToSpan, civil::Date};
-use todoke_domain::{Role, Timestamp, concurrent_use::ConcurrentUse, ids::ChallengeId};
-use todoke_store::Wall;
+use todoke_domain::{
+    Role, Timestamp,
+    concurrent_use::ConcurrentUse,
+    ids::{AccountId, ChallengeId, SessionId},
+};
+use todoke_store::{Wall, publication::Publication};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
-    Actor, Workflow, WorkflowError,
+    Actor, Live, Workflow, WorkflowError,
     account::{Entrance, Opened, SignIn},
     error::SignInError,
 };
@@ -15,6 +22,7 @@ use todoke_workflow::{
 use crate::{
     city::{City, NOW, account, after, neighbour, town},
     coupon_use::workflow,
+    register::events_of,
 };
 
 const PASSWORD: &str = "Abcdefghi1";
@@ -25,6 +33,7 @@ todoke_tests::on_both_databases! {
     a_code_is_single_use_and_ends_after_ten_minutes_or_five_wrong_tries,
     sign_in_is_possible_from_the_first_to_the_last_day_only,
     a_session_ends_with_the_accounts_last_day,
+    the_day_after_the_last_one_ends_the_account_its_sessions_and_sockets,
     a_session_ends_when_idle_or_too_long,
     an_account_in_use_twice_at_once_is_told_to_who_manages_it,
     every_failed_sign_in_looks_the_same,
@@ -192,6 +201,38 @@ async fn a_session_ends_with_the_accounts_last_day(db: &TestStore) {
     change_validity(db, &city, NOW.jst_date(), NOW.jst_date()).await;
     workflow.session(&opened.session_token, end.minus(Duration::from_secs(1))).await.unwrap();
     assert_eq!(failure(workflow.session(&opened.session_token, end).await), SignInError::Session);
+}
+
+/// Hears whose sockets are to go.
+#[derive(Debug, Default)]
+struct Ears(Mutex<Vec<AccountId>>);
+
+impl Live for Ears {
+    fn committed(&self, _: Vec<Publication>) {}
+    fn account_ended(&self, account: AccountId) {
+        self.0.lock().unwrap().push(account);
+    }
+    fn session_ended(&self, _: SessionId) {}
+}
+
+async fn the_day_after_the_last_one_ends_the_account_its_sessions_and_sockets(db: &TestStore) {
+    let (_, city) = operator(db).await;
+    let ears = Arc::new(Ears::default());
+    let workflow = Workflow::new(db.store(), ears.clone(), "http://todoke.test");
+    let opened = open(&workflow, db, email(&city), NOW).await;
+    change_validity(db, &city, NOW.jst_date(), NOW.jst_date()).await;
+    let (timer, elsewhere) = (Actor::system(town(), "timer"), Actor::system(neighbour(), "timer"));
+    let end = Timestamp::jst_midnight(NOW.jst_date() + 1.day());
+    assert_eq!(workflow.end_accounts(&timer, end.minus(Duration::from_micros(1))).await.unwrap(), 0);
+    assert_eq!(workflow.end_accounts(&elsewhere, end).await.unwrap(), 0, "not over the wall");
+    assert!(ears.0.lock().unwrap().is_empty());
+    assert_eq!(workflow.end_accounts(&timer, end).await.unwrap(), 1);
+    assert_eq!(*ears.0.lock().unwrap(), [city.operator.account_id]);
+    assert_eq!(failure(workflow.session(&opened.session_token, end).await), SignInError::Session);
+    assert_eq!(workflow.end_accounts(&timer, end).await.unwrap(), 0, "once");
+    let ended = events_of(db, "account.ended").await;
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].payload["reason"], "end_date");
 }
 
 async fn a_session_ends_when_idle_or_too_long(db: &TestStore) {

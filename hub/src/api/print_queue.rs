@@ -85,13 +85,14 @@ async fn sheets(State(app): State<AppState>, caller: Caller) -> Result<impl Into
     let (name, contact) = app.workflow.print_sender(&caller.actor, app.now()).await?;
     let sender = Sender { name, lines: contact.lines().map(str::to_owned).collect() };
     let font_file = app.config().print.font_file.clone();
+    let app_address = format!("{}/", app.config().public_url().trim_end_matches('/'));
     let print = move || -> Result<Printed, Problem> {
         let font = if font_file.as_os_str().is_empty() {
             todoke_dashboards::letter_font().ok_or_else(no_font)?
         } else {
             Cow::Owned(std::fs::read(&font_file).map_err(|_| no_font())?)
         };
-        let letters: Vec<Letter> = letters.into_iter().map(letter).collect();
+        let letters: Vec<Letter> = letters.into_iter().map(|item| letter(item, &app_address)).collect();
         paper::print(&letters, &sender, &font).map_err(|error| Problem::internal(&error))
     };
     let printed = tokio::task::spawn_blocking(print).await.map_err(|error| Problem::internal(&error))??;
@@ -103,7 +104,11 @@ async fn sheets(State(app): State<AppState>, caller: Caller) -> Result<impl Into
     Ok((headers, printed.pdf))
 }
 
-fn letter(item: PrintItem) -> Letter {
+/// Kinds of letters that invite to the app: they carry the code that opens it.
+const INVITATIONS: [&str; 2] = ["solicitation", "resolicitation"];
+
+fn letter(item: PrintItem, app_address: &str) -> Letter {
+    let is_invitation = INVITATIONS.contains(&item.letter_kind.as_str());
     let code = item.qr_token.as_deref().and_then(|token| QrToken::parse(token).ok());
     Letter {
         letter_no: item.letter_no,
@@ -114,10 +119,42 @@ fn letter(item: PrintItem) -> Letter {
         body: item.body,
         date: item.created_at.jst_date(),
         code: code.map(|token| (token.to_string(), token.grouped())),
+        app: is_invitation.then(|| app_address.to_owned()),
     }
 }
 
 fn no_font() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-font", "No font to print with")
         .detail("印刷用のフォントがありません。print.font_file を設定するか、npm ci の後にビルドしてください。")
+}
+
+#[cfg(test)]
+mod tests {
+    use todoke_domain::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn invitations_carry_the_code_of_the_app_and_no_other_letter_does() {
+        let app_of = |kind: &str| {
+            let item = PrintItem {
+                letter_no: "P-000001".to_owned(),
+                letter_kind: kind.to_owned(),
+                recipient_name: String::new(),
+                postal_code: String::new(),
+                address: String::new(),
+                title: String::new(),
+                body: String::new(),
+                qr_token: None,
+                created_at: Timestamp::from_micros(0),
+            };
+            letter(item, "https://todoke.example.jp/").app
+        };
+        for kind in ["solicitation", "resolicitation"] {
+            assert_eq!(app_of(kind).as_deref(), Some("https://todoke.example.jp/"), "{kind}");
+        }
+        for kind in ["deficiency", "rejection", "distribution", "qr_reissue", "message"] {
+            assert_eq!(app_of(kind), None, "{kind}");
+        }
+    }
 }

@@ -25,6 +25,9 @@ const TITLE_AT: f32 = 92.0;
 const BODY_AT: f32 = 106.0;
 const NEXT_PAGE_AT: f32 = 36.0;
 const CODE_SIDE: f32 = 32.0;
+/// White above a code; with what is kept free below it, a code takes [`CODE_HEIGHT`].
+const CODE_ABOVE: f32 = 4.0;
+const CODE_HEIGHT: f32 = CODE_ABOVE + CODE_SIDE + 10.0;
 /// White around a code, in its modules (ISO/IEC 18004).
 const QUIET: f32 = 4.0;
 
@@ -67,12 +70,13 @@ impl<'a> Run<'a> {
     /// Adds the pages of one letter.
     pub(super) fn letter(&mut self, letter: &Letter) -> Result<(), PaperError> {
         let body = broken(&letter.body, (RIGHT - LEFT) * POINTS_PER_MM, |c| self.file.advance(c, TEXT));
-        let code_height = if letter.code.is_some() { CODE_SIDE + 14.0 } else { 0.0 };
-        let pages = paginated(&body, code_height);
+        let codes = codes(letter);
+        let pages = paginated(&body, codes.iter().map(|_| CODE_HEIGHT).sum());
         let n_pages = pages.len();
         for (lines, number) in pages.into_iter().zip(1..) {
             let mut sheet = Sheet { page: self.file.page(), file: &mut self.file };
-            sheet.draw(letter, self.sender, &Part { lines, number, n_pages })?;
+            let codes = if number == n_pages { codes.as_slice() } else { &[] };
+            sheet.draw(letter, self.sender, &Part { lines, number, n_pages, codes })?;
             let page = sheet.page;
             self.file.add(page)?;
         }
@@ -80,7 +84,32 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The lines of each page. The code stands under the last one, and gets a page of its own when there is no room.
+/// A code on a letter and the words beside it.
+struct Code<'a> {
+    drawn: &'a str,
+    title: &'static str,
+    hint: &'static str,
+    words: &'a str,
+}
+
+/// The codes of a letter, in the order in which they stand on it.
+fn codes(letter: &Letter) -> Vec<Code<'_>> {
+    let child = letter.code.as_ref().map(|(drawn, grouped)| Code {
+        drawn,
+        title: "お子さまの二次元コード",
+        hint: "スマートフォンで読み取るか、次の文字を入力してください。",
+        words: grouped,
+    });
+    let app = letter.app.as_ref().map(|address| Code {
+        drawn: address,
+        title: "子育て応援アプリの二次元コード",
+        hint: "スマートフォンのカメラで読み取ると、登録と利用の画面が開きます。",
+        words: address,
+    });
+    child.into_iter().chain(app).collect()
+}
+
+/// The lines of each page. The codes stand under the last one, and get a page of their own when there is no room.
 fn paginated(body: &[String], code_height: f32) -> Vec<&[String]> {
     let fits = |top: f32, below: f32| (((BOTTOM - below - top) / line_height(TEXT)).floor() as usize).max(1);
     let mut pages = Vec::new();
@@ -107,6 +136,8 @@ struct Part<'a> {
     lines: &'a [String],
     number: usize,
     n_pages: usize,
+    /// Under the text; only on the last page.
+    codes: &'a [Code<'a>],
 }
 
 impl Sheet<'_, '_> {
@@ -122,8 +153,9 @@ impl Sheet<'_, '_> {
             self.text(LEFT, at, TEXT, line);
             at += line_height(TEXT);
         }
-        if let (Some(code), true) = (&letter.code, part.number == part.n_pages) {
-            self.code(at + 4.0, code)?;
+        for code in part.codes {
+            self.code(at + CODE_ABOVE, code)?;
+            at += CODE_HEIGHT;
         }
         let foot = format!("{}　{} / {}", letter.letter_no, part.number, part.n_pages);
         self.text_to(RIGHT, 287.0, SMALL, &foot);
@@ -183,9 +215,9 @@ impl Sheet<'_, '_> {
         }
     }
 
-    /// The child's code with its text.
-    fn code(&mut self, top: f32, (code, grouped): &(String, String)) -> Result<(), PaperError> {
-        let drawn = QrCode::with_error_correction_level(code, EcLevel::M).map_err(|_| PaperError::Pdf("code"))?;
+    /// A code with its words.
+    fn code(&mut self, top: f32, code: &Code<'_>) -> Result<(), PaperError> {
+        let drawn = QrCode::with_error_correction_level(code.drawn, EcLevel::M).map_err(|_| PaperError::Pdf("code"))?;
         let n_modules = drawn.width();
         let module = CODE_SIDE / (n_modules as f32 + 2.0 * QUIET);
         for (row, modules) in drawn.to_colors().chunks(n_modules).enumerate() {
@@ -202,9 +234,9 @@ impl Sheet<'_, '_> {
         }
         self.file.fill(&mut self.page);
         let x = LEFT + CODE_SIDE + 4.0;
-        self.text(x, top + 10.0, TEXT, "お子さまの二次元コード");
-        self.text(x, top + 17.0, SMALL, "スマートフォンで読み取るか、次の文字を入力してください。");
-        self.text(x, top + 24.0, TEXT, grouped);
+        self.text(x, top + 10.0, TEXT, code.title);
+        self.text(x, top + 17.0, SMALL, code.hint);
+        self.text(x, top + 24.0, TEXT, code.words);
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub struct Letter {
     pub date: Date,
     /// Child's code: its text as it is drawn, and the same in groups for typing.
     pub code: Option<(String, String)>,
+    /// Address of the app, drawn as a code that opens it: on invitations to register.
+    pub app: Option<String>,
 }
 
 impl std::fmt::Debug for Letter {
@@ -76,7 +78,7 @@ pub enum PaperError {
 }
 
 /// Puts the letters of a run into one PDF: A4, the address where a window envelope shows it, fold marks, sender, date,
-/// text, and the child's code as a drawing. `font` is a TrueType file with Japanese glyphs.
+/// text, and the codes of child and app as drawings. `font` is a TrueType file with Japanese glyphs.
 ///
 /// Takes about a millisecond per letter on one core and blocks for it: call it where that is allowed.
 pub fn print(letters: &[Letter], sender: &Sender, font: &[u8]) -> Result<Printed, PaperError> {
@@ -128,6 +130,7 @@ fn shown_letter(file: &File<'_>, letter: &Letter) -> (Letter, bool) {
         body: shown(&letter.body),
         date: letter.date,
         code: letter.code.clone(),
+        app: letter.app.clone(),
     };
     (letter, missing)
 }

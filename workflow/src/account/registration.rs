@@ -230,7 +230,9 @@ impl crate::Work<'_> {
         let mut fields = Fields::default();
         let name = fields.take("applicant.name", text::line(&input.name, 100));
         let name_kana = fields.take("applicant.name_kana", text::kana(&input.name_kana, 100));
+        let postal_code = fields.take("applicant.postal_code", optional_line(&input.postal_code, 10));
         let address = fields.take("applicant.address", text::line(&input.address, 300));
+        let phone = fields.take("applicant.phone", optional_line(&input.phone, 20));
         fields.finish()?;
         let guardian = Guardian {
             guardian_id: GuardianId::new(self.now),
@@ -240,10 +242,10 @@ impl crate::Work<'_> {
             name_kana: name_kana.unwrap_or_default(),
             sex: None,
             birth_date: input.birth_date,
-            postal_code: input.postal_code.trim().to_owned(),
+            postal_code: postal_code.unwrap_or_default(),
             address: address.unwrap_or_default(),
             ward_code: code.to_string(),
-            phone: input.phone.trim().to_owned(),
+            phone: phone.unwrap_or_default(),
             contact_channel: "paper".to_owned(),
             suspended: false,
         };

@@ -7,8 +7,9 @@ use todoke_domain::{
     application::{ApplicationEvent, ApplicationState},
     catalogue::template::Placeholder,
     ids::{ApplicationId, CouponSetId},
-    reason::{CodeList, DEFICIENCY, INTERVENTION, REJECTION},
+    reason::{CodeList, DEFICIENCY, INTERVENTION, REJECTION, TEXT_CHARS_MAX},
     role::Permission,
+    text,
 };
 use todoke_store::application::Application;
 
@@ -62,6 +63,8 @@ impl Workflow {
             .map(|code| reason(DEFICIENCY, "items", code, deficiency.text.as_deref().filter(|_| code == "other")))
             .collect::<Result<Vec<_>, _>>()?;
         let text = texts.join("、");
+        let checked = deficiency.text.as_deref().map(|words| text::lines(words, TEXT_CHARS_MAX)).transpose();
+        checked.map_err(|error| WorkflowError::Invalid(vec![FieldError::new("text", error.to_string())]))?;
         let mut work = self.begin(actor, now).await?;
         let mut application = work.open_application(id).await?;
         application.deficiency = serde_json::to_string(deficiency).ok();
@@ -100,7 +103,7 @@ impl Workflow {
         if !via_child_qr && work.match_one(&mut application).await?.is_some() {
             work.tell_matching_failed(1).await?;
         }
-        let view = work.tell_step(&event, &application, &[]).await?;
+        let view = work.show_step(&event.event_type, &application).await?;
         work.commit().await?;
         Ok(view)
     }

@@ -46,7 +46,7 @@ impl Workflow {
                     Some(_) => run.failed += 1,
                     None => {
                         run.matched += 1;
-                        work.show_operator("application.review_started", &application).await?;
+                        work.show_step("application.review_started", &application).await?;
                     }
                 }
             }
@@ -87,7 +87,7 @@ impl Workflow {
         }
         let child = work.tx.child(application.child_id).await?.ok_or(WorkflowError::NotFound("child"))?;
         work.link_child(&mut application, child, resident_no, Some(&reason)).await?;
-        let view = work.show_operator("application.review_started", &application).await?;
+        let view = work.show_step("application.review_started", &application).await?;
         work.commit().await?;
         Ok(view)
     }

@@ -1,7 +1,7 @@
 //! Submitting, resubmitting and withdrawing an application (flow F04 steps 1 to 3).
 
 use jiff::civil::Date;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use todoke_domain::{
     Event, Timestamp,
     application::{ApplicationEvent, ApplicationState},
@@ -150,7 +150,7 @@ impl Workflow {
             Subject::new("application", id),
             json!({ "application_id": id, "round": application.round }),
         );
-        let view = work.show_operator("application.resubmitted", &application).await?;
+        let view = work.show_step("application.resubmitted", &application).await?;
         work.commit().await?;
         Ok(view)
     }
@@ -174,7 +174,7 @@ impl Workflow {
                 "application_id": id, "application_kind": "coupon", "by": "guardian", "cancel_fee_yen": 0,
             }),
         );
-        let view = work.show_operator("application.cancelled", &application).await?;
+        let view = work.show_step("application.cancelled", &application).await?;
         work.commit().await?;
         Ok(view)
     }
@@ -343,13 +343,6 @@ impl Work<'_> {
         child: &Child,
     ) -> Result<About, WorkflowError> {
         let contact = self.contact().await?;
-        let state = application.state()?;
-        let summary = json!({
-            "application_id": application.application_id,
-            "application_no": application.application_no,
-            "state": application.state,
-            "state_label": state.label(),
-        });
         Ok(About {
             subject_kind: "application",
             subject_id: application.application_id.to_string(),
@@ -364,31 +357,38 @@ impl Work<'_> {
             facts: vec![("application_kind", json!("coupon"))],
             link: format!("/applications/{}", application.application_id),
             office_link: format!("/staff/operator/applications/{}", application.application_id),
-            data: [("application".to_owned(), summary)].into_iter().collect(),
+            data: summary(application)?,
             ..About::default()
         })
     }
 
+    /// Shows a step that makes no message: on the screens of the household and on the operator's queue.
+    pub(super) async fn show_step(
+        &mut self,
+        event_type: &str,
+        application: &Application,
+    ) -> Result<ApplicationView, WorkflowError> {
+        let about = step_about(application);
+        for account in self.tx.household_accounts(application.guardian_id).await? {
+            self.publish_about(Channel::Guardian(account.account_id), event_type, &about, summary(application)?);
+        }
+        self.show_operator(event_type, application).await
+    }
+
     /// Shows an application's new state on the operator's queue and gives it as a view.
-    pub(super) async fn show_operator(
+    async fn show_operator(
         &mut self,
         event_type: &str,
         application: &Application,
     ) -> Result<ApplicationView, WorkflowError> {
         let view = self.application_view(application).await?;
-        let about = About {
-            subject_kind: "application",
-            subject_id: application.application_id.to_string(),
-            subject_no: Some(application.application_no.clone()),
-            state: application.state.clone(),
-            ..About::default()
-        };
+        let about = step_about(application);
         let item = serde_json::to_value(&view).map_err(|_| WorkflowError::Internal("a view could not be written"))?;
         let data = [("application".to_owned(), item)].into_iter().collect();
         let code = self.actor.municipality_code.clone();
         self.publish_about(Channel::OperatorQueue(code.clone()), event_type, &about, data);
         // The city's board shows that the counts moved; who it is about stays with the operator.
-        self.publish_about(Channel::CityBoard(code), event_type, &about, serde_json::Map::new());
+        self.publish_about(Channel::CityBoard(code), event_type, &about, Map::new());
         Ok(view)
     }
 
@@ -407,4 +407,26 @@ impl Work<'_> {
         self.raise(event, &about).await?;
         self.show_operator(&event.event_type, application).await
     }
+}
+
+/// What a publication of a step says beside its data.
+fn step_about(application: &Application) -> About {
+    About {
+        subject_kind: "application",
+        subject_id: application.application_id.to_string(),
+        subject_no: Some(application.application_no.clone()),
+        state: application.state.clone(),
+        ..About::default()
+    }
+}
+
+/// `data.application` of a publication: enough to show the new state.
+fn summary(application: &Application) -> Result<Map<String, Value>, WorkflowError> {
+    let summary = json!({
+        "application_id": application.application_id,
+        "application_no": application.application_no,
+        "state": application.state,
+        "state_label": application.state()?.label(),
+    });
+    Ok([("application".to_owned(), summary)].into_iter().collect())
 }

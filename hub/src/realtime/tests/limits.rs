@@ -1,5 +1,7 @@
 //! Every misuse has its defined end.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use super::super::RealtimeConfig;
@@ -192,6 +194,11 @@ async fn a_command_that_takes_too_long_is_given_up() {
     assert_eq!(client.publication().await.1, 1, "publications do not wait for commands");
     let reply = client.next().await;
     assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(hanging), &json!(100)));
+
+    rig.gate().is_holding.store(true, Ordering::SeqCst);
+    let mut kept_waiting = Client::open(&rig).await;
+    kept_waiting.command("connect", json!({"token": token("v", &[])})).await;
+    assert_eq!(kept_waiting.close_code().await, 3004, "who cannot be let in in time comes back");
 }
 
 #[tokio::test]

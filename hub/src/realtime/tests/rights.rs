@@ -76,6 +76,8 @@ async fn an_ended_account_or_session_is_cut_and_others_are_not() {
     assert_eq!(phone.close_code().await, 3011);
     assert_eq!(other.call("rpc", json!({"method": "who"})).await["rpc"]["data"]["user"], "v");
     rig.until_n_connections(1).await;
+    rig.hub().disconnect_user("v", Disconnect::FORCE_NO_RECONNECT);
+    assert_eq!(other.close_code().await, 3503);
 }
 
 #[tokio::test]

@@ -22,9 +22,12 @@ export class ApiError extends Error {
     this.problem = problem
   }
 
-  /** What to tell the person, in Japanese. The server's own text wins. */
+  /** What to tell the person, in Japanese. The server's own text wins; a refusal or fault has a number to ask about. */
   get text(): string {
-    return this.problem.detail ?? textOfStatus(this.status, this.problem.request_id)
+    const { detail, request_id } = this.problem
+    const text = detail ?? textOfStatus(this.status)
+    const hasNumber = request_id && (this.status === 403 || this.status >= 500)
+    return hasNumber ? `${text}（番号 ${request_id}）` : text
   }
 
   get isNetwork(): boolean {
@@ -33,7 +36,7 @@ export class ApiError extends Error {
 }
 
 /** The texts of the error table of the screens for answers without a text of their own. */
-export function textOfStatus(status: number, requestId?: string): string {
+export function textOfStatus(status: number): string {
   if (status === 0) return '通信できませんでした。電波の状態をご確認のうえ、もう一度お試しください。'
   if (status === 401) return 'ログインの有効時間が過ぎました。もう一度ログインしてください。'
   if (status === 403) return 'この画面を表示する権限がありません。'
@@ -42,10 +45,7 @@ export function textOfStatus(status: number, requestId?: string): string {
   if (status === 413) return 'ファイルが大きすぎます。8MBまでのファイルを選んでください。'
   if (status === 429) return '操作の回数が多いため、しばらくお待ちください。'
   if (status === 502 || status === 503) return 'ただいま一時的にご利用いただけません。しばらくお待ちください。'
-  if (status >= 500) {
-    const no = requestId ? `（番号 ${requestId}）` : ''
-    return `申し訳ありません。処理中に問題が発生しました。時間をおいてもう一度お試しください。${no}`
-  }
+  if (status >= 500) return '申し訳ありません。処理中に問題が発生しました。時間をおいてもう一度お試しください。'
   return '入力内容をご確認ください。'
 }
 

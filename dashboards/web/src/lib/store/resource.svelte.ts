@@ -2,6 +2,7 @@ import { onDestroy } from 'svelte'
 import { ApiError, toApiError } from '$lib/api/problem'
 import { live } from '$lib/realtime/live.svelte'
 import type { Publication } from '$lib/realtime/feed'
+import { onAttention } from './attention'
 import { readSnapshot, saveSnapshot } from './snapshot'
 
 interface Options<T> {
@@ -11,6 +12,8 @@ interface Options<T> {
   offlineKey?: string
   /** Keeps showing the old data while a changed question is being asked. */
   keep?: boolean
+  /** Costly to ask: not asked again by itself when somebody comes back to the page. */
+  steady?: boolean
 }
 
 /** State of the server as one screen sees it: fetched, then kept current by publications. */
@@ -93,9 +96,12 @@ export function resource<T>(load: (signal: AbortSignal) => Promise<T>, options: 
         if (options.onLive?.(publication, state)) state.run(true)
       })
     : () => undefined
+  // What no publication tells of is asked again when somebody comes back to it.
+  const stopAttention = options.onLive || options.steady ? () => undefined : onAttention(() => state.run(true))
   onDestroy(() => {
     stopGap()
     stopLive()
+    stopAttention()
     state.stop()
   })
   return state
