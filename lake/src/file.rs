@@ -27,6 +27,7 @@ use todoke_domain::Timestamp;
 use crate::{
     prune::Bounds,
     rows::{self, date_of},
+    same_id::COMPARED,
     schema::{BOUNDED, DAY, EVENT_TYPE, GroupSchema, MUNICIPALITY, OCCURRED_AT, RECORDED_AT},
 };
 
@@ -44,11 +45,28 @@ pub(crate) struct DataFile {
     pub(crate) bounds: Bounds,
 }
 
+impl DataFile {
+    /// Whether its ids were compared with those of all files there were.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.path.rsplit('/').next().is_some_and(|name| name.starts_with(COMPARED))
+    }
+}
+
 /// A data file that is encoded and not yet stored.
 pub(crate) struct Encoded {
     pub(crate) path: String,
     pub(crate) content: Bytes,
     pub(crate) add: Add,
+}
+
+impl Encoded {
+    /// The same as a file whose ids were compared. Its name says so, because that is what every copy, checkpoint
+    /// and reader of a table keeps.
+    pub(crate) fn compared(mut self) -> Self {
+        self.path = self.path.replacen("/part-", &format!("/{COMPARED}"), 1);
+        self.add.path = self.path.clone();
+        self
+    }
 }
 
 /// Where the files of a partition lie, in Hive's notation.
