@@ -5,14 +5,14 @@ use std::{io::Write, time::Duration};
 use serde_json::{Value, json};
 use todoke_tests::{
     http::{Answer, Client},
-    todoke::{DemoOptions, Todoke, recently},
+    todoke::{DemoOptions, Todoke, recent_id, recently},
     wait::eventually,
 };
 
 use crate::scene::sql;
 
 pub(crate) fn id(n: u32) -> String {
-    format!("019a0000-0000-7000-8000-{n:012}")
+    format!("{}-8000-{n:012}", recent_id())
 }
 
 pub(crate) fn view(n: u32) -> Value {
@@ -137,6 +137,7 @@ async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lak
     // A phone whose clock is years ahead.
     let mut early = view(12);
     early["occurred_at"] = json!("2099-01-01T00:00:00Z");
+    early["event_id"] = json!("03b3d512-ac00-7000-8000-000000000012");
     let body = [lines([view(10), named, early]), b"{broken\n".to_vec()].concat();
     let answer = send(&guardian, "/v1/usage", "application/x-ndjson", None, body).await.expect(202);
     assert_eq!(answer["accepted"], 1, "{answer}");

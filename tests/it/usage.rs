@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_tests::{
     http::Client,
-    todoke::{DemoOptions, Todoke, recently},
+    todoke::{DemoOptions, Todoke, recent_id, recently},
     wait::eventually,
 };
 
@@ -14,7 +14,7 @@ use crate::scene::sql;
 
 /// A session with one view, told by fresh ids that end in `n`.
 pub(crate) fn visit(n: u32) -> Vec<Value> {
-    let id = |kind: u32| format!("019a0000-0000-7000-8{kind:03}-{n:012}");
+    let id = |kind: u32| format!("{}-8{kind:03}-{n:012}", recent_id());
     let session = format!("session-{n}");
     let at = recently();
     vec![
