@@ -95,8 +95,12 @@ pub struct TableStats {
     pub rows: u64,
     /// Compressed bytes of the live files.
     pub bytes: u64,
-    /// Live files that compaction would take for small.
+    /// Days of municipalities that have files.
+    pub partitions: usize,
+    /// Live files that compaction takes for small.
     pub small_files: usize,
+    /// Live files whose ids were not compared with the others yet.
+    pub new_files: usize,
     /// Rows staged in this process and not committed.
     pub staged_rows: u64,
 }
@@ -326,7 +330,12 @@ impl Lake {
                     files: committed.files.len(),
                     rows: committed.files.iter().map(|f| f.n_rows as u64).sum(),
                     bytes: committed.files.iter().map(|f| f.bytes).sum(),
+                    partitions: committed
+                        .files
+                        .chunk_by(|a, b| (&a.municipality, a.day) == (&b.municipality, b.day))
+                        .count(),
                     small_files: committed.files.iter().filter(|f| f.n_rows <= small_file_rows_max).count(),
+                    new_files: committed.files.iter().filter(|f| !f.is_compared()).count(),
                     staged_rows: snapshot.n_staged(name),
                 })
             })

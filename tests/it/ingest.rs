@@ -156,6 +156,18 @@ async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lak
     let health = operator.get("/v1/lake/health").await.expect(200);
     assert_eq!(health["quarantine"]["ill_typed"], 1, "{health}");
     assert_eq!(health["log_failure"], Value::Null);
+    let figures = todoke.client().get("/metrics").await.text();
+    for figure in [
+        "todoke_quarantined_events 4",
+        "todoke_lake_failing 0",
+        "todoke_lake_files{table=\"app\"}",
+        "todoke_lake_small_files{table=\"app\"}",
+        "todoke_lake_new_files{table=\"app\"}",
+        "todoke_lake_oldest_unflushed_seconds ",
+        "todoke_ingest_log_waiting_bytes ",
+    ] {
+        assert!(figures.contains(figure), "{figure} in\n{figures}");
+    }
     // Nothing has changed: all are as bad as before.
     let replayed = operator.post("/v1/lake/quarantine/replay", &json!({})).await.expect(200);
     assert_eq!((&replayed["taken"], &replayed["held"]), (&json!(0), &json!(4)), "{replayed}");
