@@ -260,7 +260,7 @@ impl Lake {
         let (others, files_not_asked) = candidates(committed, &files, &ids, options.compared_rows_max);
         let bytes_read: u64 = files.iter().chain(&others).map(|file| file.bytes).sum();
         let elsewhere = same_id::elsewhere(committed, schema, others, &ids).await?;
-        let row_group_rows_max = self.options.row_group_rows_max;
+        let layout = self.options.layout();
         let rule = if schema.name == QUARANTINE { Conflicts::Stay } else { Conflicts::Leave };
         tokio::task::spawn_blocking(move || {
             let (municipality, day) = (&files[0].municipality, files[0].day);
@@ -269,7 +269,7 @@ impl Lake {
             let file = if rows.num_rows() == 0 {
                 None
             } else {
-                let encoded = encode(&[rows], municipality, day, row_group_rows_max, now);
+                let encoded = encode(&[rows], municipality, day, &layout, now);
                 Some(encoded.map_err(LakeError::parquet(&schema.name, "written"))?.compared())
             };
             Ok(Rewritten { file, repetitions, conflicts, files_not_asked, bytes_read })

@@ -20,7 +20,7 @@ use todoke_domain::Timestamp;
 
 use crate::{
     LakeError, LakeOptions, Origin, durable,
-    file::{DataFile, Encoded, encode},
+    file::{DataFile, Encoded, Layout, encode},
     prune::Bounds,
     rows::day_number,
     schema::{BOUNDED, DAY, GroupSchema, MUNICIPALITY},
@@ -258,7 +258,7 @@ impl Table {
         let partitions: Vec<Vec<Slice>> = partitions.into_values().collect();
         let mut adds = Vec::with_capacity(partitions.len());
         for some in partitions.chunks(options.encode_partitions_max.max(1)) {
-            let files = encode_partitions(self.schema, some.to_vec(), options.row_group_rows_max, now).await?;
+            let files = encode_partitions(self.schema, some.to_vec(), options.layout(), now).await?;
             adds.extend(self.store(files, options.fsync).await?);
         }
         Ok(adds)
@@ -373,14 +373,14 @@ fn configuration(options: &LakeOptions) -> Vec<(String, Option<String>)> {
 async fn encode_partitions(
     schema: &'static GroupSchema,
     partitions: Vec<Vec<Slice>>,
-    row_group_rows_max: usize,
+    layout: Layout,
     now: Timestamp,
 ) -> Result<Vec<Encoded>, LakeError> {
     let work = move || {
         let encoded = partitions.iter().filter_map(|slices| Some((slices.first()?, slices))).map(|(first, slices)| {
             let slices: Vec<&Slice> = slices.iter().collect();
             let runs = file_runs(&slices, schema).map_err(LakeError::arrow(&schema.name))?;
-            encode(&runs, &first.municipality, first.day, row_group_rows_max, now)
+            encode(&runs, &first.municipality, first.day, &layout, now)
                 .map_err(LakeError::parquet(&schema.name, "written"))
         });
         encoded.collect()

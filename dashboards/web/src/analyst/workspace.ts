@@ -9,7 +9,7 @@ export const workspace: Workspace = {
   nav: [
     { href: base, text: 'SQLエディタ', icon: 'table', allowed: (account) => account.role === 'analyst' },
     { href: `${base}/reports`, text: '定型レポート', icon: 'chart' },
-    { href: `${base}/data`, text: 'データ状況', icon: 'file' },
+    { href: `${base}/data`, text: 'データ状況', icon: 'file', allowed: (account) => account.role === 'analyst' },
     { href: `${base}/account`, text: 'アカウント', icon: 'gear' },
   ],
   routes: [
