@@ -126,6 +126,36 @@ async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
     todoke.stop().await;
 }
 
+/// Each key has a quota of its own, and who is over it is told when to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_over_its_quota_is_asked_to_wait_and_others_go_on() {
+    let quota = [("TODOKE_INGEST__OUTSIDE_EVENTS_PER_MIN", "3".to_owned())];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &quota).await;
+    let city = todoke.sign_in("municipal_admin").await;
+    let mut systems = Vec::new();
+    for name in ["call centre", "night shift"] {
+        let made = city.post("/v1/api-keys", &json!({"name": name, "role": "support_desk"})).await.expect(201);
+        systems.push(todoke.client().with_bearer(made["api_key"].as_str().unwrap()));
+    }
+    let batch = |n: u32| {
+        let events = (0..n).map(|id| {
+            json!({"specversion": "1.0", "id": format!("quota-{id}"), "source": "/call-centre", "type": "support.replied",
+                   "time": recently(), "subject": "q-1",
+                   "data": {"inquiry_id": "q", "topic": "coupon", "channel": "phone", "closed_hours": false}})
+        });
+        Value::from(events.collect::<Vec<_>>()).to_string().into_bytes()
+    };
+    let media_type = "application/cloudevents-batch+json";
+    let refused = send(&systems[0], "/v1/events", media_type, None, batch(4)).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let wait: u32 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    // Nothing of it was kept: by another key all of them are new.
+    let taken = send(&systems[1], "/v1/events", media_type, None, batch(3)).await.expect(202);
+    assert_eq!((&taken["accepted"], &taken["duplicates"]), (&json!(3), &json!(0)), "{taken}");
+    todoke.stop().await;
+}
+
 /// One bad event never blocks a batch and never vanishes: it is held, listed without its content, and taken
 /// when the rules allow it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
