@@ -48,6 +48,8 @@ pub struct Replayed {
     pub taken: u64,
     /// Entries that are as bad as before.
     pub held: u64,
+    /// Entries that went because their sender has withdrawn the consent since.
+    pub dropped: u64,
 }
 
 impl Entrance {
@@ -186,6 +188,11 @@ pub async fn replay(
         let Some(last) = page.last() else { return Ok(done) };
         after = Some(last.quarantine_id);
         for entry in &page {
+            if is_withdrawn(store, entry).await? {
+                settle(store, entry, "dropped", now).await?;
+                done.dropped += 1;
+                continue;
+            }
             let Some(events) = read_again(entry, now) else {
                 done.held += 1;
                 continue;
@@ -199,12 +206,24 @@ pub async fn replay(
                 done.held += 1;
                 continue;
             }
-            let mut tx = store.begin_write(Wall::Around(code.clone())).await?;
-            tx.settle_quarantined(code, entry.quarantine_id, "replayed", now).await?;
-            tx.commit().await?;
+            settle(store, entry, "replayed", now).await?;
             done.taken += 1;
         }
     }
+}
+
+/// Whether the entry is app usage of somebody in a household who does not agree to its collection any more.
+async fn is_withdrawn(store: &Store, entry: &QuarantinedEvent) -> Result<bool, StoreError> {
+    let sender = serde_json::from_str::<Sender>(&entry.sender).ok().filter(|_| entry.entrance == "usage");
+    let Some(key) = sender.and_then(|sender| sender.guardian_key) else { return Ok(false) };
+    let mut tx = store.begin_read(Wall::Around(entry.municipality_code.clone())).await?;
+    Ok(!tx.person_consents(&entry.municipality_code, key, "usage_analytics").await?)
+}
+
+async fn settle(store: &Store, entry: &QuarantinedEvent, state: &str, now: Timestamp) -> Result<(), StoreError> {
+    let mut tx = store.begin_write(Wall::Around(entry.municipality_code.clone())).await?;
+    tx.settle_quarantined(&entry.municipality_code, entry.quarantine_id, state, now).await?;
+    tx.commit().await
 }
 
 /// The entry's event, if it is acceptable now.

@@ -313,6 +313,10 @@ async fn upkeep(
 ) -> anyhow::Result<()> {
     let every = Duration::from_secs(config.compact_every_min.max(1) * 60);
     let files_kept = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
+    let options = CompactOptions {
+        bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
+        ..CompactOptions::default()
+    };
     let mut vacuumed_at = clock.now();
     loop {
         tokio::select! {
@@ -338,8 +342,16 @@ async fn upkeep(
                     tracing::warn!(error = %error, lake.table = table, "days past their time did not leave a table");
                 }
             }
-            if let Err(error) = lake.compact(&table, &CompactOptions::default(), clock.now()).await {
-                tracing::warn!(error = %error, lake.table = table, "a table was not compacted");
+            match lake.compact(&table, &options, clock.now()).await {
+                Ok(done) if done.repetitions + done.conflicts + done.files_not_asked > 0 => tracing::info!(
+                    lake.table = table,
+                    n_repetitions = done.repetitions,
+                    n_conflicts = done.conflicts,
+                    n_files_not_asked = done.files_not_asked,
+                    "ids that came twice left a table"
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(error = %error, lake.table = table, "a table was not compacted"),
             }
             if vacuum && let Err(error) = lake.vacuum(&table, files_kept).await {
                 tracing::warn!(error = %error, lake.table = table, "a table's old files were not removed");

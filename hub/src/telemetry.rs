@@ -23,6 +23,28 @@ pub const HTTP_SECONDS: &str = "todoke_http_request_seconds";
 pub const SOCKETS: &str = "todoke_sockets";
 /// Gauge: events of the record that the lake does not hold yet.
 pub const EVENTS_WAITING: &str = "todoke_lake_events_waiting";
+/// Gauge: live files of a table of the lake, by table.
+pub const LAKE_FILES: &str = "todoke_lake_files";
+/// Gauge: of these, files that compaction takes for small, by table.
+pub const LAKE_SMALL_FILES: &str = "todoke_lake_small_files";
+/// Gauge: live files whose ids were not compared with the others yet, by table.
+pub const LAKE_NEW_FILES: &str = "todoke_lake_new_files";
+/// Gauge: committed rows, by table.
+pub const LAKE_ROWS: &str = "todoke_lake_rows";
+/// Gauge: bytes of the live files, by table.
+pub const LAKE_BYTES: &str = "todoke_lake_bytes";
+/// Gauge: rows that queries see and no commit has.
+pub const LAKE_STAGED_ROWS: &str = "todoke_lake_staged_rows";
+/// Gauge, bytes: memory of these.
+pub const LAKE_STAGED_BYTES: &str = "todoke_lake_staged_bytes";
+/// Gauge, seconds: age of the oldest of these, 0 without any.
+pub const LAKE_OLDEST_SECONDS: &str = "todoke_lake_oldest_unflushed_seconds";
+/// Gauge: 1 while events do not reach the lake or the log takes none.
+pub const LAKE_FAILING: &str = "todoke_lake_failing";
+/// Gauge, bytes: events of the log that wait for the lake.
+pub const LOG_BYTES: &str = "todoke_ingest_log_waiting_bytes";
+/// Gauge: events held in quarantine, of all municipalities.
+pub const QUARANTINED: &str = "todoke_quarantined_events";
 
 tokio::task_local! {
     static CURRENT: String;
@@ -60,6 +82,21 @@ pub fn init_metrics() -> PrometheusHandle {
     );
     metrics::describe_gauge!(SOCKETS, "open websockets of this node");
     metrics::describe_gauge!(EVENTS_WAITING, "events of the record that the lake does not hold yet");
+    for (name, meaning) in [
+        (LAKE_FILES, "live files of a table of the lake"),
+        (LAKE_SMALL_FILES, "live files that compaction takes for small"),
+        (LAKE_NEW_FILES, "live files whose ids were not compared with the others yet"),
+        (LAKE_ROWS, "committed rows of a table of the lake"),
+        (LAKE_BYTES, "bytes of a table's live files"),
+        (LAKE_STAGED_ROWS, "rows that queries see and no commit has"),
+        (LAKE_STAGED_BYTES, "memory of the rows that no commit has, bytes"),
+        (LAKE_OLDEST_SECONDS, "age of the oldest row that no commit has, seconds"),
+        (LAKE_FAILING, "1 while events do not reach the lake or the log takes none"),
+        (LOG_BYTES, "events of the log that wait for the lake, bytes"),
+        (QUARANTINED, "events held in quarantine"),
+    ] {
+        metrics::describe_gauge!(name, meaning);
+    }
     handle
 }
 

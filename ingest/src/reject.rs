@@ -10,7 +10,7 @@ pub enum RejectReason {
     NotJson,
     /// Not a JSON object.
     NotAnObject,
-    /// `event_id` is missing or not a UUID.
+    /// `event_id` is missing or no UUID; of app usage: no UUIDv7 of the event's own time.
     IdInvalid,
     /// The id was used before for another event.
     IdReused,

@@ -23,6 +23,8 @@ use crate::{
 pub const EVENTS_MAX: usize = 500;
 /// Lines of one NDJSON batch, at most.
 pub const LINES_MAX: usize = 20_000;
+/// Milliseconds between the time in an event's id and the event, at most.
+const ID_TIME_OFF_MAX_MS: u64 = 86_400_000;
 /// Bytes of an event's text, usually.
 const EVENT_BYTES_USUAL: usize = 160;
 /// Items of a list of codes.
@@ -435,7 +437,17 @@ fn envelope<'m>(members: &'m [(Cow<'_, str>, Scan<'_>)]) -> Result<Envelope<'m>,
     };
     let facility_id = optional_code("facility_id", facility)?;
     let programme_code = optional_code("programme_code", programme)?;
+    if !carries_its_time(event_id, occurred_at) {
+        return Err(Fault::new(RejectReason::IdInvalid, "event_id"));
+    }
     Ok(Envelope { event_id, occurred_at, plan, schema_version, facility_id, programme_code })
+}
+
+/// Whether an id is a UUIDv7 that was made about when its event happened. Whoever looks for an id knows then which
+/// days it can be in (decision 0015).
+fn carries_its_time(id: Uuid, occurred_at: Timestamp) -> bool {
+    let made_ms = (id.as_u128() >> 80) as i64;
+    id.get_version_num() == 7 && made_ms.abs_diff(occurred_at.as_micros().div_euclid(1_000)) <= ID_TIME_OFF_MAX_MS
 }
 
 /// The hyphenated form is read here, what else may be an id by the library.

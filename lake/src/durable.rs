@@ -48,15 +48,21 @@ fn sync_path(path: &Path) -> Result<(), LakeError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|source| LakeError::Io { path: path.to_owned(), source })
 }
 
-/// Sets a torn last log entry of a table aside.
-///
-/// The log library makes an entry visible before its content is on disk. A power cut in between can
-/// leave it empty or cut off, and the table could not be read any more. No commit counts as done
-/// before its entry is synced, so such an entry was never acknowledged and its rows come again.
-pub(crate) fn set_torn_entry_aside(root: &Path) -> Result<(), LakeError> {
+/// Makes the last log entry of a table durable. A process that was killed between writing and syncing it left it in
+/// memory only, and whoever reads it there takes its rows for committed.
+pub(crate) async fn sync_last_entry(root: PathBuf) -> Result<(), LakeError> {
+    let work = move || match last_entry(&root)? {
+        Some(entry) => sync_path(&entry).and_then(|()| sync_path(&root.join("_delta_log"))),
+        None => Ok(()),
+    };
+    tokio::task::spawn_blocking(work).await.map_err(LakeError::Task)?
+}
+
+/// The newest entry of a table's log.
+fn last_entry(root: &Path) -> Result<Option<PathBuf>, LakeError> {
     let log = root.join("_delta_log");
     if !log.is_dir() {
-        return Ok(());
+        return Ok(None);
     }
     let io = |source| LakeError::Io { path: log.clone(), source };
     let mut last: Option<PathBuf> = None;
@@ -70,7 +76,16 @@ pub(crate) fn set_torn_entry_aside(root: &Path) -> Result<(), LakeError> {
             last = Some(path);
         }
     }
-    let Some(path) = last else { return Ok(()) };
+    Ok(last)
+}
+
+/// Sets a torn last log entry of a table aside.
+///
+/// The log library makes an entry visible before its content is on disk. A power cut in between can
+/// leave it empty or cut off, and the table could not be read any more. No commit counts as done
+/// before its entry is synced, so such an entry was never acknowledged and its rows come again.
+pub(crate) fn set_torn_entry_aside(root: &Path) -> Result<(), LakeError> {
+    let Some(path) = last_entry(root)? else { return Ok(()) };
     let content = std::fs::read_to_string(&path).unwrap_or_default();
     let mut lines = content.lines().filter(|line| !line.is_empty()).peekable();
     let whole = lines.peek().is_some() && lines.all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
@@ -78,6 +93,7 @@ pub(crate) fn set_torn_entry_aside(root: &Path) -> Result<(), LakeError> {
         return Ok(());
     }
     tracing::warn!(log.entry = %path.display(), "the last log entry was torn by a crash and is set aside");
-    std::fs::rename(&path, path.with_extension("json.torn")).map_err(io)?;
-    sync_path(&log)
+    std::fs::rename(&path, path.with_extension("json.torn"))
+        .map_err(|source| LakeError::Io { path: path.clone(), source })?;
+    sync_path(&root.join("_delta_log"))
 }

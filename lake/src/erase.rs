@@ -28,7 +28,7 @@ use todoke_domain::{MunicipalityCode, Timestamp};
 
 use crate::{
     Lake, LakeError,
-    file::{self, DataFile, Encoded, encode},
+    file::{self, DataFile, Encoded, Layout, encode},
     maintenance::removal,
     schema::{self, GroupSchema, MUNICIPALITY},
     table::Committed,
@@ -108,9 +108,9 @@ impl Lake {
         let mut actions = Vec::new();
         for file in committed.files.iter().filter(|file| *file.municipality == *who.municipality.as_str()) {
             let content = fetch(&committed, schema, file).await?;
-            let rows_max = self.options.row_group_rows_max;
+            let layout = self.options.layout();
             let (who, about) = (who.clone(), Arc::clone(file));
-            let purged = tokio::task::spawn_blocking(move || purge(content, schema, &about, &who, rows_max, now))
+            let purged = tokio::task::spawn_blocking(move || purge(content, schema, &about, &who, &layout, now))
                 .await
                 .map_err(LakeError::Task)??;
             let Some(purged) = purged else { continue };
@@ -152,7 +152,7 @@ fn purge(
     schema: &'static GroupSchema,
     about: &DataFile,
     who: &Erasure,
-    row_group_rows_max: usize,
+    layout: &Layout,
     now: Timestamp,
 ) -> Result<Option<Purged>, LakeError> {
     let arrow = LakeError::arrow(&schema.name);
@@ -175,7 +175,7 @@ fn purge(
     let file = if rest.num_rows() == 0 {
         None
     } else {
-        let encoded = encode(&[rest], &about.municipality, about.day, row_group_rows_max, now);
+        let encoded = encode(&[rest], &about.municipality, about.day, layout, now);
         Some(encoded.map_err(LakeError::parquet(&schema.name, "written"))?)
     };
     let (removed, unlinked) = if goes { (n_named, 0) } else { (0, n_named) };

@@ -90,6 +90,15 @@ pub enum LakeError {
         /// What was found.
         what: &'static str,
     },
+    /// A log entry was written and could not be synced: nobody knows what the disk holds until the table was opened
+    /// again.
+    #[error("table `{table}`: the log entry of version {version} could not be synced; start again")]
+    Unsynced {
+        /// The table.
+        table: String,
+        /// Version of the entry.
+        version: u64,
+    },
     /// Other writers committed in between, more often than we tried.
     #[error("table `{table}`: other writers were faster {attempts} times")]
     Contended {

@@ -27,6 +27,7 @@ use todoke_domain::Timestamp;
 use crate::{
     prune::Bounds,
     rows::{self, date_of},
+    same_id::COMPARED,
     schema::{BOUNDED, DAY, EVENT_TYPE, GroupSchema, MUNICIPALITY, OCCURRED_AT, RECORDED_AT},
 };
 
@@ -44,11 +45,35 @@ pub(crate) struct DataFile {
     pub(crate) bounds: Bounds,
 }
 
+impl DataFile {
+    /// Whether its ids were compared with those of all files there were.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.path.rsplit('/').next().is_some_and(|name| name.starts_with(COMPARED))
+    }
+}
+
+/// How files are written.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) row_group_rows_max: usize,
+    pub(crate) bloom_columns: Vec<String>,
+}
+
 /// A data file that is encoded and not yet stored.
 pub(crate) struct Encoded {
     pub(crate) path: String,
     pub(crate) content: Bytes,
     pub(crate) add: Add,
+}
+
+impl Encoded {
+    /// The same as a file whose ids were compared. Its name says so, because that is what every copy, checkpoint
+    /// and reader of a table keeps.
+    pub(crate) fn compared(mut self) -> Self {
+        self.path = self.path.replacen("/part-", &format!("/{COMPARED}"), 1);
+        self.add.path = self.path.clone();
+        self
+    }
 }
 
 /// Where the files of a partition lie, in Hive's notation.
@@ -62,15 +87,14 @@ pub(crate) fn encode(
     runs: &[RecordBatch],
     municipality: &str,
     day: i32,
-    row_group_rows_max: usize,
+    layout: &Layout,
     now: Timestamp,
 ) -> Result<Encoded, ParquetError> {
     let schema = runs.first().map(RecordBatch::schema);
     let schema = schema.ok_or_else(|| ParquetError::General("a file without rows".to_owned()))?;
     let n_rows = runs.iter().map(RecordBatch::num_rows).sum();
-    let options = ArrowWriterOptions::new()
-        .with_properties(properties(&schema, n_rows, row_group_rows_max)?)
-        .with_skip_arrow_metadata(true);
+    let options =
+        ArrowWriterOptions::new().with_properties(properties(&schema, n_rows, layout)?).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
     for rows in runs {
         writer.write(rows)?;
@@ -94,7 +118,7 @@ pub(crate) fn encode(
     Ok(Encoded { path, content, add })
 }
 
-fn properties(schema: &SchemaRef, n_rows: usize, row_group_rows_max: usize) -> Result<WriterProperties, ParquetError> {
+fn properties(schema: &SchemaRef, n_rows: usize, layout: &Layout) -> Result<WriterProperties, ParquetError> {
     let sorting = [EVENT_TYPE, OCCURRED_AT]
         .iter()
         .filter_map(|name| i32::try_from(schema.index_of(name).ok()?).ok())
@@ -112,7 +136,7 @@ fn properties(schema: &SchemaRef, n_rows: usize, row_group_rows_max: usize) -> R
         .set_offset_index_disabled(one_page)
         .set_data_page_row_count_limit(PAGE_ROWS_MAX)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .set_max_row_group_row_count(Some(row_group_rows_max))
+        .set_max_row_group_row_count(Some(layout.row_group_rows_max))
         .set_sorting_columns(Some(sorting));
     for column in times {
         builder = builder
@@ -121,6 +145,14 @@ fn properties(schema: &SchemaRef, n_rows: usize, row_group_rows_max: usize) -> R
     }
     for column in unique {
         builder = builder.set_column_dictionary_enabled(column, false);
+    }
+    // Sized for the rows there are: a filter of a small file would be larger than its rows.
+    let n_values = n_rows.min(layout.row_group_rows_max) as u64;
+    for column in &layout.bloom_columns {
+        let column = ColumnPath::new(vec![column.clone()]);
+        builder = builder
+            .set_column_bloom_filter_enabled(column.clone(), true)
+            .set_column_bloom_filter_max_ndv(column, n_values);
     }
     Ok(builder.build())
 }

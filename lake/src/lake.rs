@@ -14,6 +14,7 @@ use todoke_domain::Timestamp;
 
 use crate::{
     Dimension, EventRows, LakeError, LakeView, Origin,
+    file::Layout,
     slice::{self, Slice},
     table::{Committed, Part, Table},
     view::{Shared, StagedPart, Tables},
@@ -27,6 +28,8 @@ pub struct LakeOptions {
     pub fsync: bool,
     /// Rows in one Parquet row group, at most (events.md §3: 128 k).
     pub row_group_rows_max: usize,
+    /// Columns that get bloom filters. `./bench lookup` measures what they cost and bring.
+    pub bloom_columns: Vec<String>,
     /// Log entries between two checkpoints of a table.
     pub checkpoint_every: u32,
     /// How long log entries behind a checkpoint are kept, hours.
@@ -44,12 +47,19 @@ impl Default for LakeOptions {
         Self {
             fsync: true,
             row_group_rows_max: 131_072,
+            bloom_columns: Vec::new(),
             checkpoint_every: 100,
             log_retention_hours: 48,
             file_retention_hours: 168,
             commit_concurrency: 4,
             encode_partitions_max: 64,
         }
+    }
+}
+
+impl LakeOptions {
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { row_group_rows_max: self.row_group_rows_max, bloom_columns: self.bloom_columns.clone() }
     }
 }
 

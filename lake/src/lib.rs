@@ -25,6 +25,7 @@ mod provider;
 mod prune;
 mod retention;
 mod rows;
+mod same_id;
 mod schema;
 mod slice;
 mod table;

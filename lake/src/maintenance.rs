@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use datafusion::{
     arrow::{
         array::{ArrayRef, Date32Array, RecordBatch, StringViewArray},
@@ -17,13 +18,15 @@ use deltalake::{
 };
 use serde::{Deserialize, Serialize};
 use todoke_domain::Timestamp;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Lake, LakeError, QUARANTINE,
     file::{self, DataFile, Encoded, encode},
     rows::{date_of, day_number},
+    same_id::{self, Ids, candidates},
     schema::{self, DAY, GroupSchema, MUNICIPALITY},
-    slice::{Slice, Unrepeated, sort_file, unrepeated},
+    slice::{Conflicts, Slice, Unrepeated, sort_file, unrepeated},
     table::{Committed, Part},
 };
 
@@ -39,8 +42,13 @@ pub struct CompactOptions {
     pub small_file_rows_max: usize,
     /// Rows that become one file, at most. A compaction holds them in memory, some hundred bytes each.
     pub output_rows_max: usize,
-    /// Partitions rewritten in one call, at most, oldest first.
+    /// Partitions rewritten in one call, at most: today's, then the oldest.
     pub partitions_max: usize,
+    /// Ids are looked for in the files of the neighbouring days, and in others that may hold them up to this many
+    /// rows for each partition rewritten.
+    pub compared_rows_max: u64,
+    /// Bytes read in a second, at most; 0 is no limit.
+    pub bytes_per_s_max: u64,
 }
 
 impl Default for CompactOptions {
@@ -51,6 +59,8 @@ impl Default for CompactOptions {
             small_file_rows_max: 250_000,
             output_rows_max: 500_000,
             partitions_max: 64,
+            compared_rows_max: 5_000_000,
+            bytes_per_s_max: 0,
         }
     }
 }
@@ -64,10 +74,12 @@ pub struct Compacted {
     pub files_before: usize,
     /// Files that replaced them.
     pub files_after: usize,
-    /// Rows left out because an earlier row is the same event.
+    /// Rows left out because another row is the same event.
     pub repetitions: usize,
-    /// Rows that went to the quarantine because an earlier one has their id and says something else.
+    /// Rows that went to the quarantine because another one has their id and says something else.
     pub conflicts: usize,
+    /// Files that might hold an id and were not asked, because of [`CompactOptions::compared_rows_max`].
+    pub files_not_asked: usize,
 }
 
 /// Figures about one table.
@@ -83,16 +95,44 @@ pub struct TableStats {
     pub rows: u64,
     /// Compressed bytes of the live files.
     pub bytes: u64,
-    /// Live files that compaction would take for small.
+    /// Days of municipalities that have files.
+    pub partitions: usize,
+    /// Live files that compaction takes for small.
     pub small_files: usize,
+    /// Live files whose ids were not compared with the others yet.
+    pub new_files: usize,
     /// Rows staged in this process and not committed.
     pub staged_rows: u64,
 }
 
 struct Rewritten {
-    file: Encoded,
+    /// `None` when every row was another file's.
+    file: Option<Encoded>,
     repetitions: usize,
     conflicts: Option<RecordBatch>,
+    files_not_asked: usize,
+    bytes_read: u64,
+}
+
+/// Keeps the bytes read in a second below a limit, so that queries and commits have the rest of the disk.
+struct Pace {
+    begun: Instant,
+    bytes: u64,
+    per_s_max: u64,
+}
+
+impl Pace {
+    fn new(per_s_max: u64) -> Self {
+        Self { begun: Instant::now(), bytes: 0, per_s_max }
+    }
+
+    async fn after(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.per_s_max > 0 {
+            let due = Duration::from_secs_f64(self.bytes as f64 / self.per_s_max as f64);
+            sleep_until(self.begun + due).await;
+        }
+    }
 }
 
 /// Rows of a table as rows of the quarantine: their envelope and the reason, no content.
@@ -110,33 +150,61 @@ fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, ArrowError>
 const RETENTION_MIN: Duration = Duration::from_secs(3_600);
 
 impl Lake {
-    /// Rewrites partitions with many small files into few files, sorted by type and time again and
-    /// without events that are there twice.
+    /// Rewrites partitions with many small files into few files, sorted by type and time again, and with every
+    /// file that is new since the last time compares its ids with those of the other files: an event that is there
+    /// twice stays once, and other content under a known id goes to the quarantine.
     /// Queries and flushes go on meanwhile. If another process commits to the table in the same
     /// moment, this one gives up with an error and nothing is changed; the next call tries again.
     /// A table to which a newer version added columns is left alone: that version compacts it.
     pub async fn compact(&self, group: &str, options: &CompactOptions, now: Timestamp) -> Result<Compacted, LakeError> {
         let _upkeep = self.upkeep.lock().await;
+        let mut pace = Pace::new(options.bytes_per_s_max);
+        let mut result = Compacted::default();
+        while result.partitions < options.partitions_max {
+            let before = result.partitions;
+            self.compact_once(group, options, now, &mut pace, &mut result).await?;
+            if result.partitions == before {
+                break;
+            }
+        }
+        Ok(result)
+    }
+
+    /// One commit of [`Self::compact`]: of each partition at most one set of files, so that no two sets of one day
+    /// are compared with each other's past.
+    async fn compact_once(
+        &self,
+        group: &str,
+        options: &CompactOptions,
+        now: Timestamp,
+        pace: &mut Pace,
+        result: &mut Compacted,
+    ) -> Result<(), LakeError> {
         let unknown = || LakeError::UnknownTable(group.to_owned());
         let schema = schema::group(group).ok_or_else(unknown)?;
         let (name, table) = self.view.tables.groups.get_key_value(group).ok_or_else(unknown)?;
         let committed = {
             let table = table.lock().await;
             if table.has_unknown_columns()? {
-                return Ok(Compacted::default());
+                return Ok(());
             }
             table.committed().cloned().ok_or_else(unknown)?
         };
-        let work = due(&committed, options, day_number(now.jst_date()));
-        let mut result = Compacted { partitions: work.len(), ..Compacted::default() };
+        let mut work = due(&committed, options, day_number(now.jst_date()));
+        work.truncate(options.partitions_max - result.partitions);
+        if work.is_empty() {
+            return Ok(());
+        }
         let mut adds = Vec::new();
         let mut removed: Vec<Arc<DataFile>> = Vec::new();
         for files in work {
-            let rewritten = self.rewrite(&committed, schema, files.clone(), now).await?;
+            let rewritten = self.rewrite(&committed, schema, files.clone(), options, now).await?;
+            result.partitions += 1;
             result.files_before += files.len();
-            result.files_after += 1;
+            result.files_after += usize::from(rewritten.file.is_some());
             result.repetitions += rewritten.repetitions;
-            if let Some(conflicts) = rewritten.conflicts.filter(|_| group != QUARANTINE) {
+            result.files_not_asked += rewritten.files_not_asked;
+            if let Some(conflicts) = rewritten.conflicts {
                 // Before they leave their table: a crash in between shows them in both, never in none.
                 result.conflicts += conflicts.num_rows();
                 let slice = quarantined(&conflicts, &files[0]).map_err(LakeError::arrow(QUARANTINE))?;
@@ -144,12 +212,10 @@ impl Lake {
                 let (name, committed, _) = self.commit_parts(QUARANTINE, &parts, now).await?;
                 self.view.shared.publish([(name, committed)], &Default::default());
             }
-            let actions = table.lock().await.store(vec![rewritten.file], self.options.fsync).await?;
+            let actions = table.lock().await.store(rewritten.file.into_iter().collect(), self.options.fsync).await?;
             adds.extend(actions);
             removed.extend(files);
-        }
-        if removed.is_empty() {
-            return Ok(Compacted::default());
+            pace.after(rewritten.bytes_read).await;
         }
         let mut table = table.lock().await;
         let present = table.committed().cloned().ok_or_else(unknown)?;
@@ -167,7 +233,7 @@ impl Lake {
         table.adopt_after_commit(present.txns.clone()).await?;
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         self.view.shared.publish([(*name, committed)], &Default::default());
-        Ok(result)
+        Ok(())
     }
 
     async fn rewrite(
@@ -175,6 +241,7 @@ impl Lake {
         committed: &Committed,
         schema: &'static GroupSchema,
         files: Vec<Arc<DataFile>>,
+        options: &CompactOptions,
         now: Timestamp,
     ) -> Result<Rewritten, LakeError> {
         let mut contents = Vec::with_capacity(files.len());
@@ -185,20 +252,27 @@ impl Lake {
                 source: Box::new(source),
             };
             let found = committed.store.get(&StorePath::from(file.path.as_str())).await.map_err(storage)?;
-            contents.push(found.bytes().await.map_err(storage)?);
+            contents.push((found.bytes().await.map_err(storage)?, file.is_compared()));
         }
-        let row_group_rows_max = self.options.row_group_rows_max;
+        let decoded = tokio::task::spawn_blocking(move || joined(contents, schema));
+        let (sorted, ids) = decoded.await.map_err(LakeError::Task)??;
+        let ids = Arc::new(ids);
+        let (others, files_not_asked) = candidates(committed, &files, &ids, options.compared_rows_max);
+        let bytes_read: u64 = files.iter().chain(&others).map(|file| file.bytes).sum();
+        let elsewhere = same_id::elsewhere(committed, schema, others, &ids).await?;
+        let layout = self.options.layout();
+        let rule = if schema.name == QUARANTINE { Conflicts::Stay } else { Conflicts::Leave };
         tokio::task::spawn_blocking(move || {
-            let mut batches = Vec::new();
-            for content in contents {
-                batches.extend(file::decode(content, schema).map_err(LakeError::parquet(&schema.name, "read"))?);
-            }
-            let Unrepeated { rows, repetitions, conflicts } = concat_batches(&schema.file, &batches)
-                .and_then(|rows| unrepeated(sort_file(&rows)?))
-                .map_err(LakeError::arrow(&schema.name))?;
-            let file = encode(&[rows], &files[0].municipality, files[0].day, row_group_rows_max, now)
-                .map_err(LakeError::parquet(&schema.name, "written"))?;
-            Ok(Rewritten { file, repetitions, conflicts })
+            let (municipality, day) = (&files[0].municipality, files[0].day);
+            let Unrepeated { rows, repetitions, conflicts } =
+                unrepeated(sorted, day, &elsewhere, rule).map_err(LakeError::arrow(&schema.name))?;
+            let file = if rows.num_rows() == 0 {
+                None
+            } else {
+                let encoded = encode(&[rows], municipality, day, &layout, now);
+                Some(encoded.map_err(LakeError::parquet(&schema.name, "written"))?.compared())
+            };
+            Ok(Rewritten { file, repetitions, conflicts, files_not_asked, bytes_read })
         })
         .await
         .map_err(LakeError::Task)?
@@ -256,7 +330,12 @@ impl Lake {
                     files: committed.files.len(),
                     rows: committed.files.iter().map(|f| f.n_rows as u64).sum(),
                     bytes: committed.files.iter().map(|f| f.bytes).sum(),
+                    partitions: committed
+                        .files
+                        .chunk_by(|a, b| (&a.municipality, a.day) == (&b.municipality, b.day))
+                        .count(),
                     small_files: committed.files.iter().filter(|f| f.n_rows <= small_file_rows_max).count(),
+                    new_files: committed.files.iter().filter(|f| !f.is_compared()).count(),
                     staged_rows: snapshot.n_staged(name),
                 })
             })
@@ -264,33 +343,59 @@ impl Lake {
     }
 }
 
-/// Sets of files to merge, each of one partition, oldest day first.
+/// The sorted rows of files, and the ids of those among them that were not compared yet. Rows of the quarantine are
+/// compared with nothing: it may name an event for several reasons.
+fn joined(contents: Vec<(Bytes, bool)>, schema: &'static GroupSchema) -> Result<(RecordBatch, Ids), LakeError> {
+    let arrow = LakeError::arrow(&schema.name);
+    let (mut batches, mut ids) = (Vec::new(), Ids::default());
+    for (content, is_compared) in contents {
+        let decoded = file::decode(content, schema).map_err(LakeError::parquet(&schema.name, "read"))?;
+        if !is_compared && schema.name != QUARANTINE {
+            decoded.iter().try_for_each(|rows| ids.insert_all(rows)).map_err(&arrow)?;
+        }
+        batches.extend(decoded);
+    }
+    let rows = concat_batches(&schema.file, &batches).and_then(|rows| sort_file(&rows)).map_err(&arrow)?;
+    Ok((rows, ids))
+}
+
+/// Sets of files to rewrite, at most one of each partition: today's first, then from the oldest day on.
 fn due(committed: &Committed, options: &CompactOptions, today: i32) -> Vec<Vec<Arc<DataFile>>> {
-    let mut partitions: BTreeMap<(i32, Arc<str>), Vec<Arc<DataFile>>> = BTreeMap::new();
-    for file in committed.files.iter().filter(|f| f.n_rows <= options.small_file_rows_max) {
-        partitions.entry((file.day, Arc::clone(&file.municipality))).or_default().push(Arc::clone(file));
+    let is_small = |file: &DataFile| file.n_rows <= options.small_file_rows_max;
+    let mut partitions: BTreeMap<(bool, i32, Arc<str>), Vec<Arc<DataFile>>> = BTreeMap::new();
+    for file in committed.files.iter().filter(|file| is_small(file) || !file.is_compared()) {
+        let partition = (file.day < today, file.day, Arc::clone(&file.municipality));
+        partitions.entry(partition).or_default().push(Arc::clone(file));
     }
     let mut sets = Vec::new();
-    for ((day, _), files) in partitions {
-        let files_min = if day < today { options.past_files_min } else { options.today_files_min };
-        if files.len() < files_min.max(2) {
+    for ((is_past, ..), files) in partitions {
+        let files_min = if is_past { options.past_files_min } else { options.today_files_min };
+        let is_new = is_past && files.iter().any(|file| !file.is_compared());
+        if !is_new && files.len() < files_min.max(2) {
             continue;
         }
-        let mut set: Vec<Arc<DataFile>> = Vec::new();
-        let mut n_rows = 0;
-        for file in files {
-            if n_rows + file.n_rows > options.output_rows_max {
-                sets.push(std::mem::take(&mut set));
-                n_rows = 0;
-            }
-            n_rows += file.n_rows;
-            set.push(file);
-        }
-        sets.push(set);
+        sets.extend(first_set(files, options.output_rows_max));
     }
-    sets.retain(|set| set.len() > 1);
-    sets.truncate(options.partitions_max);
     sets
+}
+
+/// The first files that fit into one and are worth it: several of them, or a new one.
+fn first_set(files: Vec<Arc<DataFile>>, rows_max: usize) -> Option<Vec<Arc<DataFile>>> {
+    let is_due = |set: &[Arc<DataFile>]| set.len() > 1 || set.iter().any(|file| !file.is_compared());
+    let mut set: Vec<Arc<DataFile>> = Vec::new();
+    let mut n_rows = 0;
+    for file in files {
+        if n_rows + file.n_rows > rows_max {
+            if is_due(&set) {
+                break;
+            }
+            set.clear();
+            n_rows = 0;
+        }
+        n_rows += file.n_rows;
+        set.push(file);
+    }
+    is_due(&set).then_some(set)
 }
 
 /// A rewrite moves rows, it does not change them: readers that follow changes skip it.

@@ -57,6 +57,11 @@ impl Bounds {
         }
     }
 
+    /// Whether an id between two may be in the file.
+    pub(crate) fn may_hold_ids(&self, low: &str, high: &str) -> bool {
+        self.event_id.as_ref().is_none_or(|(least, most)| least.as_str() <= high && low <= most.as_str())
+    }
+
     /// The latest `recorded_at`, in milliseconds' precision.
     pub(crate) fn recorded_max(&self) -> Option<Timestamp> {
         self.recorded_at.map(|(_, high)| Timestamp::from_micros(high.saturating_sub(999)))

@@ -1,6 +1,9 @@
 //! Rows of one partition: one municipality's one day.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use datafusion::arrow::{
     array::{Array, AsArray, RecordBatch, StringViewArray, TimestampMicrosecondArray, UInt32Array},
@@ -9,7 +12,10 @@ use datafusion::arrow::{
     error::ArrowError,
 };
 
-use crate::schema::{DAY, EVENT_ID, EVENT_TYPE, GroupSchema, INGESTED_AT, MUNICIPALITY, OCCURRED_AT, RECORDED_AT};
+use crate::{
+    same_id::Elsewhere,
+    schema::{DAY, EVENT_ID, EVENT_TYPE, GroupSchema, INGESTED_AT, MUNICIPALITY, OCCURRED_AT, RECORDED_AT},
+};
 
 /// Rows of one municipality and day, sorted by type and time.
 #[derive(Clone, Debug)]
@@ -27,16 +33,14 @@ pub(crate) fn sort(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 
 /// Sorts the rows of one file by event type and time, rows of one instant by id and arrival.
 pub(crate) fn sort_file(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let schema = batch.schema();
     let keys = Keys::of(batch)?;
-    let arrived = batch.column(schema.index_of(INGESTED_AT)?).as_primitive::<TimestampMicrosecondType>();
     let types = ranks((0..batch.num_rows()).map(|at| keys.types.value(at)));
     let mut order: Vec<(u32, i64, &str, i64, u32)> = types
         .into_iter()
         .enumerate()
         .map(|(at, ty)| {
             let place = u32::try_from(at).unwrap_or(u32::MAX);
-            (ty, keys.times.value(at), keys.ids.value(at), arrived.value(at), place)
+            (ty, keys.times.value(at), keys.ids.value(at), keys.arrived.value(at), place)
         })
         .collect();
     // What is joined was sorted before: the stable sort finds such runs and merges them.
@@ -73,11 +77,12 @@ pub(crate) fn ranks<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<u32> {
     ranks
 }
 
-/// Type, instant and id of each row: what a repetition has in common with its first.
+/// Type, instant, id and arrival of each row.
 struct Keys<'b> {
     types: &'b StringViewArray,
     times: &'b TimestampMicrosecondArray,
     ids: &'b StringViewArray,
+    arrived: &'b TimestampMicrosecondArray,
 }
 
 impl<'b> Keys<'b> {
@@ -87,56 +92,117 @@ impl<'b> Keys<'b> {
             types: batch.column(schema.index_of(EVENT_TYPE)?).as_string_view(),
             times: batch.column(schema.index_of(OCCURRED_AT)?).as_primitive(),
             ids: batch.column(schema.index_of(EVENT_ID)?).as_string_view(),
+            arrived: batch.column(schema.index_of(INGESTED_AT)?).as_primitive(),
         })
-    }
-
-    fn at(&self, row: usize) -> (&'b str, i64, &'b str) {
-        (self.types.value(row), self.times.value(row), self.ids.value(row))
     }
 }
 
 /// What tells when and how a row came rather than what it says.
 const ARRIVAL: [&str; 3] = [RECORDED_AT, INGESTED_AT, "correlation_id"];
 
+/// What becomes of a row that says something else under an id that is another row's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conflicts {
+    /// It leaves.
+    Leave,
+    /// It stays: the quarantine may name an event for several reasons.
+    Stay,
+}
+
 /// The rows of one sorted file, each event once.
 pub(crate) struct Unrepeated {
     pub(crate) rows: RecordBatch,
-    /// Rows that said the same as an earlier one, which stays.
+    /// Rows that said the same as another one, which stays.
     pub(crate) repetitions: usize,
-    /// Rows with the id of an earlier one that say something else.
+    /// Rows with the id of another one that say something else.
     pub(crate) conflicts: Option<RecordBatch>,
 }
 
-/// Takes repetitions out of sorted rows: of those with one type, instant and id the first to arrive stays.
-pub(crate) fn unrepeated(sorted: RecordBatch) -> Result<Unrepeated, ArrowError> {
+/// Takes repetitions out of the sorted rows of one day: of those with one id the first to arrive stays, unless
+/// another file has it. Of two files that were both not compared yet each is asked once, so the rule between them
+/// must name one whoever is asked: the earlier arrival, then the earlier day.
+pub(crate) fn unrepeated(
+    sorted: RecordBatch,
+    day: i32,
+    elsewhere: &[Elsewhere],
+    rule: Conflicts,
+) -> Result<Unrepeated, ArrowError> {
     let keys = Keys::of(&sorted)?;
-    let mut first = 0;
-    let (mut keep, mut conflicts): (Vec<u32>, Vec<u32>) = (Vec::with_capacity(sorted.num_rows()), Vec::new());
-    let mut repetitions = 0;
-    for row in 0..sorted.num_rows() {
-        let at = u32::try_from(row).unwrap_or(u32::MAX);
-        if row == 0 || keys.at(row) != keys.at(first) {
-            first = row;
-            keep.push(at);
-        } else if says_the_same(&sorted, first, row) {
-            repetitions += 1;
-        } else {
-            conflicts.push(at);
+    let n_rows = sorted.num_rows();
+    let mut first: HashMap<&str, usize> = HashMap::with_capacity(n_rows);
+    let mut later = Vec::new();
+    for row in 0..n_rows {
+        match first.entry(keys.ids.value(row)) {
+            Entry::Vacant(free) => {
+                free.insert(row);
+            }
+            Entry::Occupied(mut taken) if keys.arrived.value(row) < keys.arrived.value(*taken.get()) => {
+                later.push(taken.insert(row));
+            }
+            Entry::Occupied(_) => later.push(row),
         }
     }
-    if keep.len() == sorted.num_rows() {
+    let mut fate = Fate { rule, repetitions: 0, conflicts: Vec::new(), gone: vec![false; n_rows] };
+    for row in later {
+        if let Some(stays) = first.get(keys.ids.value(row)) {
+            fate.settle(row, says_the_same((&sorted, *stays), (&sorted, row)));
+        }
+    }
+    for other in elsewhere {
+        let theirs = Keys::of(&other.rows)?;
+        for at in 0..other.rows.num_rows() {
+            let id = theirs.ids.value(at);
+            let Some(row) = first.get(id).copied() else { continue };
+            let (arrival, own) = (theirs.arrived.value(at), keys.arrived.value(row));
+            if other.is_compared || (arrival, other.day) < (own, day) {
+                first.remove(id);
+                fate.settle(row, says_the_same((&other.rows, at), (&sorted, row)));
+            }
+        }
+    }
+    drop(first);
+    let Fate { repetitions, mut conflicts, gone, .. } = fate;
+    if !gone.contains(&true) {
         return Ok(Unrepeated { rows: sorted, repetitions, conflicts: None });
     }
-    let take = |rows: Vec<u32>| take_record_batch(&sorted, &UInt32Array::from(rows));
+    conflicts.sort_unstable();
+    let take = |rows: Vec<usize>| {
+        let places = rows.into_iter().map(|row| u32::try_from(row).unwrap_or(u32::MAX));
+        take_record_batch(&sorted, &UInt32Array::from_iter_values(places))
+    };
+    let keep = (0..n_rows).filter(|row| !gone[*row]).collect();
     let conflicts = if conflicts.is_empty() { None } else { Some(take(conflicts)?) };
     Ok(Unrepeated { rows: take(keep)?, repetitions, conflicts })
 }
 
-fn says_the_same(batch: &RecordBatch, a: usize, b: usize) -> bool {
-    let schema = batch.schema();
-    let columns =
-        schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !ARRIVAL.contains(&field.name().as_str()));
-    columns.into_iter().all(|(_, column)| column.slice(a, 1).as_ref() == column.slice(b, 1).as_ref())
+/// What becomes of rows whose id is another row's.
+struct Fate {
+    rule: Conflicts,
+    repetitions: usize,
+    conflicts: Vec<usize>,
+    gone: Vec<bool>,
+}
+
+impl Fate {
+    fn settle(&mut self, row: usize, is_repetition: bool) {
+        if is_repetition {
+            self.repetitions += 1;
+        } else if self.rule == Conflicts::Leave {
+            self.conflicts.push(row);
+        } else {
+            return;
+        }
+        self.gone[row] = true;
+    }
+}
+
+/// Whether two rows of files of one table say the same.
+fn says_the_same((a, a_row): (&RecordBatch, usize), (b, b_row): (&RecordBatch, usize)) -> bool {
+    let schema = a.schema();
+    let mut columns = schema.fields().iter().zip(a.columns().iter().zip(b.columns()));
+    columns.all(|(field, (a, b))| {
+        ARRIVAL.contains(&field.name().as_str()) || a.slice(a_row, 1).as_ref() == b.slice(b_row, 1).as_ref()
+    })
 }
 
 fn sort_by(batch: &RecordBatch, columns: &[&str]) -> Result<RecordBatch, ArrowError> {

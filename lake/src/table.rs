@@ -20,7 +20,7 @@ use todoke_domain::Timestamp;
 
 use crate::{
     LakeError, LakeOptions, Origin, durable,
-    file::{DataFile, Encoded, encode},
+    file::{DataFile, Encoded, Layout, encode},
     prune::Bounds,
     rows::day_number,
     schema::{BOUNDED, DAY, GroupSchema, MUNICIPALITY},
@@ -59,12 +59,15 @@ pub(crate) struct Table {
     pub(crate) root: PathBuf,
     delta: Option<DeltaTable>,
     committed: Option<Arc<Committed>>,
+    /// Version of a log entry whose sync failed. A second sync would say nothing about it: the system may have
+    /// dropped what it could not write.
+    unsynced: Option<u64>,
 }
 
 impl Table {
     /// A table whose log has not been looked at.
     pub(crate) fn new(lake: &Path, schema: &'static GroupSchema) -> Self {
-        Self { schema, root: lake.join(&schema.name), delta: None, committed: None }
+        Self { schema, root: lake.join(&schema.name), delta: None, committed: None, unsynced: None }
     }
 
     fn name(&self) -> &str {
@@ -120,6 +123,9 @@ impl Table {
     /// Creates the table if it is missing and adds columns that are new in the catalogue.
     pub(crate) async fn open_for_writing(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
         durable::set_torn_entry_aside(&self.root)?;
+        if options.fsync {
+            durable::sync_last_entry(self.root.clone()).await?;
+        }
         self.refresh(&BTreeSet::new()).await?;
         let name = self.schema.name.as_str();
         let fields = self.schema.delta_fields().map_err(LakeError::delta(name, "reading the catalogue"))?;
@@ -212,6 +218,8 @@ impl Table {
         options: &LakeOptions,
         now: Timestamp,
     ) -> Result<u64, LakeError> {
+        // Also before what the table seems to hold is believed.
+        self.check_synced()?;
         let apps: BTreeSet<Arc<str>> = parts.iter().filter_map(|p| p.origin).map(|o| Arc::clone(&o.app_id)).collect();
         self.know(&apps).await?;
         for _ in 0..COMMIT_ATTEMPTS {
@@ -258,7 +266,7 @@ impl Table {
         let partitions: Vec<Vec<Slice>> = partitions.into_values().collect();
         let mut adds = Vec::with_capacity(partitions.len());
         for some in partitions.chunks(options.encode_partitions_max.max(1)) {
-            let files = encode_partitions(self.schema, some.to_vec(), options.row_group_rows_max, now).await?;
+            let files = encode_partitions(self.schema, some.to_vec(), options.layout(), now).await?;
             adds.extend(self.store(files, options.fsync).await?);
         }
         Ok(adds)
@@ -296,6 +304,7 @@ impl Table {
         operation: DeltaOperation,
         options: &LakeOptions,
     ) -> Result<(), LakeError> {
+        self.check_synced()?;
         let name = self.schema.name.clone();
         let delta = self.delta_mut()?;
         let state = delta.snapshot().map_err(LakeError::delta(&name, "committing"))?;
@@ -306,9 +315,21 @@ impl Table {
             .map_err(LakeError::delta(&name, "committing"))?;
         delta.state = Some(done.snapshot());
         if options.fsync {
-            durable::sync(self.root.clone(), vec![log_entry(done.version())]).await?;
+            let version = done.version();
+            let synced = durable::sync(self.root.clone(), vec![log_entry(version)]).await;
+            if synced.is_err() {
+                self.unsynced = Some(version);
+            }
+            synced?;
         }
         Ok(())
+    }
+
+    fn check_synced(&self) -> Result<(), LakeError> {
+        match self.unsynced {
+            Some(version) => Err(LakeError::Unsynced { table: self.name().to_owned(), version }),
+            None => Ok(()),
+        }
     }
 
     /// Adopts the state after a commit of ours. If other writers committed in between, what they did
@@ -373,14 +394,14 @@ fn configuration(options: &LakeOptions) -> Vec<(String, Option<String>)> {
 async fn encode_partitions(
     schema: &'static GroupSchema,
     partitions: Vec<Vec<Slice>>,
-    row_group_rows_max: usize,
+    layout: Layout,
     now: Timestamp,
 ) -> Result<Vec<Encoded>, LakeError> {
     let work = move || {
         let encoded = partitions.iter().filter_map(|slices| Some((slices.first()?, slices))).map(|(first, slices)| {
             let slices: Vec<&Slice> = slices.iter().collect();
             let runs = file_runs(&slices, schema).map_err(LakeError::arrow(&schema.name))?;
-            encode(&runs, &first.municipality, first.day, row_group_rows_max, now)
+            encode(&runs, &first.municipality, first.day, &layout, now)
                 .map_err(LakeError::parquet(&schema.name, "written"))
         });
         encoded.collect()
@@ -424,4 +445,65 @@ fn live_files(table: &str, delta: &DeltaTable, before: Option<&Committed>) -> Re
     }
     files.sort_by(|a, b| (&a.municipality, a.day, &a.path).cmp(&(&b.municipality, b.day, &b.path)));
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use todoke_domain::{Event, ids::EventId};
+
+    use super::*;
+    use crate::{EventRows, Lake};
+
+    fn rows(now: Timestamp) -> EventRows {
+        let payload = json!({ "session_id": "s", "screen_id": "G01" });
+        let event = Event {
+            event_id: EventId::new(now),
+            event_type: "app.screen_viewed".to_owned(),
+            schema_version: 1,
+            occurred_at: now,
+            recorded_at: now,
+            municipality_code: "131016".parse().unwrap(),
+            actor_role: "guardian".to_owned(),
+            actor_key: None,
+            source_channel: "app".to_owned(),
+            subject_kind: "device_session".to_owned(),
+            subject_id: "s".to_owned(),
+            subject_seq: 0,
+            correlation_id: None,
+            causation_id: None,
+            recorded_offline: false,
+            programme_code: None,
+            facility_id: None,
+            payload: payload.as_object().unwrap().clone(),
+        };
+        EventRows::build(&[event], now).unwrap()
+    }
+
+    /// What a table seems to hold after a failed sync is not believed: its source keeps the rows.
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_counts_as_committed_until_the_table_was_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
+        let lake = Lake::open(dir.path(), LakeOptions::default()).await.unwrap();
+        let (first, second) = (Origin::new("record", 1), Origin::new("record", 2));
+        assert_eq!(lake.append(first.clone(), &rows(now), now).await.unwrap().rows, 1);
+        let known = [Part { origin: Some(&first), slices: &[] }];
+        let mut table = lake.view.tables.groups["app"].lock().await;
+        assert_eq!(table.commit(&known, &LakeOptions::default(), now).await.unwrap(), 0);
+        table.unsynced = Some(1);
+        let refused = table.commit(&known, &LakeOptions::default(), now).await;
+        assert!(matches!(refused, Err(LakeError::Unsynced { version: 1, .. })), "{refused:?}");
+        drop(table);
+        lake.stage(second.clone(), &rows(now)).await.unwrap();
+        for _ in 0..2 {
+            let refused = lake.flush(now).await;
+            assert!(matches!(refused, Err(LakeError::Unsynced { version: 1, .. })), "{refused:?}");
+            assert_eq!(lake.staged_rows(), 1);
+        }
+        drop(lake);
+        let lake = Lake::open(dir.path(), LakeOptions::default()).await.unwrap();
+        assert_eq!(lake.append(first, &rows(now), now).await.unwrap().rows, 0, "it was there");
+        assert_eq!(lake.append(second, &rows(now), now).await.unwrap().rows, 1);
+    }
 }

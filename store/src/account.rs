@@ -292,6 +292,20 @@ impl Tx {
         Ok(row.is_some_and(|(granted,)| granted))
     }
 
+    /// Whether the person with this key agrees to a kind.
+    pub async fn person_consents(&mut self, code: &MunicipalityCode, key: i64, kind: &str) -> Result<bool, StoreError> {
+        let (n,): (i64,) = fetch_one!(
+            self,
+            (i64,),
+            "SELECT COUNT(*) FROM consent c JOIN account a ON a.account_id = c.account_id
+             WHERE a.municipality_code = $1 AND a.person_key = $2 AND c.kind = $3 AND c.granted",
+            self.wall.inside(code),
+            key,
+            kind,
+        )?;
+        Ok(n > 0)
+    }
+
     /// Sets one switch.
     pub async fn set_preference(&mut self, id: AccountId, preference: &Preference) -> Result<(), StoreError> {
         execute!(

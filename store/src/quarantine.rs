@@ -85,6 +85,12 @@ impl Tx {
         )
     }
 
+    /// Held events of all municipalities.
+    pub async fn quarantined_total(&mut self) -> Result<i64, StoreError> {
+        let (n,): (i64,) = fetch_one!(self, (i64,), "SELECT COUNT(*) FROM quarantined_event WHERE state = 'held'")?;
+        Ok(n)
+    }
+
     /// Settles a held event; its content is not needed any more. `false` if somebody else did.
     pub async fn settle_quarantined(
         &mut self,

@@ -74,7 +74,9 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
         ("operator", "staff", "/staff/operator/broadcasts/new", "operator-broadcast"),
         ("municipal_staff", "staff", "/staff/city", "city-board"),
         ("municipal_staff", "staff", "/staff/city/reports", "city-reports"),
+        ("operator", "staff", "/staff/operator/data", "operator-data"),
         ("analyst", "staff", "/staff/analyst", "analyst-sql"),
+        ("analyst", "staff", "/staff/analyst/data", "analyst-data"),
     ];
     let roles = ["guardian", "facility_staff", "operator", "municipal_staff", "analyst"];
     let input = json!({

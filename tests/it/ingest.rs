@@ -5,14 +5,14 @@ use std::{io::Write, time::Duration};
 use serde_json::{Value, json};
 use todoke_tests::{
     http::{Answer, Client},
-    todoke::{DemoOptions, Todoke, recently},
+    todoke::{DemoOptions, Todoke, recent_id, recently},
     wait::eventually,
 };
 
 use crate::scene::sql;
 
 pub(crate) fn id(n: u32) -> String {
-    format!("019a0000-0000-7000-8000-{n:012}")
+    format!("{}-8000-{n:012}", recent_id())
 }
 
 pub(crate) fn view(n: u32) -> Value {
@@ -126,6 +126,36 @@ async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
     todoke.stop().await;
 }
 
+/// Each key has a quota of its own, and who is over it is told when to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_over_its_quota_is_asked_to_wait_and_others_go_on() {
+    let quota = [("TODOKE_INGEST__OUTSIDE_EVENTS_PER_MIN", "3".to_owned())];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &quota).await;
+    let city = todoke.sign_in("municipal_admin").await;
+    let mut systems = Vec::new();
+    for name in ["call centre", "night shift"] {
+        let made = city.post("/v1/api-keys", &json!({"name": name, "role": "support_desk"})).await.expect(201);
+        systems.push(todoke.client().with_bearer(made["api_key"].as_str().unwrap()));
+    }
+    let batch = |n: u32| {
+        let events = (0..n).map(|id| {
+            json!({"specversion": "1.0", "id": format!("quota-{id}"), "source": "/call-centre", "type": "support.replied",
+                   "time": recently(), "subject": "q-1",
+                   "data": {"inquiry_id": "q", "topic": "coupon", "channel": "phone", "closed_hours": false}})
+        });
+        Value::from(events.collect::<Vec<_>>()).to_string().into_bytes()
+    };
+    let media_type = "application/cloudevents-batch+json";
+    let refused = send(&systems[0], "/v1/events", media_type, None, batch(4)).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let wait: u32 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    // Nothing of it was kept: by another key all of them are new.
+    let taken = send(&systems[1], "/v1/events", media_type, None, batch(3)).await.expect(202);
+    assert_eq!((&taken["accepted"], &taken["duplicates"]), (&json!(3), &json!(0)), "{taken}");
+    todoke.stop().await;
+}
+
 /// One bad event never blocks a batch and never vanishes: it is held, listed without its content, and taken
 /// when the rules allow it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,6 +167,7 @@ async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lak
     // A phone whose clock is years ahead.
     let mut early = view(12);
     early["occurred_at"] = json!("2099-01-01T00:00:00Z");
+    early["event_id"] = json!("03b3d512-ac00-7000-8000-000000000012");
     let body = [lines([view(10), named, early]), b"{broken\n".to_vec()].concat();
     let answer = send(&guardian, "/v1/usage", "application/x-ndjson", None, body).await.expect(202);
     assert_eq!(answer["accepted"], 1, "{answer}");
@@ -155,6 +186,18 @@ async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lak
     let health = operator.get("/v1/lake/health").await.expect(200);
     assert_eq!(health["quarantine"]["ill_typed"], 1, "{health}");
     assert_eq!(health["log_failure"], Value::Null);
+    let figures = todoke.client().get("/metrics").await.text();
+    for figure in [
+        "todoke_quarantined_events 4",
+        "todoke_lake_failing 0",
+        "todoke_lake_files{table=\"app\"}",
+        "todoke_lake_small_files{table=\"app\"}",
+        "todoke_lake_new_files{table=\"app\"}",
+        "todoke_lake_oldest_unflushed_seconds ",
+        "todoke_ingest_log_waiting_bytes ",
+    ] {
+        assert!(figures.contains(figure), "{figure} in\n{figures}");
+    }
     // Nothing has changed: all are as bad as before.
     let replayed = operator.post("/v1/lake/quarantine/replay", &json!({})).await.expect(200);
     assert_eq!((&replayed["taken"], &replayed["held"]), (&json!(0), &json!(4)), "{replayed}");

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use serde_json::{Value, json};
 use todoke_tests::{
     http::{Answer, Client},
-    todoke::{DemoOptions, Todoke, cli_over},
+    todoke::{DemoOptions, Todoke, cli_over, recently},
     wait::eventually,
 };
 
@@ -27,7 +27,7 @@ fn wide(n: u32) -> Vec<u8> {
     let code = |kind: &str| format!("{kind}-{}", "x".repeat(60 - kind.len()));
     let event = |at: u32| {
         json!({"event_id": id(1_000_000 + at), "event_type": "app.screen_viewed",
-               "occurred_at": "2026-11-20T03:00:00.000000Z", "session_id": code("wide"), "screen_id": code("screen"),
+               "occurred_at": recently(), "session_id": code("wide"), "screen_id": code("screen"),
                "previous_screen_id": code("before"), "facility_id": code("place"), "dwell_ms": at})
     };
     lines((n * WIDE..(n + 1) * WIDE).map(event))

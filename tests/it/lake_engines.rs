@@ -31,6 +31,9 @@ async fn duckdb_polars_and_pyarrow_read_every_table() {
         let theirs: BTreeMap<String, u64> = serde_json::from_value(answer[engine].clone()).unwrap();
         assert_eq!(theirs, ours, "{engine}");
     }
+    let dimensions: BTreeMap<String, [u64; 3]> = serde_json::from_value(answer["dimensions"].clone()).unwrap();
+    assert!(dimensions.values().any(|rows| rows[0] > 0), "{dimensions:?}");
+    assert!(dimensions.values().all(|[first, second, third]| first == second && second == third), "{dimensions:?}");
     // Values, not only rows: text, instants, integers and a list come out the same.
     let analyst = todoke.sign_in("analyst").await;
     let town = todoke.municipality();

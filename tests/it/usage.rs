@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_tests::{
     http::Client,
-    todoke::{DemoOptions, Todoke, recently},
+    todoke::{DemoOptions, Todoke, recent_id, recently},
     wait::eventually,
 };
 
@@ -14,7 +14,7 @@ use crate::scene::sql;
 
 /// A session with one view, told by fresh ids that end in `n`.
 pub(crate) fn visit(n: u32) -> Vec<Value> {
-    let id = |kind: u32| format!("019a0000-0000-7000-8{kind:03}-{n:012}");
+    let id = |kind: u32| format!("{}-8{kind:03}-{n:012}", recent_id());
     let session = format!("session-{n}");
     let at = recently();
     vec![
@@ -59,6 +59,28 @@ async fn acknowledged_usage_survives_a_kill_and_is_in_the_lake_once() {
     })
     .await;
     assert_eq!(rows, [vec![json!("app.screen_viewed"), json!(1)], vec![json!("app.session_started"), json!(1)]]);
+    todoke.stop().await;
+}
+
+/// What was held while somebody agreed is not taken after the consent was withdrawn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_of_somebody_who_withdrew_is_dropped() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    let operator = todoke.sign_in("operator").await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    let mut bad = visit(1);
+    bad.truncate(1);
+    bad[0]["colour"] = json!("red");
+    assert_eq!(report(&guardian, &bad).await["rejected"][0]["reason"], "unknown_field");
+    let replay = async || {
+        let done = operator.post("/v1/lake/quarantine/replay", &json!({})).await.expect(200);
+        ["taken", "held", "dropped"].map(|what| done[what].clone())
+    };
+    assert_eq!(replay().await, [json!(0), json!(1), json!(0)]);
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": false})).await;
+    assert_eq!(replay().await, [json!(0), json!(0), json!(1)]);
+    assert_eq!(operator.get("/v1/lake/quarantine").await.expect(200)["items"], json!([]));
     todoke.stop().await;
 }
 

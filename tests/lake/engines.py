@@ -9,9 +9,10 @@ import duckdb
 import polars
 
 lake = Path(sys.argv[1])
-tables = sorted(path.parent.name for path in lake.glob("*/_delta_log"))
-# Dimensions have no days; they are small and read by the reports' tests.
-tables = [name for name in tables if "jst_date" in deltalake.DeltaTable(str(lake / name)).schema().to_json()]
+every = sorted(path.parent.name for path in lake.glob("*/_delta_log"))
+# Tables of events have days, dimensions have none.
+tables = [name for name in every if "jst_date" in deltalake.DeltaTable(str(lake / name)).schema().to_json()]
+dimensions = [name for name in every if name not in tables]
 
 
 def with_pyarrow(name: str) -> int:
@@ -22,12 +23,12 @@ def with_polars(name: str) -> int:
     return polars.scan_delta(str(lake / name)).collect().height
 
 
-def with_duckdb(name: str) -> int:
+def with_duckdb(name: str, values: str = "count(event_id), min(occurred_at)") -> int:
     files = deltalake.DeltaTable(str(lake / name)).file_uris()
     if not files:
         return 0
     paths = [file.removeprefix("file://") for file in files]
-    query = "SELECT count(*), count(event_id), min(occurred_at) FROM read_parquet(?, hive_partitioning = true, union_by_name = true)"
+    query = f"SELECT count(*), {values} FROM read_parquet(?, hive_partitioning = true, union_by_name = true)"
     return duckdb.execute(query, [paths]).fetchone()[0]
 
 
@@ -42,6 +43,10 @@ print(
             "deltalake_pyarrow": {name: with_pyarrow(name) for name in tables},
             "polars": {name: with_polars(name) for name in tables},
             "duckdb": {name: with_duckdb(name) for name in tables},
+            "dimensions": {
+                name: [with_pyarrow(name), with_polars(name), with_duckdb(name, "count(COLUMNS(*))")]
+                for name in dimensions
+            },
             "app": {row[0]: list(row[1:]) for row in app.collect().iter_rows()},
         }
     )

@@ -31,6 +31,13 @@ pub fn recently() -> &'static str {
     RECENTLY.get().expect("a server was started")
 }
 
+/// How a UUIDv7 begins that was made [`recently`]: time and version.
+pub fn recent_id() -> String {
+    let made: jiff::Timestamp = recently().parse().unwrap();
+    let ms = made.as_millisecond();
+    format!("{:08x}-{:04x}-7000", ms >> 16, ms & 0xffff)
+}
+
 /// How large a demo city is.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoOptions {

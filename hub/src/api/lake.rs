@@ -64,7 +64,7 @@ async fn list(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>
 }
 
 #[utoipa::path(post, path = "/v1/lake/quarantine/replay", tag = "lake",
-    responses((status = 200, description = "how many events were taken and how many are as bad as before")))]
+    responses((status = 200, description = "how many events were taken, are as bad as before, and were dropped for lack of consent")))]
 async fn replay(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
     caller.actor.require(Permission::ImportData)?;
     let done = quarantine::replay(app.workflow.store(), &app.usage, &caller.actor.municipality_code, app.now()).await?;

@@ -34,6 +34,9 @@ async fn metrics(State(app): State<AppState>) -> Result<impl IntoResponse, Probl
     let (_, waiting) = tx.event_counts().await?;
     let now = app.now();
     let depths = tx.queue_depths(now).await?;
+    let held = tx.quarantined_total().await?;
+    drop(tx);
+    lake_gauges(&app, now, held);
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and such counts fit")]
     {
         metrics::gauge!(telemetry::SOCKETS).set(app.hub.n_connections() as f64);
@@ -47,4 +50,28 @@ async fn metrics(State(app): State<AppState>) -> Result<impl IntoResponse, Probl
         }
     }
     Ok(([("content-type", "text/plain; version=0.0.4")], app.metrics.render()))
+}
+
+/// How the lake and the way into it are doing, as `/v1/lake/health` shows it.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and such counts fit")]
+fn lake_gauges(app: &AppState, now: Timestamp, held: i64) {
+    for table in app.lake.stats() {
+        let set = |name: &'static str, value: f64| {
+            metrics::gauge!(name, "table" => table.table.clone()).set(value);
+        };
+        set(telemetry::LAKE_FILES, table.files as f64);
+        set(telemetry::LAKE_SMALL_FILES, table.small_files as f64);
+        set(telemetry::LAKE_NEW_FILES, table.new_files as f64);
+        set(telemetry::LAKE_ROWS, table.rows as f64);
+        set(telemetry::LAKE_BYTES, table.bytes as f64);
+    }
+    let sink = app.sink.borrow().clone();
+    let oldest = sink.oldest_staged_at.map(|at| now.since(Timestamp::from_micros(at)).as_secs_f64());
+    let is_failing = sink.failure.is_some() || app.usage.failure().is_some();
+    metrics::gauge!(telemetry::LAKE_STAGED_ROWS).set(app.lake.staged_rows() as f64);
+    metrics::gauge!(telemetry::LAKE_STAGED_BYTES).set(app.lake.staged_bytes() as f64);
+    metrics::gauge!(telemetry::LAKE_OLDEST_SECONDS).set(oldest.unwrap_or(0.0));
+    metrics::gauge!(telemetry::LAKE_FAILING).set(if is_failing { 1.0 } else { 0.0 });
+    metrics::gauge!(telemetry::LOG_BYTES).set(app.usage.backlog_bytes() as f64);
+    metrics::gauge!(telemetry::QUARANTINED).set(held as f64);
 }

@@ -169,8 +169,9 @@ async fn open_alone(config: &Config) -> anyhow::Result<Arc<Lake>> {
 
 async fn compact(common: &Common) -> anyhow::Result<()> {
     let lake = open_alone(&common.load()?).await?;
+    let options = CompactOptions { partitions_max: usize::MAX, ..CompactOptions::default() };
     for group in todoke_domain::catalogue::events::groups() {
-        lake.compact(group.name(), &CompactOptions::default(), Clock::system().now()).await?;
+        lake.compact(group.name(), &options, Clock::system().now()).await?;
     }
     output::write(b"compacted\n")
 }

@@ -27,7 +27,7 @@ fn context(role: &str) -> UsageContext {
 
 fn view(extra: Value) -> Value {
     let mut event = json!({
-        "event_id": "01932b5c-0000-7000-8000-000000000001",
+        "event_id": "01a1fb9f-e6f8-7000-8000-000000000001",
         "event_type": "app.screen_viewed",
         "occurred_at": "2026-11-21T01:02:03.000004Z",
         "session_id": "s-1",
@@ -49,7 +49,7 @@ fn one(event: Value, role: &str) -> Result<Event, RejectReason> {
 #[test]
 fn the_server_fills_who_and_where() {
     let session = json!({
-        "event_id": "01932b5c-0000-7000-8000-000000000001", "event_type": "app.session_started",
+        "event_id": "01a1fb9f-e6f8-7000-8000-000000000001", "event_type": "app.session_started",
         "occurred_at": "2026-11-21T10:02:03+09:00", "session_id": "s-1", "platform": "web",
         "os_version": "17.4", "app_version": "1.0.0", "entry": "icon",
     });
@@ -76,6 +76,10 @@ fn a_client_cannot_say_who_it_is() {
 fn each_fault_has_its_reason() {
     let cases = [
         (json!({ "event_id": "7" }), RejectReason::IdInvalid),
+        (json!({ "event_id": "01a1fb9f-e6f8-4000-8000-000000000001" }), RejectReason::IdInvalid),
+        // Made a day and a millisecond before and after.
+        (json!({ "occurred_at": "2026-11-20T01:02:02.999Z" }), RejectReason::IdInvalid),
+        (json!({ "occurred_at": "2026-11-22T01:02:03.001Z" }), RejectReason::IdInvalid),
         (json!({ "event_type": "coupon.used" }), RejectReason::UnknownType),
         (json!({ "event_type": "app.nothing" }), RejectReason::UnknownType),
         (json!({ "occurred_at": "yesterday" }), RejectReason::TimeInvalid),
@@ -93,9 +97,16 @@ fn each_fault_has_its_reason() {
 }
 
 #[test]
+fn an_id_may_be_made_up_to_a_day_from_its_event() {
+    for occurred_at in ["2026-11-20T01:02:03Z", "2026-11-22T01:02:03Z"] {
+        assert!(one(view(json!({ "occurred_at": occurred_at })), "guardian").is_ok(), "{occurred_at}");
+    }
+}
+
+#[test]
 fn typed_words_are_counted_and_dropped() {
     let search = json!({
-        "event_id": "01932b5c-0000-7000-8000-000000000002", "event_type": "app.search_performed",
+        "event_id": "01a1fb9f-e6f8-7000-8000-000000000002", "event_type": "app.search_performed",
         "occurred_at": "2026-11-21T01:02:03Z", "session_id": "s-1", "search_mode": "keyword",
         "filters": ["open_now"], "hits": 3,
     });
@@ -136,7 +147,7 @@ fn what_is_no_batch_is_an_error() {
 #[test]
 fn the_device_key_may_come_after_its_events() {
     let opened = json!({
-        "event_id": "01932b5c-0000-7000-8000-000000000001", "event_type": "app.push_permission_changed",
+        "event_id": "01a1fb9f-e6f8-7000-8000-000000000001", "event_type": "app.push_permission_changed",
         "occurred_at": "2026-11-21T01:02:03Z", "granted": true,
     });
     let body = format!(r#"{{"events":[{opened},{opened}],"device_key":"42"}}"#);
@@ -172,7 +183,7 @@ fn the_mark_is_of_the_content() {
         let parsed = parse_lines(body.as_bytes(), &context).unwrap();
         parsed.events.blocks[0].marks[0].mark
     };
-    let head = r#""event_id":"01932b5c-0000-7000-8000-000000000001","event_type":"app.screen_viewed""#;
+    let head = r#""event_id":"01a1fb9f-e6f8-7000-8000-000000000001","event_type":"app.screen_viewed""#;
     let a =
         format!(r#"{{{head},"occurred_at":"2026-11-21T01:02:03Z","session_id":"s","screen_id":"G01","dwell_ms":5}}"#);
     let b = format!(

@@ -68,8 +68,9 @@ fn payloads(event_type: &EventType) -> Vec<Map<String, Value>> {
     all
 }
 
+/// Made at [`now`].
 fn id(n: usize) -> String {
-    format!("01932b5c-0000-7000-8000-{n:012}")
+    format!("01a1fc0b-e380-7000-8000-{n:012}")
 }
 
 /// Every payload of every type through both doors. Returns what came through and how much was refused.

@@ -59,8 +59,10 @@ fn hour(n: u64) -> Timestamp {
     at("2026-11-14T15:00:00Z").plus(Duration::from_secs(n * 3_600))
 }
 
-fn id(n: u64) -> String {
-    format!("01932b5c-0000-7000-8000-{n:012}")
+/// The n-th id, made at `at`.
+fn id(n: u64, at: Timestamp) -> String {
+    let ms = at.as_micros() / 1_000;
+    format!("{:08x}-{:04x}-7000-8000-{n:012}", ms >> 16, ms & 0xffff)
 }
 
 /// An event as its sender has it.
@@ -85,7 +87,7 @@ impl Made {
 
     /// What is sent; another `amount` makes it another content under the same id.
     fn text(self, amount: u64) -> String {
-        let (id, name, at) = (id(self.n), KINDS[self.kind], self.at.to_string());
+        let (id, name, at) = (id(self.n, self.at), KINDS[self.kind], self.at.to_string());
         let event = match self.kind {
             0 => json!({"session_id": "s", "screen_id": "G01", "dwell_ms": amount}),
             1 => json!({"session_id": "s", "duration_ms": amount, "screens": 3, "end_reason": "logout"}),
@@ -106,18 +108,20 @@ impl Made {
 
 /// An event that no door takes, as it is sent, and why not.
 fn bad(n: u64) -> (bool, String, RejectReason) {
-    let event = |change: Value| {
-        let mut event = json!({"event_id": id(1_000_000 + n), "event_type": "app.screen_viewed",
-                               "occurred_at": hour(n).to_string(), "session_id": "s", "screen_id": "G01"});
+    let event_at = |at: Timestamp, change: Value| {
+        let mut event = json!({"event_id": id(1_000_000 + n, at), "event_type": "app.screen_viewed",
+                               "occurred_at": at.to_string(), "session_id": "s", "screen_id": "G01"});
         event.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         event.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         event.to_string()
     };
-    let old = hour(n).minus(Duration::from_secs(36 * 86_400)).to_string();
-    let early = hour(n).plus(Duration::from_secs(26 * 3_600)).to_string();
-    match n % 11 {
-        0 => (false, event(json!({"occurred_at": old})), RejectReason::TooOld),
-        1 => (false, event(json!({"occurred_at": early})), RejectReason::InFuture),
+    let event = |change: Value| event_at(hour(n), change);
+    let old = hour(n).minus(Duration::from_secs(36 * 86_400));
+    let early = hour(n).plus(Duration::from_secs(26 * 3_600));
+    match n % 12 {
+        0 => (false, event_at(old, json!({})), RejectReason::TooOld),
+        1 => (false, event_at(early, json!({})), RejectReason::InFuture),
+        10 => (false, event(json!({"event_id": id(1_000_000 + n, old)})), RejectReason::IdInvalid),
         2 => (false, event(json!({"dwell_ms": "long"})), RejectReason::IllTyped),
         3 => (false, event(json!({"colour": "red"})), RejectReason::UnknownField),
         4 => (false, event(json!({"guardian_key": 5})), RejectReason::ForbiddenField),
@@ -127,7 +131,7 @@ fn bad(n: u64) -> (bool, String, RejectReason) {
         8 => (false, event(json!({"occurred_at": "yesterday"})), RejectReason::TimeInvalid),
         9 => (false, "{broken".to_owned(), RejectReason::NotJson),
         _ => {
-            let forged = json!({"specversion": "1.0", "id": id(1_000_000 + n), "source": "/call-centre",
+            let forged = json!({"specversion": "1.0", "id": id(1_000_000 + n, hour(n)), "source": "/call-centre",
                                 "type": "coupon.used", "time": hour(n).to_string(), "data": {}});
             (true, forged.to_string(), RejectReason::TypeNotAllowed)
         }

@@ -1,7 +1,8 @@
 //! Layout on disk, types, pruning, widening.
 
+use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::json;
-use todoke_lake::{LakeError, Origin, Scope};
+use todoke_lake::{Lake, LakeError, LakeOptions, Origin, Scope};
 
 use crate::support::*;
 
@@ -171,5 +172,27 @@ async fn large_and_small_parts_of_a_day_become_one_file_with_its_bounds() {
         let occurred_at = view(n, CHIYODA).occurred_at;
         let sql = format!("SELECT count(*) FROM events_app WHERE occurred_at = TIMESTAMP '{occurred_at}'");
         assert_eq!(number(&session, &sql).await, 1, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn bloom_filters_are_written_where_they_are_asked_for_and_rows_are_found_by_them() {
+    for (columns, wanted) in [(vec![], vec![]), (vec!["subject_id".to_owned()], vec!["subject_id".to_owned()])] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LakeOptions { fsync: false, bloom_columns: columns, ..LakeOptions::default() };
+        let lake = Lake::open(dir.path(), options).await.unwrap();
+        lake.append(Origin::new("record", 1), &rows(&[view(1, CHIYODA), view(2, CHIYODA)]), now()).await.unwrap();
+        let day = dir.path().join(format!("app/municipality_code={CHIYODA}/jst_date=2026-11-21"));
+        let file = std::fs::read_dir(day).unwrap().next().unwrap().unwrap().path();
+        let reader = SerializedFileReader::new(std::fs::File::open(file).unwrap()).unwrap();
+        let columns = reader.metadata().row_group(0).columns();
+        let with_filter = columns.iter().filter(|column| column.bloom_filter_offset().is_some());
+        let with_filter: Vec<String> = with_filter.map(|column| column.column_path().string()).collect();
+        assert_eq!(with_filter, wanted);
+        let session = session(&lake.view().snapshot(), &Scope::All);
+        for (subject, n) in [("1", 1), ("2", 1), ("3", 0)] {
+            let counted = format!("SELECT count(dwell_ms) FROM events_app WHERE subject_id = '{subject}'");
+            assert_eq!(number(&session, &counted).await, n, "{subject}");
+        }
     }
 }

@@ -27,11 +27,11 @@ const CONNECTIONS: u64 = 16;
 const PYTHON_VARIABLE: &str = "TODOKE_TEST_PYTHON";
 const PEER: &str = include_str!("ndjson_to_parquet.py");
 
-/// The `n`th event, as the tracker of the web app sends it.
+/// The `n`th event, as the tracker of the web app sends it; its id was made at 03:00 that day.
 fn event(n: u64) -> Value {
     let minute = n / 7 % 60;
     json!({
-        "event_id": format!("019a0000-0000-7000-8000-{n:012}"),
+        "event_id": format!("01a1f6e5-8780-7000-8000-{n:012}"),
         "event_type": "app.screen_viewed",
         "occurred_at": format!("2026-11-20T03:{minute:02}:00.{:06}Z", n % 1_000_000),
         "session_id": format!("load-{:09}", n / 8),

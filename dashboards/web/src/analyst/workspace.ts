@@ -9,11 +9,13 @@ export const workspace: Workspace = {
   nav: [
     { href: base, text: 'SQLエディタ', icon: 'table', allowed: (account) => account.role === 'analyst' },
     { href: `${base}/reports`, text: '定型レポート', icon: 'chart' },
+    { href: `${base}/data`, text: 'データ状況', icon: 'file', allowed: (account) => account.role === 'analyst' },
     { href: `${base}/account`, text: 'アカウント', icon: 'gear' },
   ],
   routes: [
     { pattern: base, screen: 'AN01', title: 'SQLエディタ', load: () => import('./SqlPage.svelte') },
     ...reportRoutes(base, 'AN03'),
+    { pattern: `${base}/data`, screen: 'AN04', title: 'データ状況', load: () => import('./DataPage.svelte') },
     accountRoute(base),
   ],
 }

@@ -175,8 +175,9 @@ class Usage {
 
   #record(event_type: string, fields: Record<string, unknown>, atMs: number = Date.now()): void {
     if (!this.#enabled) return
+    // An id carries its event's time: a session that is found abandoned ended days ago.
     void this.#outbox.add({
-      event_id: uuid7(), event_type, occurred_at: new Date(atMs).toISOString(), ...fields,
+      event_id: uuid7(atMs), event_type, occurred_at: new Date(atMs).toISOString(), ...fields,
     })
   }
 
