@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use datafusion::object_store::{ObjectStore, PutPayload, path::Path as StorePath};
 use deltalake::{
-    DeltaTable, DeltaTableBuilder, TableProperty, ensure_table_uri,
+    DeltaTable, TableProperty,
     kernel::{
         Action, Transaction,
         transaction::{CommitBuilder, CommitProperties},
@@ -19,8 +18,9 @@ use serde_json::Value;
 use todoke_domain::Timestamp;
 
 use crate::{
-    LakeError, LakeOptions, Origin, durable,
+    LakeError, LakeLocation, LakeOptions, Origin,
     file::{DataFile, Encoded, encode},
+    location::TablePlace,
     prune::Bounds,
     rows::day_number,
     schema::{BOUNDED, DAY, GroupSchema, MUNICIPALITY},
@@ -56,15 +56,15 @@ pub(crate) struct Part<'a> {
 /// A table that this process writes or follows.
 pub(crate) struct Table {
     pub(crate) schema: &'static GroupSchema,
-    pub(crate) root: PathBuf,
+    place: TablePlace,
     delta: Option<DeltaTable>,
     committed: Option<Arc<Committed>>,
 }
 
 impl Table {
     /// A table whose log has not been looked at.
-    pub(crate) fn new(lake: &Path, schema: &'static GroupSchema) -> Self {
-        Self { schema, root: lake.join(&schema.name), delta: None, committed: None }
+    pub(crate) fn new(lake: &LakeLocation, schema: &'static GroupSchema) -> Self {
+        Self { schema, place: lake.table(&schema.name), delta: None, committed: None }
     }
 
     fn name(&self) -> &str {
@@ -98,13 +98,10 @@ impl Table {
         match &mut self.delta {
             Some(delta) => delta.update_state().await.map_err(LakeError::delta(name, "refreshing"))?,
             None => {
-                if !self.root.join("_delta_log").is_dir() {
+                if !self.place.has_log().await.map_err(LakeError::delta(name, "locating"))? {
                     return Ok(false);
                 }
-                let url = ensure_table_uri(self.root.to_string_lossy()).map_err(LakeError::delta(name, "locating"))?;
-                let mut delta = DeltaTableBuilder::from_url(url)
-                    .and_then(DeltaTableBuilder::build)
-                    .map_err(LakeError::delta(name, "opening"))?;
+                let mut delta = self.place.delta().map_err(LakeError::delta(name, "opening"))?;
                 delta.load().await.map_err(LakeError::delta(name, "opening"))?;
                 self.delta = Some(delta);
             }
@@ -117,31 +114,47 @@ impl Table {
         Ok(true)
     }
 
-    /// Creates the table if it is missing and adds columns that are new in the catalogue.
+    /// Creates the table if it is missing and adds columns that are new in the catalogue. Other processes may do the
+    /// same at the same time.
     pub(crate) async fn open_for_writing(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
-        durable::set_torn_entry_aside(&self.root)?;
-        self.refresh(&BTreeSet::new()).await?;
+        self.place.set_torn_entry_aside()?;
+        for _ in 0..COMMIT_ATTEMPTS {
+            self.refresh(&BTreeSet::new()).await?;
+            let opened = if self.delta.is_none() { self.create(options).await } else { self.widen().await };
+            match opened {
+                // Somebody else was faster: what they did is there, and what is left is looked for again.
+                Err(LakeError::Delta { source, .. }) if conflicts(&source) || is_there_already(&source) => {}
+                result => return result,
+            }
+        }
+        Err(LakeError::Contended { table: self.name().to_owned(), attempts: COMMIT_ATTEMPTS })
+    }
+
+    async fn create(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
         let name = self.schema.name.as_str();
         let fields = self.schema.delta_fields().map_err(LakeError::delta(name, "reading the catalogue"))?;
-        let Some(delta) = self.delta.take() else {
-            let url = ensure_table_uri(self.root.to_string_lossy()).map_err(LakeError::delta(name, "locating"))?;
-            let table = DeltaTableBuilder::from_url(url)
-                .and_then(DeltaTableBuilder::build)
-                .map_err(LakeError::delta(name, "creating"))?;
-            let delta = table
-                .create()
-                .with_table_name(name)
-                .with_columns(fields)
-                .with_partition_columns([MUNICIPALITY, DAY])
-                .with_configuration(configuration(options))
-                .await
-                .map_err(LakeError::delta(name, "creating"))?;
-            self.delta = Some(delta);
-            if options.fsync {
-                durable::sync(self.root.clone(), vec![log_entry(0)]).await?;
-            }
-            return self.adopt(None, &BTreeSet::new()).await;
-        };
+        let table = self.place.delta().map_err(LakeError::delta(name, "creating"))?;
+        let delta = table
+            .create()
+            .with_table_name(name)
+            .with_columns(fields)
+            .with_partition_columns([MUNICIPALITY, DAY])
+            .with_configuration(configuration(options))
+            // A second try would replace the description that another process gave the table.
+            .with_commit_properties(CommitProperties::default().with_max_retries(0))
+            .await
+            .map_err(LakeError::delta(name, "creating"))?;
+        self.delta = Some(delta);
+        if options.fsync {
+            self.place.sync(vec![log_entry(0)]).await?;
+        }
+        self.adopt(None, &BTreeSet::new()).await
+    }
+
+    async fn widen(&mut self) -> Result<(), LakeError> {
+        let name = self.schema.name.as_str();
+        let fields = self.schema.delta_fields().map_err(LakeError::delta(name, "reading the catalogue"))?;
+        let delta = self.delta()?.clone();
         let on_disk = delta.snapshot().map_err(LakeError::delta(name, "opening"))?.schema();
         let mut missing = Vec::new();
         for field in fields {
@@ -159,7 +172,6 @@ impl Table {
             }
         }
         if missing.is_empty() {
-            self.delta = Some(delta);
             return Ok(());
         }
         let widened =
@@ -306,7 +318,7 @@ impl Table {
             .map_err(LakeError::delta(&name, "committing"))?;
         delta.state = Some(done.snapshot());
         if options.fsync {
-            durable::sync(self.root.clone(), vec![log_entry(done.version())]).await?;
+            self.place.sync(vec![log_entry(done.version())]).await?;
         }
         Ok(())
     }
@@ -338,7 +350,7 @@ impl Table {
             adds.push(Action::Add(file.add));
         }
         if fsync && !paths.is_empty() {
-            durable::sync(self.root.clone(), paths).await?;
+            self.place.sync(paths).await?;
         }
         Ok(adds)
     }
@@ -350,6 +362,11 @@ fn conflicts(error: &deltalake::DeltaTableError) -> bool {
         error,
         E::VersionAlreadyExists(_) | E::Transaction { source: T::CommitConflict(_) | T::MaxCommitAttempts(_) }
     )
+}
+
+/// What the library says when it is to create a table that came into being meanwhile.
+fn is_there_already(error: &deltalake::DeltaTableError) -> bool {
+    matches!(error, deltalake::DeltaTableError::GenericError { .. })
 }
 
 fn log_entry(version: u64) -> String {
