@@ -276,47 +276,54 @@ impl LakeLocation {
         paths.map_err(|source| bucket.failure(source))
     }
 
-    /// A file of a bucket's lake; `None` if it is not there.
+    /// A file of the lake; `None` if it is not there.
     pub(crate) async fn read(&self, path: &str) -> Result<Option<Bytes>, LocationError> {
-        let Kind::Bucket(bucket) = &self.0 else { return Ok(None) };
-        let failed = |source: StoreError| file_failure(path, source);
-        match bucket.store.get(&StorePath::from(path)).await {
-            Ok(found) => found.bytes().await.map(Some).map_err(failed),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(source) => Err(failed(source)),
+        match &self.0 {
+            Kind::Folder(dir) => match tokio::fs::read(dir.join(path)).await {
+                Ok(content) => Ok(Some(Bytes::from(content))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(file_failure(path, error)),
+            },
+            Kind::Bucket(bucket) => match bucket.store.get(&StorePath::from(path)).await {
+                Ok(found) => found.bytes().await.map(Some).map_err(|source| file_failure(path, source)),
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(source) => Err(file_failure(path, source)),
+            },
         }
     }
 
-    /// Writes a file of a bucket's lake to the same path below the folder `to`. A lake in a folder is copied by who
-    /// knows how; here nothing happens.
+    /// Writes a file of the lake to the same path below the folder `to`. Not synced.
     pub async fn fetch(&self, path: &str, to: &Path) -> Result<(), LocationError> {
-        if self.folder().is_some() {
-            return Ok(());
-        }
         let Some(content) = self.read(path).await? else {
             return Err(file_failure(path, std::io::Error::from(std::io::ErrorKind::NotFound)));
         };
         write_file(to.join(path), content).await.map_err(|source| file_failure(path, source))
     }
 
-    /// Stores the lake in the folder `from` in this bucket, the logs last and in their order: until then there is no
-    /// table to be seen. Nothing is written over.
-    ///
-    /// Errors: also where this is no bucket.
-    pub async fn store_folder(&self, from: &Path) -> Result<(), LocationError> {
-        let Kind::Bucket(bucket) = &self.0 else {
-            return Err(LocationError::Invalid { url: self.to_string(), reason: "a bucket is asked for" });
-        };
+    /// Copies the lake in the folder `from` to this place, durable, the logs last and in their order: until then there
+    /// is no table to be seen. In a bucket nothing is written over.
+    pub async fn store_folder(&self, from: &Path) -> Result<(), LakeError> {
         let mut paths = Vec::new();
         files_below(from, "", &mut paths).map_err(|source| file_failure(&from.to_string_lossy(), source))?;
         paths.sort_by_key(|path| (path.split('/').any(|part| part == LOG), path.clone()));
-        for path in paths {
-            let content = tokio::fs::read(from.join(&path)).await.map_err(|source| file_failure(&path, source))?;
-            let payload = PutPayload::from(content);
-            let stored = bucket.store.put_opts(&StorePath::from(path.as_str()), payload, creating()).await;
-            stored.map_err(|source| file_failure(&path, source))?;
+        for path in &paths {
+            let content = tokio::fs::read(from.join(path)).await.map_err(|source| file_failure(path, source))?;
+            match &self.0 {
+                Kind::Folder(dir) => {
+                    let written = write_file(dir.join(path), Bytes::from(content)).await;
+                    written.map_err(|source| file_failure(path, source))?;
+                }
+                Kind::Bucket(bucket) => {
+                    let payload = PutPayload::from(content);
+                    let stored = bucket.store.put_opts(&StorePath::from(path.as_str()), payload, creating()).await;
+                    stored.map_err(|source| file_failure(path, source))?;
+                }
+            }
         }
-        Ok(())
+        match self.folder() {
+            Some(dir) => durable::sync(dir.to_owned(), paths).await,
+            None => Ok(()),
+        }
     }
 }
 
