@@ -13,7 +13,7 @@ use datafusion::{
     object_store::{ObjectStoreExt, path::Path as StorePath},
     parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
 };
-use deltalake::{DeltaTable, operations::write::SchemaMode, protocol::SaveMode};
+use deltalake::{DeltaTable, DeltaTableError, operations::write::SchemaMode, protocol::SaveMode};
 
 use crate::{LakeError, LakeLocation, Scope, location::TablePlace, schema::MUNICIPALITY};
 
@@ -146,8 +146,11 @@ impl DimensionTable {
                     return Ok(None);
                 }
                 let mut delta = self.build()?;
-                delta.load().await.map_err(LakeError::delta(name, "opening"))?;
-                self.delta = Some(delta);
+                match delta.load().await {
+                    Ok(()) => self.delta = Some(delta),
+                    Err(DeltaTableError::NotATable(_)) => return Ok(None),
+                    Err(error) => return Err(LakeError::delta(name, "opening")(error)),
+                }
             }
         }
         self.load().await

@@ -7,7 +7,7 @@ use std::{
 
 use datafusion::object_store::{ObjectStore, PutPayload, path::Path as StorePath};
 use deltalake::{
-    DeltaTable, TableProperty,
+    DeltaTable, DeltaTableError, TableProperty,
     kernel::{
         Action, Transaction,
         transaction::{CommitBuilder, CommitProperties},
@@ -102,8 +102,12 @@ impl Table {
                     return Ok(false);
                 }
                 let mut delta = self.place.delta().map_err(LakeError::delta(name, "opening"))?;
-                delta.load().await.map_err(LakeError::delta(name, "opening"))?;
-                self.delta = Some(delta);
+                match delta.load().await {
+                    Ok(()) => self.delta = Some(delta),
+                    // Whoever creates it has made the folder and no entry yet.
+                    Err(DeltaTableError::NotATable(_)) => return Ok(false),
+                    Err(error) => return Err(LakeError::delta(name, "opening")(error)),
+                }
             }
         }
         let known = self.committed.as_ref().map(|c| c.version);
@@ -118,16 +122,20 @@ impl Table {
     /// same at the same time.
     pub(crate) async fn open_for_writing(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
         self.place.set_torn_entry_aside()?;
-        for _ in 0..COMMIT_ATTEMPTS {
+        let mut attempt = 1;
+        loop {
             self.refresh(&BTreeSet::new()).await?;
             let opened = if self.delta.is_none() { self.create(options).await } else { self.widen().await };
             match opened {
                 // Somebody else was faster: what they did is there, and what is left is looked for again.
-                Err(LakeError::Delta { source, .. }) if conflicts(&source) || is_there_already(&source) => {}
+                Err(LakeError::Delta { source, .. })
+                    if attempt < COMMIT_ATTEMPTS && (conflicts(&source) || is_there_already(&source)) =>
+                {
+                    attempt += 1;
+                }
                 result => return result,
             }
         }
-        Err(LakeError::Contended { table: self.name().to_owned(), attempts: COMMIT_ATTEMPTS })
     }
 
     async fn create(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
@@ -356,8 +364,9 @@ impl Table {
     }
 }
 
-fn conflicts(error: &deltalake::DeltaTableError) -> bool {
-    use deltalake::{DeltaTableError as E, kernel::transaction::TransactionError as T};
+fn conflicts(error: &DeltaTableError) -> bool {
+    use DeltaTableError as E;
+    use deltalake::kernel::transaction::TransactionError as T;
     matches!(
         error,
         E::VersionAlreadyExists(_) | E::Transaction { source: T::CommitConflict(_) | T::MaxCommitAttempts(_) }
@@ -365,8 +374,8 @@ fn conflicts(error: &deltalake::DeltaTableError) -> bool {
 }
 
 /// What the library says when it is to create a table that came into being meanwhile.
-fn is_there_already(error: &deltalake::DeltaTableError) -> bool {
-    matches!(error, deltalake::DeltaTableError::GenericError { .. })
+fn is_there_already(error: &DeltaTableError) -> bool {
+    matches!(error, DeltaTableError::GenericError { .. })
 }
 
 fn log_entry(version: u64) -> String {
