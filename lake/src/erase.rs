@@ -81,8 +81,8 @@ impl Lake {
     /// Takes people out of every table, commits that, and deletes every file of the municipality that is not part
     /// of the newest version. Older versions of the tables cannot be read any more after it.
     ///
-    /// Nothing else may write or query meanwhile, in no process, and nothing may be staged. After an error, or a crash, calling
-    /// it again goes on.
+    /// Nothing else may write or query meanwhile, in no process, and nothing may be staged. After an error, or a
+    /// crash, calling it again goes on.
     pub async fn erase(&self, who: &Erasure, now: Timestamp) -> Result<BTreeMap<String, ErasedTable>, LakeError> {
         let _upkeep = self.upkeep.lock().await;
         let mut done = BTreeMap::new();

@@ -63,7 +63,7 @@ pub enum LocationError {
     },
     /// An `AWS_…` variable cannot be used.
     #[error("the settings of the object store (AWS_… variables) cannot be used")]
-    Settings(#[source] StoreError),
+    Settings(#[source] Box<StoreError>),
     /// The bucket does not exist.
     #[error("there is no bucket `{bucket}`")]
     NoBucket {
@@ -71,7 +71,7 @@ pub enum LocationError {
         bucket: String,
         /// The answer.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The credentials are wrong, or may not do what is needed.
     #[error("the object store refuses the credentials for the bucket `{bucket}`")]
@@ -80,7 +80,7 @@ pub enum LocationError {
         bucket: String,
         /// The answer.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// Nobody answers at the endpoint, or not as an object store does.
     #[error("the object store with the bucket `{bucket}` does not answer")]
@@ -89,7 +89,7 @@ pub enum LocationError {
         bucket: String,
         /// What came instead.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The store overwrites where it is asked to create.
     #[error(
@@ -200,7 +200,7 @@ impl LakeLocation {
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_retry(retry)
             .build();
-        let root: Arc<dyn ObjectStore> = Arc::new(built.map_err(LocationError::Settings)?);
+        let root: Arc<dyn ObjectStore> = Arc::new(built.map_err(|source| LocationError::Settings(Box::new(source)))?);
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let text = parts.iter().fold(format!("s3://{name}/"), |url, part| format!("{url}{part}/"));
         let reason = "write s3://bucket/prefix";
@@ -364,8 +364,8 @@ impl Bucket {
 
     /// What a request to the bucket as such failed of.
     fn failure(&self, source: StoreError) -> LocationError {
-        let bucket = self.name.clone();
-        match source {
+        let (bucket, source) = (self.name.clone(), Box::new(source));
+        match *source {
             StoreError::NotFound { .. } => LocationError::NoBucket { bucket, source },
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
                 LocationError::Refused { bucket, source }
