@@ -71,6 +71,7 @@ async fn uses_are_in_the_bucket_once_after_kills_and_the_report_equals_the_recor
     let mut todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
     let (town, data) = (todoke.municipality(), todoke.data_dir().to_path_buf());
     let (from, to) = period(&todoke).await;
+    let period = (from.as_str(), to.as_str());
     let mut scene = Scene::of(&todoke).await;
     let (guardian, staff) = (scene.guardian.bearer().unwrap().to_owned(), scene.staff.bearer().unwrap().to_owned());
     let mut paid: BTreeSet<String> = BTreeSet::new();
@@ -93,13 +94,13 @@ async fn uses_are_in_the_bucket_once_after_kills_and_the_report_equals_the_recor
         found.iter().map(|row| (row[0].as_str().unwrap().to_owned(), row[1].as_i64().unwrap())).collect();
     assert!(times.values().all(|n| *n == 1), "{times:?}");
     assert_eq!(times.into_keys().collect::<BTreeSet<_>>(), paid);
-    let (reported, booked) = used(&data, &town, (&from, &to), &settings).await;
+    let (reported, booked) = used(&data, &town, period, &settings).await;
     assert_eq!(reported, booked, "R01 and the record");
     assert!(booked >= 15, "{booked}");
     let sound = cli_with(&data, &["lake", "verify"], &settings).await.success();
     assert!(sound.ends_with("sound\n"), "{sound}");
     cli_with(&data, &["lake", "compact"], &settings).await.success();
-    let after = used(&data, &town, (&from, &to), &settings).await;
+    let after = used(&data, &town, period, &settings).await;
     assert_eq!(after, (reported, booked), "compaction changes no figure");
 
     let doctor = cli_with(&data, &["doctor"], &settings).await.success();
