@@ -11,7 +11,7 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
-use todoke_lake::Retention;
+use todoke_lake::{LakeLocation, Retention};
 use todoke_notifier::{
     apns::ApnsSettings, dispatch::DispatchSettings, fcm::FcmSettings, mail::MailSettings, web_push::WebPushSettings,
 };
@@ -98,6 +98,11 @@ pub struct HttpConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LakeConfig {
+    /// `s3://bucket/prefix` or `file:///folder`; empty means the folder `lake` in the data folder. Credentials,
+    /// endpoint, region and encryption of a bucket come from the usual `AWS_…` variables.
+    pub url: String,
+    /// Seconds between two looks at what other nodes committed to the lake that `url` names; 0 for none.
+    pub refresh_every_s: u64,
     /// Longest time a row waits before its Parquet file is committed, milliseconds.
     pub flush_age_ms_max: u64,
     /// Rows that trigger a commit before that.
@@ -205,6 +210,8 @@ impl Default for HttpConfig {
 impl Default for LakeConfig {
     fn default() -> Self {
         Self {
+            url: String::new(),
+            refresh_every_s: 30,
             flush_age_ms_max: 5_000,
             flush_rows_max: 200_000,
             staged_mib_max: 256,
@@ -262,6 +269,12 @@ impl Config {
             "record.url must be empty (SQLite) or begin with postgres://"
         );
         self.realtime.check().map_err(anyhow::Error::msg)?;
+        let url = &self.lake.url;
+        anyhow::ensure!(
+            url.is_empty() || ((url.starts_with("s3://") || url.starts_with("file:///")) && !url.contains('@')),
+            "lake.url must be empty (a folder in the data folder), s3://bucket/prefix or file:///folder; credentials are \
+             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        );
         anyhow::ensure!(self.lake.flush_age_ms_max > 0, "lake.flush_age_ms_max must be above 0");
         // Staging stops at this limit and every commit frees some: with none nothing would ever be staged.
         anyhow::ensure!((1..=1 << 20).contains(&self.lake.staged_mib_max), "lake.staged_mib_max must be 1 to 1048576");
@@ -278,6 +291,16 @@ impl Config {
         Ok(())
     }
 
+    /// Where the lake lies. The settings of a bucket are those of the environment; nobody is asked yet.
+    pub fn lake_location(&self) -> anyhow::Result<LakeLocation> {
+        if self.lake.url.is_empty() {
+            return Ok(LakeLocation::from(&self.data.join("lake")));
+        }
+        let variables = std::env::vars_os();
+        let texts = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        LakeLocation::parse(&self.lake.url, texts).context("lake.url cannot be used")
+    }
+
     /// Address that links begin with.
     pub fn public_url(&self) -> String {
         if self.public_url.is_empty() { format!("http://{}", self.listen) } else { self.public_url.clone() }
@@ -287,6 +310,7 @@ impl Config {
     pub fn printed(&self) -> anyhow::Result<String> {
         let mut shown = self.clone();
         shown.record.url = masked(&shown.record.url);
+        shown.lake.url = masked(&shown.lake.url);
         shown.mail.smtp_url = masked(&shown.mail.smtp_url);
         let secrets = [
             &mut shown.mail.password,
@@ -335,6 +359,20 @@ mod tests {
             assert!(config.check().is_err(), "{years} years, {months} months");
         }
         assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn a_lake_is_in_the_data_folder_or_where_its_url_says() {
+        let mut config = Config { data: PathBuf::from("/data"), ..Config::default() };
+        assert_eq!(config.lake_location().unwrap().folder(), Some(Path::new("/data/lake")));
+        config.lake.url = "file:///elsewhere".to_owned();
+        assert_eq!(config.lake_location().unwrap().folder(), Some(Path::new("/elsewhere")));
+        for refused in ["lake", "gs://city/lake", "file://lake", "s3://id:geheim@city/lake"] {
+            config.lake.url = refused.to_owned();
+            let error = config.check().unwrap_err().to_string();
+            assert!(!error.contains("geheim"), "{error}");
+            assert!(!config.printed().unwrap().contains("geheim"), "{refused}");
+        }
     }
 
     #[test]

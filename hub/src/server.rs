@@ -78,6 +78,13 @@ pub async fn open_record(config: &Config, durability: Durability) -> anyhow::Res
     store.context("the record cannot be opened")
 }
 
+/// Opens the lake for writing, where the configuration says it lies; a bucket is asked first whether it can hold one.
+pub async fn open_lake(config: &Config) -> anyhow::Result<Arc<Lake>> {
+    let location = config.lake_location()?;
+    location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
+    Lake::open(&location, LakeOptions::default()).await.context("the lake cannot be opened")
+}
+
 /// Opens the usage log and says how long that took: after a crash it is most of the time until the server answers.
 fn open_usage_log(config: &Config) -> anyhow::Result<UsageLog> {
     let begun = Instant::now();
@@ -124,8 +131,7 @@ impl Server {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("{} cannot be bound", config.listen))?;
         config.listen = listener.local_addr()?;
-        let lake_dir = config.data.join("lake");
-        let lake = Lake::open(&lake_dir, LakeOptions::default()).await.context("the lake cannot be opened")?;
+        let lake = open_lake(&config).await?;
         let usage = open_usage_log(&config)?;
         let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
         let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config(&config));
@@ -167,7 +173,6 @@ impl Server {
             metrics,
             demo,
             local_secret,
-            lake_dir,
         });
         let mut services = Services::default();
         let core = stop_core.clone();
@@ -299,7 +304,24 @@ fn spawn_services(
     services.spawn("timers", timers::run(workflow.clone(), clock.clone(), stop_edge.clone()));
     services.spawn("broadcasts", broadcasts::run(workflow, clock.clone(), stop_edge.clone()));
     services.spawn("dimensions", dimensions::run(store.clone(), lake.clone(), stop_edge.clone()));
+    if !lake_config.url.is_empty() && lake_config.refresh_every_s > 0 {
+        let every = Duration::from_secs(lake_config.refresh_every_s);
+        services.spawn("lake view", follow(lake.clone(), every, stop_edge.clone()));
+    }
     services.spawn("upkeep", upkeep(store, lake, clock, lake_config, stop_edge.clone()));
+}
+
+/// Shows what other nodes commit to the lake.
+async fn follow(lake: Arc<Lake>, every: Duration, stop: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(every) => {}
+        }
+        if let Err(error) = lake.view().refresh().await {
+            tracing::warn!(error = %error, "what other nodes committed to the lake was not seen");
+        }
+    }
 }
 
 /// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, and

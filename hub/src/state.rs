@@ -1,6 +1,6 @@
 //! What every handler can reach.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use todoke_analytics::Engine;
@@ -49,8 +49,6 @@ pub struct Parts {
     pub demo: bool,
     /// Secret that lets commands beside the server ask it; lies in the data folder.
     pub local_secret: String,
-    /// Folder of the lake.
-    pub lake_dir: PathBuf,
 }
 
 /// Shared state. Cheap to clone.

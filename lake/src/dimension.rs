@@ -1,10 +1,6 @@
 //! Dimension tables: small reference data beside the events, written whole when they change.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{
     arrow::{
@@ -17,9 +13,9 @@ use datafusion::{
     object_store::{ObjectStoreExt, path::Path as StorePath},
     parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
 };
-use deltalake::{DeltaTable, DeltaTableBuilder, ensure_table_uri, operations::write::SchemaMode, protocol::SaveMode};
+use deltalake::{DeltaTable, DeltaTableError, operations::write::SchemaMode, protocol::SaveMode};
 
-use crate::{LakeError, Scope, schema::MUNICIPALITY};
+use crate::{LakeError, LakeLocation, Scope, location::TablePlace, schema::MUNICIPALITY};
 
 /// The dimension tables of events.md §6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,14 +118,14 @@ impl DimensionRows {
 /// A dimension's Delta table.
 pub(crate) struct DimensionTable {
     dimension: Dimension,
-    root: PathBuf,
+    place: TablePlace,
     delta: Option<DeltaTable>,
     rows: Option<Arc<DimensionRows>>,
 }
 
 impl DimensionTable {
-    pub(crate) fn new(lake: &Path, dimension: Dimension) -> Self {
-        Self { dimension, root: lake.join(dimension.table()), delta: None, rows: None }
+    pub(crate) fn new(lake: &LakeLocation, dimension: Dimension) -> Self {
+        Self { dimension, place: lake.table(dimension.table()), delta: None, rows: None }
     }
 
     fn name(&self) -> &'static str {
@@ -137,10 +133,7 @@ impl DimensionTable {
     }
 
     fn build(&self) -> Result<DeltaTable, LakeError> {
-        ensure_table_uri(self.root.to_string_lossy())
-            .and_then(DeltaTableBuilder::from_url)
-            .and_then(DeltaTableBuilder::build)
-            .map_err(LakeError::delta(self.name(), "opening"))
+        self.place.delta().map_err(LakeError::delta(self.name(), "opening"))
     }
 
     /// The rows, if they are newer than those known.
@@ -148,11 +141,16 @@ impl DimensionTable {
         let name = self.name();
         match &mut self.delta {
             Some(delta) => delta.update_state().await.map_err(LakeError::delta(name, "refreshing"))?,
-            None if !self.root.join("_delta_log").is_dir() => return Ok(None),
             None => {
+                if !self.place.has_log().await.map_err(LakeError::delta(name, "locating"))? {
+                    return Ok(None);
+                }
                 let mut delta = self.build()?;
-                delta.load().await.map_err(LakeError::delta(name, "opening"))?;
-                self.delta = Some(delta);
+                match delta.load().await {
+                    Ok(()) => self.delta = Some(delta),
+                    Err(DeltaTableError::NotATable(_)) => return Ok(None),
+                    Err(error) => return Err(LakeError::delta(name, "opening")(error)),
+                }
             }
         }
         self.load().await

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -16,7 +16,7 @@ use datafusion::{
         error::ArrowError,
     },
     object_store::{ObjectStore, ObjectStoreExt, path::Path as StorePath},
-    parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
+    parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, file::reader::ChunkReader},
 };
 use deltalake::{
     kernel::{Action, transaction::CommitProperties},
@@ -27,7 +27,7 @@ use serde::Serialize;
 use todoke_domain::{MunicipalityCode, Timestamp};
 
 use crate::{
-    Lake, LakeError,
+    Lake, LakeError, LakeLocation,
     file::{self, DataFile, Encoded, Layout, encode},
     maintenance::removal,
     schema::{self, GroupSchema, MUNICIPALITY},
@@ -81,8 +81,8 @@ impl Lake {
     /// Takes people out of every table, commits that, and deletes every file of the municipality that is not part
     /// of the newest version. Older versions of the tables cannot be read any more after it.
     ///
-    /// Nothing else may write or query meanwhile, and nothing may be staged. After an error, or a crash, calling
-    /// it again goes on.
+    /// Nothing else may write or query meanwhile, in no process, and nothing may be staged. After an error, or a
+    /// crash, calling it again goes on.
     pub async fn erase(&self, who: &Erasure, now: Timestamp) -> Result<BTreeMap<String, ErasedTable>, LakeError> {
         let _upkeep = self.upkeep.lock().await;
         let mut done = BTreeMap::new();
@@ -103,6 +103,9 @@ impl Lake {
         if table.has_unknown_columns()? {
             return Err(LakeError::Foreign { table: group.to_owned(), what: "columns of a newer version" });
         }
+        // What other processes committed has to go as well.
+        let apps: BTreeSet<Arc<str>> = table.committed().iter().flat_map(|c| c.txns.keys().cloned()).collect();
+        table.refresh(&apps).await?;
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         let mut erased = ErasedTable::default();
         let mut actions = Vec::new();
@@ -249,12 +252,43 @@ async fn sweep(committed: &Committed, schema: &GroupSchema, code: &MunicipalityC
     Ok(n_deleted)
 }
 
+/// Looks for keys in every file of a lake, wherever it lies, as [`search_keys`] does. Of a bucket one file is in
+/// memory at a time.
+pub async fn search_lake(location: &LakeLocation, keys: &BTreeSet<i64>) -> Result<Searched, LakeError> {
+    if let Some(dir) = location.folder() {
+        let (dir, keys): (PathBuf, _) = (dir.to_owned(), keys.clone());
+        return tokio::task::spawn_blocking(move || search_keys(&dir, &keys)).await.map_err(LakeError::Task)?;
+    }
+    let mut searched = Searched::default();
+    for path in location.paths().await? {
+        // A file that went meanwhile holds nobody.
+        let Some(content) = location.read(&path).await? else { continue };
+        let keys = keys.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut searched = Searched { files: 1, ..Searched::default() };
+            if search_content(&path, content, &Wanted::of(&keys), &mut searched)? {
+                searched.found.push(path);
+            }
+            Ok::<_, LakeError>(searched)
+        });
+        let looked = looked.await.map_err(LakeError::Task)??;
+        searched.files += looked.files;
+        searched.rows += looked.rows;
+        searched.found.extend(looked.found);
+    }
+    searched.found.sort();
+    Ok(searched)
+}
+
+fn search_content(path: &str, content: Bytes, wanted: &Wanted<'_>, searched: &mut Searched) -> Result<bool, LakeError> {
+    if path.ends_with(".parquet") { search_rows(path, content, wanted, searched) } else { Ok(wanted.is_in(&content)) }
+}
+
 /// Reads every file below a folder of this machine and looks for keys: as values of data files and checkpoints,
 /// whatever version they belong to, and as text or numbers in anything else. Blocking.
 pub fn search_keys(dir: &Path, keys: &BTreeSet<i64>) -> Result<Searched, LakeError> {
     let mut searched = Searched::default();
-    let wanted = Wanted { numbers: keys, texts: keys.iter().map(ToString::to_string).collect() };
-    search_folder(dir, &wanted, &mut searched)?;
+    search_folder(dir, &Wanted::of(keys), &mut searched)?;
     searched.found.sort();
     Ok(searched)
 }
@@ -269,7 +303,8 @@ fn search_folder(dir: &Path, wanted: &Wanted<'_>, searched: &mut Searched) -> Re
         }
         searched.files += 1;
         let holds = if path.extension().is_some_and(|extension| extension == "parquet") {
-            search_rows(&path, wanted, searched)?
+            let file = File::open(&path).map_err(|source| LakeError::Io { path: path.clone(), source })?;
+            search_rows(&path.display().to_string(), file, wanted, searched)?
         } else {
             let bytes = std::fs::read(&path).map_err(|source| LakeError::Io { path: path.clone(), source })?;
             wanted.is_in(&bytes)
@@ -281,14 +316,17 @@ fn search_folder(dir: &Path, wanted: &Wanted<'_>, searched: &mut Searched) -> Re
     Ok(())
 }
 
-fn search_rows(path: &Path, wanted: &Wanted<'_>, searched: &mut Searched) -> Result<bool, LakeError> {
-    let file = File::open(path).map_err(|source| LakeError::Io { path: path.to_owned(), source })?;
-    let name = path.display().to_string();
-    let unreadable = LakeError::parquet(&name, "read");
+fn search_rows(
+    name: &str,
+    file: impl ChunkReader + 'static,
+    wanted: &Wanted<'_>,
+    searched: &mut Searched,
+) -> Result<bool, LakeError> {
+    let unreadable = LakeError::parquet(name, "read");
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
     let mut holds = false;
     for batch in reader.map_err(&unreadable)? {
-        let batch = batch.map_err(LakeError::arrow(&name))?;
+        let batch = batch.map_err(LakeError::arrow(name))?;
         searched.rows += batch.num_rows() as u64;
         holds |= batch.columns().iter().any(|column| wanted.is_among(column));
     }
@@ -301,7 +339,11 @@ struct Wanted<'a> {
     texts: Vec<String>,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    fn of(keys: &'a BTreeSet<i64>) -> Self {
+        Self { numbers: keys, texts: keys.iter().map(ToString::to_string).collect() }
+    }
+
     fn is_in(&self, bytes: &[u8]) -> bool {
         self.texts.iter().any(|text| contains(bytes, text.as_bytes()))
             || self.numbers.iter().any(|key| contains(bytes, &key.to_le_bytes()) || contains(bytes, &key.to_be_bytes()))

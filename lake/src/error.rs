@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use datafusion::{arrow::error::ArrowError, parquet::errors::ParquetError};
 use deltalake::DeltaTableError;
 
+use crate::LocationError;
+
 /// A failure of the lake. Committing and refreshing may be tried again after any of them; nothing
 /// staged is lost by a failed commit.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +118,9 @@ pub enum LakeError {
     /// The lake was opened for reading only, or is being shut down.
     #[error("a background task of the lake ended early")]
     Task(#[source] tokio::task::JoinError),
+    /// The place of the lake does not answer, or has something else.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// A retention too short to be safe for queries that are running.
     #[error("a retention below {min_s} s could delete files that a query still reads")]
     RetentionTooShort {

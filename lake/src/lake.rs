@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use todoke_domain::Timestamp;
 
 use crate::{
-    Dimension, EventRows, LakeError, LakeView, Origin,
+    Dimension, EventRows, LakeError, LakeLocation, LakeView, Origin,
     file::Layout,
     slice::{self, Slice},
     table::{Committed, Part, Table},
@@ -24,7 +23,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LakeOptions {
-    /// fsync data files and log entries before a commit counts as done.
+    /// fsync data files and log entries before a commit counts as done; in a folder only, what an object store has
+    /// answered is durable.
     pub fsync: bool,
     /// Rows in one Parquet row group, at most (events.md §3: 128 k).
     pub row_group_rows_max: usize,
@@ -81,10 +81,10 @@ pub struct BulkReport {
     pub tables: usize,
 }
 
-/// The lake, opened for writing. One process per folder and origin writes; several processes may
-/// write the same folder as long as their origins differ.
+/// The lake, opened for writing. Several processes may write the same one: rows of one origin are taken once,
+/// whoever brings them.
 pub struct Lake {
-    pub(crate) dir: PathBuf,
+    location: LakeLocation,
     pub(crate) options: LakeOptions,
     pub(crate) view: LakeView,
     // Flushes take turns: two at once would commit the same staged parts.
@@ -95,7 +95,7 @@ pub struct Lake {
 
 impl fmt::Debug for Lake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lake").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("Lake").field("location", &self.location).finish_non_exhaustive()
     }
 }
 
@@ -104,14 +104,14 @@ async fn open_for_writing(table: &tokio::sync::Mutex<Table>, options: &LakeOptio
 }
 
 impl Lake {
-    /// Opens the lake in `dir`, creating missing tables and adding columns that are new in the
-    /// catalogue. Files and folders appear only below `dir`.
+    /// Opens the lake at a place, creating missing tables and adding columns that are new in the catalogue. Files and
+    /// folders appear only below it. A bucket is not asked whether it can hold a lake: [`LakeLocation::probe`] does.
     ///
     /// Errors: [`LakeError::ColumnType`] when a column on disk has another type than the catalogue.
-    pub async fn open(dir: &Path, options: LakeOptions) -> Result<Arc<Self>, LakeError> {
-        std::fs::create_dir_all(dir).map_err(|source| LakeError::Io { path: dir.to_owned(), source })?;
-        let dir = dir.canonicalize().map_err(|source| LakeError::Io { path: dir.to_owned(), source })?;
-        let view = LakeView { shared: Arc::new(Shared::new()), tables: Arc::new(Tables::new(&dir)) };
+    pub async fn open(location: impl Into<LakeLocation>, options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+        let location: LakeLocation = location.into();
+        let location = location.made()?;
+        let view = LakeView { shared: Arc::new(Shared::new()), tables: Arc::new(Tables::new(&location)) };
         // Collected before they are streamed: a closure inside the stream would not be `Send`.
         let openings: Vec<_> = view.tables.groups.values().map(|table| open_for_writing(table, &options)).collect();
         stream::iter(openings).buffer_unordered(options.commit_concurrency.max(1)).try_collect::<()>().await?;
@@ -121,7 +121,8 @@ impl Lake {
         }
         view.shared.publish(opened, &BTreeSet::new());
         view.refresh().await?;
-        let lake = Self { dir, options, view, turn: tokio::sync::Mutex::new(()), upkeep: tokio::sync::Mutex::new(()) };
+        let lake =
+            Self { location, options, view, turn: tokio::sync::Mutex::new(()), upkeep: tokio::sync::Mutex::new(()) };
         Ok(Arc::new(lake))
     }
 

@@ -8,6 +8,9 @@
 //! what this process has staged. A table is handed out for one [`Scope`]; the files of another
 //! municipality are not in it, so no SQL can reach them.
 //!
+//! A lake lies in a folder or in a bucket of an object store ([`LakeLocation`]); several processes may write the same
+//! one, as long as their origins differ or are the same stream.
+//!
 //! Delta has no unsigned integers and no dictionary type: `UInt16` is `Int32`, `UInt64` is `Int64`,
 //! and codes are strings that Parquet stores as dictionaries.
 
@@ -19,6 +22,7 @@ mod erase;
 mod error;
 mod file;
 mod lake;
+mod location;
 mod maintenance;
 mod parquet_records;
 mod provider;
@@ -35,9 +39,10 @@ mod view;
 pub use backup::{PinnedLake, pin_lake};
 pub use columns::{Cell, Row, RowType, Rows};
 pub use dimension::Dimension;
-pub use erase::{ErasedTable, Erasure, Searched, search_keys};
+pub use erase::{ErasedTable, Erasure, Searched, search_keys, search_lake};
 pub use error::LakeError;
 pub use lake::{BulkReport, Flushed, Lake, LakeOptions};
+pub use location::{LakeLocation, LocationError, Probed};
 pub use maintenance::{CompactOptions, Compacted, TableStats};
 pub use parquet_records::ParquetRecords;
 pub use provider::Scope;

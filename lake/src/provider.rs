@@ -113,6 +113,7 @@ impl GroupProvider {
         let n_rows = files.iter().map(|file| file.n_rows).sum();
         let statistics =
             Statistics { num_rows: Precision::Exact(n_rows), ..Statistics::new_unknown(&self.schema.full) };
+        // A name that every session knows and nothing is read by: the reader has the table's own store.
         let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
             .with_file_groups(file_groups(&files, state.config().target_partitions()))
             .with_statistics(statistics)

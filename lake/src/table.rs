@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use datafusion::object_store::{ObjectStore, PutPayload, path::Path as StorePath};
 use deltalake::{
-    DeltaTable, DeltaTableBuilder, TableProperty, ensure_table_uri,
+    DeltaTable, DeltaTableError, TableProperty,
     kernel::{
         Action, Transaction,
         transaction::{CommitBuilder, CommitProperties},
@@ -19,8 +18,9 @@ use serde_json::Value;
 use todoke_domain::Timestamp;
 
 use crate::{
-    LakeError, LakeOptions, Origin, durable,
+    LakeError, LakeLocation, LakeOptions, Origin,
     file::{DataFile, Encoded, Layout, encode},
+    location::TablePlace,
     prune::Bounds,
     rows::day_number,
     schema::{BOUNDED, DAY, GroupSchema, MUNICIPALITY},
@@ -56,7 +56,7 @@ pub(crate) struct Part<'a> {
 /// A table that this process writes or follows.
 pub(crate) struct Table {
     pub(crate) schema: &'static GroupSchema,
-    pub(crate) root: PathBuf,
+    place: TablePlace,
     delta: Option<DeltaTable>,
     committed: Option<Arc<Committed>>,
     /// Version of a log entry whose sync failed. A second sync would say nothing about it: the system may have
@@ -66,8 +66,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table whose log has not been looked at.
-    pub(crate) fn new(lake: &Path, schema: &'static GroupSchema) -> Self {
-        Self { schema, root: lake.join(&schema.name), delta: None, committed: None, unsynced: None }
+    pub(crate) fn new(lake: &LakeLocation, schema: &'static GroupSchema) -> Self {
+        Self { schema, place: lake.table(&schema.name), delta: None, committed: None, unsynced: None }
     }
 
     fn name(&self) -> &str {
@@ -101,15 +101,16 @@ impl Table {
         match &mut self.delta {
             Some(delta) => delta.update_state().await.map_err(LakeError::delta(name, "refreshing"))?,
             None => {
-                if !self.root.join("_delta_log").is_dir() {
+                if !self.place.has_log().await.map_err(LakeError::delta(name, "locating"))? {
                     return Ok(false);
                 }
-                let url = ensure_table_uri(self.root.to_string_lossy()).map_err(LakeError::delta(name, "locating"))?;
-                let mut delta = DeltaTableBuilder::from_url(url)
-                    .and_then(DeltaTableBuilder::build)
-                    .map_err(LakeError::delta(name, "opening"))?;
-                delta.load().await.map_err(LakeError::delta(name, "opening"))?;
-                self.delta = Some(delta);
+                let mut delta = self.place.delta().map_err(LakeError::delta(name, "opening"))?;
+                match delta.load().await {
+                    Ok(()) => self.delta = Some(delta),
+                    // Whoever creates it has made the folder and no entry yet.
+                    Err(DeltaTableError::NotATable(_)) => return Ok(false),
+                    Err(error) => return Err(LakeError::delta(name, "opening")(error)),
+                }
             }
         }
         let known = self.committed.as_ref().map(|c| c.version);
@@ -120,34 +121,54 @@ impl Table {
         Ok(true)
     }
 
-    /// Creates the table if it is missing and adds columns that are new in the catalogue.
+    /// Creates the table if it is missing and adds columns that are new in the catalogue. Other processes may do the
+    /// same at the same time.
     pub(crate) async fn open_for_writing(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
-        durable::set_torn_entry_aside(&self.root)?;
+        self.place.set_torn_entry_aside()?;
         if options.fsync {
-            durable::sync_last_entry(self.root.clone()).await?;
+            self.place.sync_last_entry().await?;
         }
-        self.refresh(&BTreeSet::new()).await?;
+        let mut attempt = 1;
+        loop {
+            self.refresh(&BTreeSet::new()).await?;
+            let opened = if self.delta.is_none() { self.create(options).await } else { self.widen().await };
+            match opened {
+                // Somebody else was faster: what they did is there, and what is left is looked for again.
+                Err(LakeError::Delta { source, .. })
+                    if attempt < COMMIT_ATTEMPTS && (conflicts(&source) || is_there_already(&source)) =>
+                {
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn create(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
         let name = self.schema.name.as_str();
         let fields = self.schema.delta_fields().map_err(LakeError::delta(name, "reading the catalogue"))?;
-        let Some(delta) = self.delta.take() else {
-            let url = ensure_table_uri(self.root.to_string_lossy()).map_err(LakeError::delta(name, "locating"))?;
-            let table = DeltaTableBuilder::from_url(url)
-                .and_then(DeltaTableBuilder::build)
-                .map_err(LakeError::delta(name, "creating"))?;
-            let delta = table
-                .create()
-                .with_table_name(name)
-                .with_columns(fields)
-                .with_partition_columns([MUNICIPALITY, DAY])
-                .with_configuration(configuration(options))
-                .await
-                .map_err(LakeError::delta(name, "creating"))?;
-            self.delta = Some(delta);
-            if options.fsync {
-                durable::sync(self.root.clone(), vec![log_entry(0)]).await?;
-            }
-            return self.adopt(None, &BTreeSet::new()).await;
-        };
+        let table = self.place.delta().map_err(LakeError::delta(name, "creating"))?;
+        let delta = table
+            .create()
+            .with_table_name(name)
+            .with_columns(fields)
+            .with_partition_columns([MUNICIPALITY, DAY])
+            .with_configuration(configuration(options))
+            // A second try would replace the description that another process gave the table.
+            .with_commit_properties(CommitProperties::default().with_max_retries(0))
+            .await
+            .map_err(LakeError::delta(name, "creating"))?;
+        self.delta = Some(delta);
+        if options.fsync {
+            self.place.sync(vec![log_entry(0)]).await?;
+        }
+        self.adopt(None, &BTreeSet::new()).await
+    }
+
+    async fn widen(&mut self) -> Result<(), LakeError> {
+        let name = self.schema.name.as_str();
+        let fields = self.schema.delta_fields().map_err(LakeError::delta(name, "reading the catalogue"))?;
+        let delta = self.delta()?.clone();
         let on_disk = delta.snapshot().map_err(LakeError::delta(name, "opening"))?.schema();
         let mut missing = Vec::new();
         for field in fields {
@@ -165,7 +186,6 @@ impl Table {
             }
         }
         if missing.is_empty() {
-            self.delta = Some(delta);
             return Ok(());
         }
         let widened =
@@ -316,7 +336,7 @@ impl Table {
         delta.state = Some(done.snapshot());
         if options.fsync {
             let version = done.version();
-            let synced = durable::sync(self.root.clone(), vec![log_entry(version)]).await;
+            let synced = self.place.sync(vec![log_entry(version)]).await;
             if synced.is_err() {
                 self.unsynced = Some(version);
             }
@@ -359,18 +379,24 @@ impl Table {
             adds.push(Action::Add(file.add));
         }
         if fsync && !paths.is_empty() {
-            durable::sync(self.root.clone(), paths).await?;
+            self.place.sync(paths).await?;
         }
         Ok(adds)
     }
 }
 
-fn conflicts(error: &deltalake::DeltaTableError) -> bool {
-    use deltalake::{DeltaTableError as E, kernel::transaction::TransactionError as T};
+fn conflicts(error: &DeltaTableError) -> bool {
+    use DeltaTableError as E;
+    use deltalake::kernel::transaction::TransactionError as T;
     matches!(
         error,
         E::VersionAlreadyExists(_) | E::Transaction { source: T::CommitConflict(_) | T::MaxCommitAttempts(_) }
     )
+}
+
+/// What the library says when it is to create a table that came into being meanwhile.
+fn is_there_already(error: &DeltaTableError) -> bool {
+    matches!(error, DeltaTableError::GenericError { .. })
 }
 
 fn log_entry(version: u64) -> String {

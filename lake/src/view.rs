@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -14,7 +13,7 @@ use jiff::civil::Date;
 use todoke_domain::Timestamp;
 
 use crate::{
-    EventRows, LakeError, Scope,
+    EventRows, LakeError, LakeLocation, Scope,
     dimension::{Dimension, DimensionRows, DimensionTable},
     provider::{GroupProvider, day_rows, fnv},
     rows::date_of,
@@ -271,7 +270,7 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn new(lake: &Path) -> Self {
+    pub(crate) fn new(lake: &LakeLocation) -> Self {
         let groups =
             schema::all().iter().map(|(name, s)| (name.as_str(), tokio::sync::Mutex::new(Table::new(lake, s))));
         let dimensions = Dimension::ALL.iter().map(|d| (*d, tokio::sync::Mutex::new(DimensionTable::new(lake, *d))));
@@ -307,8 +306,9 @@ impl fmt::Debug for LakeView {
 impl LakeView {
     /// Opens a lake for reading, also beside a process that writes it: what that process has staged
     /// is not visible here. Tables that do not exist yet are empty. Writes nothing.
-    pub async fn open_readonly(dir: &Path) -> Result<Self, LakeError> {
-        let view = Self { shared: Arc::new(Shared::new()), tables: Arc::new(Tables::new(dir)) };
+    pub async fn open_readonly(location: impl Into<LakeLocation>) -> Result<Self, LakeError> {
+        let location: LakeLocation = location.into();
+        let view = Self { shared: Arc::new(Shared::new()), tables: Arc::new(Tables::new(&location)) };
         view.refresh().await?;
         Ok(view)
     }

@@ -23,6 +23,7 @@ mod ingest_faults;
 mod journey;
 mod kill_loop;
 mod lake_engines;
+mod lake_places;
 mod lake_retention;
 mod live_sample;
 mod message_rules;

@@ -27,13 +27,14 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// Who may name a library in their manifest.
-const KEPT_TO: [(&str, &[&str]); 8] = [
+const KEPT_TO: [(&str, &[&str]); 9] = [
     ("sqlx", &["store", "tests", "tests/it"]),
     ("axum", &["hub"]),
     ("redis", &["hub"]),
     ("lettre", &["notifier"]),
     ("datafusion", &["lake", "ingest", "analytics"]),
     ("deltalake", &["lake", "ingest", "analytics"]),
+    ("object_store", &["lake"]),
     ("arrow", &["lake", "ingest", "analytics"]),
     ("parquet", &["lake", "ingest", "analytics"]),
 ];

@@ -13,6 +13,7 @@ pub mod live;
 pub mod load;
 pub mod mail_server;
 pub mod node;
+pub mod object_store;
 pub mod postgres;
 pub mod process;
 pub mod push_peer;

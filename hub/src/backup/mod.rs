@@ -96,7 +96,8 @@ async fn fill(config: &Config, to: &Path, now: Timestamp) -> anyhow::Result<Mani
         data.display()
     );
     let lake_batches_done = store.lake_batches_done().await?;
-    let pinned = pin_lake(&data.join(LAKE), &to.join(LAKE)).await?;
+    let location = config.lake_location()?;
+    let pinned = pin_lake(&location, &to.join(LAKE)).await?;
     // The record comes after the lake, so that it knows the number of every batch in it. The log is followed until
     // after that: what the record has settled because the log took it must be found there.
     let record = {
@@ -128,7 +129,13 @@ async fn fill(config: &Config, to: &Path, now: Timestamp) -> anyhow::Result<Mani
         files.push(FileSum::copying(&path, data, to)?);
     }
     for path in &pinned.data_files {
-        files.push(FileSum::copying(&format!("{LAKE}/{path}"), data, to)?);
+        let name = format!("{LAKE}/{path}");
+        if config.lake.url.is_empty() {
+            files.push(FileSum::copying(&name, data, to)?);
+        } else {
+            location.fetch(path, &to.join(LAKE)).await?;
+            files.push(FileSum::settling(&name, to)?);
+        }
     }
     Ok(Manifest::new(now, record, lake_batches_done, files))
 }

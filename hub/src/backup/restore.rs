@@ -33,6 +33,11 @@ const STAGING: &str = "restore.partial";
 pub async fn restore(config: &Config, from: &Path, clock: &Clock) -> anyhow::Result<Manifest> {
     let manifest = Manifest::read(from)?;
     refuse(config, &manifest)?;
+    if !config.lake.url.is_empty() {
+        let location = config.lake_location()?;
+        location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
+        anyhow::ensure!(location.is_empty().await?, "{location} holds something already: restore into an empty place");
+    }
     let staging = config.data.join(STAGING);
     DirBuilder::new()
         .recursive(true)
@@ -103,6 +108,12 @@ async fn stage(config: &Config, manifest: &Manifest, from: &Path, staging: &Path
     let settled = settle(&staged, &store, manifest, clock).await;
     store.close().await;
     settled?;
+    if !config.lake.url.is_empty() {
+        // Not among what is moved into the data folder: the lake lies elsewhere.
+        let lake = staging.join(LAKE);
+        config.lake_location()?.store_folder(&lake).await.context("the lake cannot be stored")?;
+        fs::remove_dir_all(&lake)?;
+    }
     sync_folders(staging)
 }
 

@@ -1,5 +1,6 @@
 //! `todoke doctor`: what is there, and is it well?
 
+use anyhow::Context;
 use todoke_lake::LakeView;
 use todoke_store::{DbKind, Durability, Wall};
 
@@ -19,10 +20,15 @@ pub(super) async fn run(common: &Common) -> anyhow::Result<()> {
         text.push_str(&format!("         {} {}\n", municipality.municipality_code, municipality.name));
     }
     text.push_str(&format!("events   {events} in the log, {waiting} not in the lake yet\n"));
-    let view = LakeView::open_readonly(&config.data.join("lake")).await?;
+    let location = config.lake_location()?;
+    location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
+    let view = LakeView::open_readonly(&location).await.context("the lake cannot be opened")?;
     let snapshot = view.snapshot();
     let watermark = snapshot.watermark().map_or_else(|| "empty".to_owned(), |at| at.to_string());
     text.push_str(&format!("lake     ok (snapshot {}, watermark {watermark})\n", snapshot.id()));
+    if !config.lake.url.is_empty() {
+        text.push_str(&format!("         in {location}\n"));
+    }
     let web = if todoke_dashboards::is_built() { "ok" } else { "not built: run `npm run build` in dashboards/web" };
     text.push_str(&format!("web app  {web}\n"));
     match RunFile::read(&config.data) {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use todoke_domain::{MunicipalityCode, Timestamp};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{ErasedTable, Erasure, Lake, LakeOptions, Searched, search_keys};
+use todoke_lake::{ErasedTable, Erasure, LakeLocation, Searched, search_keys, search_lake};
 use todoke_store::Durability;
 use todoke_workflow::{Actor, NobodyListens, Workflow, account::Unlinked};
 
@@ -24,7 +24,7 @@ use crate::{
     feed::StoreFeed,
     history_lock::HistoryLock,
     run_file::RunFile,
-    server::{identity, open_record},
+    server::{identity, open_lake, open_record},
 };
 
 /// Tables whose rows are about behaviour alone: they go. The others are the city's business, and stay without the person.
@@ -63,6 +63,16 @@ const STATEMENT: &str = "上記の番号の方を指す仮名キーを、イベ�
     残る全ファイルを読み直して見つからないことを確認しました。アプリ利用の行は削除し、業務の行は別の乱数に置き換えました。\
     サーバーは集計の途中結果や出力したファイルを保持していません。すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
 
+async fn search(
+    location: &LakeLocation,
+    log_dir: PathBuf,
+    keys: BTreeSet<i64>,
+) -> anyhow::Result<BTreeMap<&'static str, Searched>> {
+    let lake = search_lake(location, &keys).await?;
+    let ingest = tokio::task::spawn_blocking(move || search_keys(&log_dir, &keys)).await??;
+    Ok(BTreeMap::from([("lake", lake), ("ingest", ingest)]))
+}
+
 pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
     let config = args.common.load()?;
     anyhow::ensure!(
@@ -71,8 +81,15 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
     );
     anyhow::ensure!(!args.certificate.exists(), "{} exists already", args.certificate.display());
     let _alone = HistoryLock::exclusive(&config.data)?;
+    let location = config.lake_location()?;
+    let probed = location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
+    anyhow::ensure!(
+        !probed.keeps_versions,
+        "{location} keeps versions of what is deleted, so that nothing could be certified: end its versioning and \
+         remove the older versions first"
+    );
     // Held to the end: a server that is just stopping, or another command, has it, and this one gives way.
-    let (lake_dir, log_dir) = (config.data.join("lake"), config.data.join("ingest"));
+    let log_dir = config.data.join("ingest");
     let usage = UsageLog::open(&log_dir, UsageLogConfig::default())?;
     let clock = Clock::system();
     let store = open_record(&config, Durability::Full).await?;
@@ -85,7 +102,7 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
 
     // Everything on its way goes to the tables first, so that there is one place to look.
     let instance = identity(&store, &clock).await?;
-    let lake = Lake::open(&lake_dir, LakeOptions::default()).await?;
+    let lake = open_lake(&config).await?;
     let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
     let mut sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), SinkConfig::default());
     sink.collect_and_flush().await?;
@@ -97,14 +114,7 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
         removed_from: BEHAVIOUR.map(str::to_owned).into(),
     };
     let tables = lake.erase(&erasure, clock.now()).await?;
-    let keys: BTreeSet<i64> = stand_ins.keys().copied().collect();
-    let searched = tokio::task::spawn_blocking(move || {
-        Ok::<_, todoke_lake::LakeError>(BTreeMap::from([
-            ("lake", search_keys(&lake_dir, &keys)?),
-            ("ingest", search_keys(&log_dir, &keys)?),
-        ]))
-    })
-    .await??;
+    let searched = search(&location, log_dir, stand_ins.keys().copied().collect()).await?;
     let found: Vec<&String> = searched.values().flat_map(|searched| &searched.found).collect();
     anyhow::ensure!(found.is_empty(), "still named in {found:?}: nothing is certified, the key is kept; try again");
 

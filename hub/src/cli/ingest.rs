@@ -16,11 +16,16 @@ use todoke_ingest::{
     EncodedEvents, Rejected,
     history::{HistoryFile, HistoryFormat, HistoryReader, ParsedHistory},
 };
-use todoke_lake::{EventRows, Lake, LakeOptions, Origin};
+use todoke_lake::{EventRows, Lake, Origin};
 use todoke_store::{Durability, Store, Wall};
 
 use super::{Common, output, progress::Progress};
-use crate::{clock::Clock, history_lock::HistoryLock, local, quarantine, server::open_record};
+use crate::{
+    clock::Clock,
+    history_lock::HistoryLock,
+    local, quarantine,
+    server::{open_lake, open_record},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct IngestArgs {
@@ -100,7 +105,7 @@ pub(super) async fn run(args: IngestArgs) -> anyhow::Result<()> {
     anyhow::ensure!(all.iter().any(|known| known.municipality_code == *code), "there is no municipality {code}");
     let _lock = HistoryLock::shared(&config.data)?;
     // Beside a running server this is safe: its commits and these have other origins, and the tables take both.
-    let lake = Lake::open(&config.data.join("lake"), LakeOptions::default()).await?;
+    let lake = open_lake(&config).await?;
     let mut loader = Loader { store, lake, args: &args, reader: Some(HistoryReader::new(code.clone())) };
     let mut done = Ok(());
     for path in &args.files {

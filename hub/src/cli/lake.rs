@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use todoke_domain::{Event, MunicipalityCode};
 use todoke_ingest::{UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeOptions, LakeView, Recorded, Scope};
+use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope};
 use todoke_store::{Durability, Wall};
 
 use super::{
@@ -14,7 +14,13 @@ use super::{
     erase::{self, EraseArgs},
     output,
 };
-use crate::{clock::Clock, config::Config, local, quarantine, run_file::RunFile, server::open_record};
+use crate::{
+    clock::Clock,
+    config::Config,
+    local, quarantine,
+    run_file::RunFile,
+    server::{open_lake, open_record},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct LakeArgs {
@@ -123,7 +129,7 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
         page.iter().filter(|(_, event)| is_kept(event)).for_each(|(_, event)| recorded.insert(event));
     }
     // The lake is opened after the record was read: what the record calls finished was committed before.
-    let view = LakeView::open_readonly(&config.data.join("lake")).await?;
+    let view = LakeView::open_readonly(config.lake_location()?).await?;
     let check = view.verify(&recorded).await;
     let n_recorded: u64 = check.days.values().map(|day| day.recorded).sum();
     let mut text = format!(
@@ -148,7 +154,7 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
 
 async fn stats(common: &Common) -> anyhow::Result<()> {
     let config = common.load()?;
-    let view = LakeView::open_readonly(&config.data.join("lake")).await?;
+    let view = LakeView::open_readonly(config.lake_location()?).await?;
     let snapshot = view.snapshot();
     let mut text = format!("snapshot {}\n", snapshot.id());
     for group in snapshot.groups() {
@@ -164,7 +170,7 @@ async fn stats(common: &Common) -> anyhow::Result<()> {
 /// The lake of a stopped server, for work that a running one does by itself.
 async fn open_alone(config: &Config) -> anyhow::Result<Arc<Lake>> {
     anyhow::ensure!(!RunFile::is_answered(&config.data), "a server runs on this folder, and does this by itself");
-    Ok(Lake::open(&config.data.join("lake"), LakeOptions::default()).await?)
+    open_lake(config).await
 }
 
 async fn compact(common: &Common) -> anyhow::Result<()> {

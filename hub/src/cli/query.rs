@@ -1,7 +1,7 @@
 //! `todoke report` and `todoke sql`: over a running server when there is one, which also knows the rows of
 //! the last seconds, else over the lake's files.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -141,9 +141,9 @@ impl Told for todoke_analytics::SqlError {
 }
 
 async fn engine(config: &Config) -> anyhow::Result<Engine> {
-    let dir: PathBuf = config.data.join("lake");
-    anyhow::ensure!(dir.is_dir(), "there is no lake in {}", config.data.display());
-    let view = LakeView::open_readonly(&dir).await.context("the lake cannot be opened")?;
+    let location = config.lake_location()?;
+    anyhow::ensure!(location.folder().is_none_or(|dir| dir.is_dir()), "there is no lake in {location}");
+    let view = LakeView::open_readonly(&location).await.context("the lake cannot be opened")?;
     let engine_config =
         EngineConfig { memory_bytes_max: config.query.memory_mib_max * 1024 * 1024, ..EngineConfig::default() };
     Ok(Engine::new(Arc::new(LakeSource::new(view)), engine_config)?)

@@ -110,6 +110,12 @@ pub async fn prepare(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow
         anyhow::bail!("{} holds something else than a demo", config.data.display());
     }
     fs::create_dir_all(&config.data)?;
+    if !config.lake.url.is_empty() {
+        // A demo makes a lake and never clears one that is not in its folder: it may be somebody's.
+        let location = config.lake_location()?;
+        location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
+        anyhow::ensure!(location.is_empty().await?, "{location} holds something already: empty it for a new demo");
+    }
     fs::write(&mark, b"")?;
     let accounts = build(config, plan, now).await?;
     fs::write(&made, serde_json::to_vec_pretty(&accounts)?)?;
@@ -138,7 +144,7 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
     let store = server::open_record(config, Durability::Seeding).await?;
     server::identity(&store, &crate::clock::Clock::system()).await?;
     let workflow = Workflow::new(store.clone(), Arc::new(NobodyListens), &config.public_url());
-    let lake = Lake::open(&config.data.join("lake"), LakeOptions { fsync: false, ..LakeOptions::default() }).await?;
+    let lake = Lake::open(&config.lake_location()?, LakeOptions { fsync: false, ..LakeOptions::default() }).await?;
     let password = NewPassword::parse(PASSWORD.to_owned()).map_err(anyhow::Error::new)?;
     let password_hash = secret::hash_password(&password)?;
     let mut accounts = DemoAccounts::default();

@@ -1,9 +1,11 @@
-//! The lake on a real folder: exactly once, behind walls, through crashes and compaction.
+//! The lake on a real folder and in a bucket: exactly once, behind walls, through crashes and compaction.
 
+mod bucket;
 mod erase;
 mod evolution;
 mod exactly_once;
 mod faults;
+mod places;
 mod repetitions;
 mod retention;
 mod support;
