@@ -76,7 +76,7 @@ impl Engine {
         let rollups = self.rollups.clone().filter(|_| run::is_told_by_days(&request));
         let made = async move {
             let usage = match &rollups {
-                Some(rollups) => Some(rollups.usage(&sessions, &snapshot, &request.municipality).await?),
+                Some(rollups) => Some(rollups.usage(&sessions, &snapshot, &request).await?),
                 None => None,
             };
             run::run(sessions.open(snapshot, Author::Report), &request, usage.as_ref()).await

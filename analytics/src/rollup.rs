@@ -28,7 +28,9 @@ use day::{Day, People};
 pub(crate) use tables::Tables;
 
 use crate::{
+    dimension::Dimension,
     error::ReportError,
+    report::ReportRequest,
     session::{Author, Sessions},
     source::SourceSnapshot,
 };
@@ -40,7 +42,7 @@ type Days = BTreeMap<Date, Arc<Day>>;
 #[derive(Debug)]
 pub(crate) struct Usage {
     days: Days,
-    /// The platform of every device whose opening or permission is told.
+    /// If asked for, the platform of every device whose opening or permission is told.
     device_platforms: BTreeMap<i64, String>,
 }
 
@@ -231,15 +233,16 @@ impl Rollups {
         }
     }
 
-    /// All days of a municipality as a picture shows them; what is missing is made.
+    /// All days of the request's municipality as a picture shows them; what is missing is made.
     ///
     /// Cancel safe: what was made before stays on disk.
     pub(crate) async fn usage(
         &self,
         sessions: &Sessions,
         snapshot: &SourceSnapshot,
-        municipality: &MunicipalityCode,
+        request: &ReportRequest,
     ) -> Result<Usage, ReportError> {
+        let municipality = &request.municipality;
         let wanted = Arc::new(marks(&snapshot.app_days));
         let folder: Arc<Path> = self.config.dir.join(municipality.as_str()).into();
         let city = self.city(municipality);
@@ -266,7 +269,9 @@ impl Rollups {
         }
         self.note(municipality, city.n_bytes());
         let days = city.days.iter().map(|(date, kept)| (*date, Arc::clone(&kept.day))).collect();
-        Ok(Usage { days, device_platforms: city.device_platforms() })
+        let is_asked = request.by.contains(&Dimension::Platform);
+        let device_platforms = if is_asked { city.device_platforms() } else { BTreeMap::new() };
+        Ok(Usage { days, device_platforms })
     }
 }
 
@@ -299,9 +304,9 @@ mod tests {
         later.insert(date(2026, 6, 3), DayState { n_staged: 1, ..state(99) });
         let after = marks(&later);
         let changed: Vec<i8> =
-            days.keys().filter(|day| before[day].value != after[day].value).map(|day| day.day()).collect();
+            days.keys().filter(|day| before[*day].value != after[*day].value).map(|day| day.day()).collect();
         assert_eq!(changed, [2, 3, 4]);
-        let staged: Vec<i8> = days.keys().filter(|day| after[day].has_staged).map(|day| day.day()).collect();
+        let staged: Vec<i8> = days.keys().filter(|day| after[*day].has_staged).map(|day| day.day()).collect();
         assert_eq!(staged, [2, 3, 4]);
     }
 
@@ -325,8 +330,8 @@ mod tests {
             rollups.city(&code(n));
             rollups.note(&code(n), 40);
         }
-        assert!(!rollups.cities().slots.contains_key(&code(2)));
-        assert!(rollups.cities().slots.contains_key(&code(1)) && rollups.cities().slots.contains_key(&code(3)));
+        let kept: BTreeSet<MunicipalityCode> = rollups.cities().slots.keys().cloned().collect();
+        assert_eq!(kept, BTreeSet::from([code(1), code(3)]));
         rollups.note(&code(3), 101);
         assert!(rollups.cities().slots.is_empty(), "more than all room is not kept either");
     }

@@ -173,3 +173,17 @@ async fn large_and_small_parts_of_a_day_become_one_file_with_its_bounds() {
         assert_eq!(number(&session, &sql).await, 1, "{n}");
     }
 }
+
+#[tokio::test]
+async fn days_tell_how_many_of_their_rows_are_only_staged() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    let state = || *lake.view().snapshot().days("app", &one(CHIYODA)).values().next().unwrap();
+    lake.stage(Origin::new("record", 1), &rows(&[view(1, CHIYODA)])).await.unwrap();
+    let staged = state();
+    assert_eq!((staged.n_rows, staged.n_staged), (1, 1));
+    lake.flush(now()).await.unwrap();
+    let committed = state();
+    assert_eq!((committed.n_rows, committed.n_staged), (1, 0));
+    assert_ne!(committed.fingerprint, staged.fingerprint);
+}
