@@ -145,9 +145,8 @@ FROM (
            COALESCE(BOOL_OR(platform = 'dashboard'), FALSE) AS is_staff,
            BOOL_OR(event_type = 'app.error_occurred') AS has_error,
            COALESCE(BOOL_OR(event_type = 'app.error_occurred' AND fatal), FALSE) AS has_fatal,
-           MAX(CASE WHEN $by_platform THEN platform END) AS platform,
-           MAX(CASE WHEN $by_app_version THEN app_version END) AS app_version,
-           MAX(CASE WHEN $by_role AND event_type = 'app.session_started' THEN actor_role END) AS role
+           MAX(platform) AS platform, MAX(app_version) AS app_version,
+           MAX(CASE WHEN event_type = 'app.session_started' THEN actor_role END) AS role
     FROM events_app
     WHERE session_id IS NOT NULL AND jst_date BETWEEN $window_from AND $active_to + INTERVAL '1 day'
     GROUP BY session_id, jst_date
