@@ -2,7 +2,8 @@
 //!
 //! `-- section: name` begins a statement; `-- when: a, b` runs it only if one of these dimensions was
 //! chosen, `-- unless: a, b` only if none was; `-- final` makes it an end of the file; `-- rolled` lets the
-//! figures that are kept by day stand in for it. All but the final ones become tables of their name. The directives are SQL comments, so every statement is plain SQL.
+//! figures that are kept by day stand in for it. All but the final ones become tables of their name. The
+//! directives are SQL comments, so every statement is plain SQL.
 
 use crate::dimension::Dimension;
 
