@@ -171,13 +171,18 @@ fn strange_city(town: &str, seed: u64) -> City {
 }
 
 fn begin(city: &mut City, seed: &mut Seed, id: &str, guardian: i64, start: Timestamp) {
-    let is_known = seed.below(6) > 0;
-    city.event("app.session_started", start, json!({
-        "session_id": id, "guardian_key": if is_known { json!(guardian) } else { Value::Null }, "device_key": guardian + 1_000_000,
-        "platform": ["ios", "android", "web", "dashboard"][seed.below(4) as usize], "os_version": "18",
-        "app_version": ["1.0.0", "1.1.0"][seed.below(2) as usize], "entry": "icon",
-        "actor_role": ["guardian", "proxy_guardian"][guardian as usize % 2],
-    }));
+    let known = if seed.below(6) > 0 { json!(guardian) } else { Value::Null };
+    let platform = ["ios", "android", "web", "dashboard"][seed.below(4) as usize];
+    let version = ["1.0.0", "1.1.0"][seed.below(2) as usize];
+    let role = ["guardian", "proxy_guardian"][guardian as usize % 2];
+    city.event(
+        "app.session_started",
+        start,
+        json!({
+            "session_id": id, "guardian_key": known, "device_key": guardian + 1_000_000, "platform": platform,
+            "os_version": "18", "app_version": version, "entry": "icon", "actor_role": role,
+        }),
+    );
 }
 
 fn device(city: &mut City, seed: &mut Seed, device: i64, time: Timestamp) {
