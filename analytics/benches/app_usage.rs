@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p todoke-analytics --bench app_usage` makes a lake of 5 million events in
 //! `$TODOKE_BENCH_DIR` (a temporary folder without it; one that exists is used again) and prints
-//! the least and the median time of each variant.
+//! the least and the median time of each variant, from events and from days that are kept; before that, how long
+//! it takes to make all days and to read them after a restart.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +16,9 @@ use jiff::{
     civil::{Date, date},
 };
 use serde_json::{Map, Value, json};
-use todoke_analytics::{Dimension, Engine, EngineConfig, LakeSource, ReportId, ReportRequest, RowsKind, format};
+use todoke_analytics::{
+    Dimension, Engine, EngineConfig, LakeSource, ReportId, ReportRequest, RollupConfig, RowsKind, format,
+};
 use todoke_domain::{Event, Timestamp, ids::EventId};
 use todoke_lake::{EventRows, Lake, LakeOptions};
 
@@ -45,35 +48,69 @@ fn main() {
 
 async fn measure(dir: &Path) {
     let lake = Lake::open(&dir.join("lake"), LakeOptions::default()).await.expect("the lake");
-    let engine = Engine::new(Arc::new(LakeSource::new(lake.view())), EngineConfig::default()).expect("an engine");
+    let by_events = Engine::new(Arc::new(LakeSource::new(lake.view())), EngineConfig::default()).expect("an engine");
+    let folder = tempfile::TempDir::new_in(dir).expect("a folder for days");
+    // A new engine knows only what is on disk.
+    let by_days = || {
+        let rollups = Some(RollupConfig { dir: folder.path().to_owned(), bytes_max: 256 << 20 });
+        Engine::new(Arc::new(LakeSource::new(lake.view())), EngineConfig { rollups, ..EngineConfig::default() })
+            .expect("an engine")
+    };
+    let (made, _) = timed(&by_days(), &request("")).await;
+    println!("R05, first report ever, days made from events: {} ms; {}", made.as_millis(), size(folder.path()));
+    let warm = by_days();
+    let (read, _) = timed(&warm, &request("")).await;
+    println!("R05, first report after a restart, days read from disk: {} ms", read.as_millis());
     for by in ["", "day", "month,platform"] {
-        let request = ReportRequest {
-            report: ReportId::AppUsage,
-            municipality: MUNICIPALITY.parse().expect("a code"),
-            from: FIRST,
-            to: LAST,
-            by: Dimension::parse_list(by).expect("dimensions"),
-            rows: RowsKind::Figures,
-            survey_id: None,
-            coupon_set_id: None,
-            created_at: Timestamp::jst_midnight(LAST),
-        };
-        let mut times = Vec::with_capacity(RUNS);
-        for _ in 0..RUNS {
-            let start = Instant::now();
-            let table = engine.report(&request).await.expect("a report");
-            times.push(start.elapsed());
-            let name = format!("figures_{}.json", if by.is_empty() { "total" } else { by });
-            let text = serde_json::to_vec(&format::report_json(&table)).expect("JSON");
-            std::fs::write(dir.join(name), text).expect("the figures");
-        }
-        times.sort();
-        println!(
-            "R05 by [{by}]: least {} ms, median {} ms of {RUNS}",
-            times[0].as_millis(),
-            times[RUNS / 2].as_millis()
-        );
+        let request = request(by);
+        let (counted, events_ms) = several(&by_events, &request, "events", by).await;
+        let (told, days_ms) = several(&warm, &request, "days", by).await;
+        let same = if counted == told { "same figures" } else { "FIGURES DIFFER" };
+        println!("R05 by [{by}]: from days {:.1} times as fast, {same}", events_ms / days_ms);
+        let name = format!("figures_{}.json", if by.is_empty() { "total" } else { by });
+        std::fs::write(dir.join(name), serde_json::to_vec(&told).expect("JSON")).expect("the figures");
     }
+}
+
+fn request(by: &str) -> ReportRequest {
+    ReportRequest {
+        report: ReportId::AppUsage,
+        municipality: MUNICIPALITY.parse().expect("a code"),
+        from: FIRST,
+        to: LAST,
+        by: Dimension::parse_list(by).expect("dimensions"),
+        rows: RowsKind::Figures,
+        survey_id: None,
+        coupon_set_id: None,
+        created_at: Timestamp::jst_midnight(LAST),
+    }
+}
+
+async fn timed(engine: &Engine, request: &ReportRequest) -> (Duration, Value) {
+    let start = Instant::now();
+    let table = engine.report(request).await.expect("a report");
+    (start.elapsed(), format::report_json(&table))
+}
+
+/// The figures, and the median time in milliseconds.
+async fn several(engine: &Engine, request: &ReportRequest, from: &str, by: &str) -> (Value, f64) {
+    let mut times = Vec::with_capacity(RUNS);
+    let mut figures = Value::Null;
+    for _ in 0..RUNS {
+        let (time, made) = timed(engine, request).await;
+        times.push(time);
+        figures = made;
+    }
+    times.sort();
+    let (least, median) = (times[0], times[RUNS / 2]);
+    println!("R05 by [{by}] from {from}: least {} ms, median {} ms of {RUNS}", least.as_millis(), median.as_millis());
+    (figures, median.as_secs_f64() * 1_000.0)
+}
+
+fn size(folder: &Path) -> String {
+    let days = std::fs::read_dir(folder.join(MUNICIPALITY)).expect("a folder of days");
+    let sizes: Vec<u64> = days.map(|day| day.and_then(|day| day.metadata()).expect("a file").len()).collect();
+    format!("{} files, {} KiB", sizes.len(), sizes.iter().sum::<u64>() / 1_024)
 }
 
 /// The same numbers every time.

@@ -4,6 +4,7 @@
 --   $window_from, $active_to, $return_to DATE: how far back and ahead days count for weeks, months, rolling days and returns
 -- A dimension that was not chosen is '' everywhere. A session belongs to the Japanese day of its start.
 -- The lake has a file per day, so opening files costs as much as reading them: each kind of event is scanned once.
+-- `rolled` marks what the server has by day (docs/reports.md): it then puts the same rows in place, or needs no such step.
 
 -- section: span
 SELECT jst_date,
@@ -27,6 +28,7 @@ JOIN calendar c ON c.jst_date = p.last_day
 
 -- section: event_day
 -- unless: platform, app_version
+-- rolled
 SELECT jst_date, event_type,
        '' AS platform, '' AS app_version,
        CASE WHEN $by_role THEN COALESCE(actor_role, 'unknown') ELSE '' END AS role,
@@ -110,8 +112,11 @@ LEFT JOIN pushed ON pushed.span = period.span AND pushed.message_type = kind.mes
 ORDER BY period.span, kind.message_type
 
 -- section: session
+-- rolled
 -- Sessions of the months the period touches, from one pass over all their events. Without an end event a session lasts to its
 -- last activity; `is_broken` marks those where a silence of 30 minutes may have ended it before.
+-- A session is what happens under its id on the day of its start and on the next, unless it starts anew there: what a day's
+-- sessions are is told by its neighbours and no other day.
 -- The id stays only where a later section needs it.
 SELECT CASE WHEN $by_platform OR $by_app_version OR (ended_at IS NULL AND last_at - started_at > INTERVAL '30 minutes')
             THEN session_id END AS session_id,
@@ -120,40 +125,51 @@ SELECT CASE WHEN $by_platform OR $by_app_version OR (ended_at IS NULL AND last_a
        LEAST(GREATEST(COALESCE(duration_ms,
          CAST((date_part('epoch', COALESCE(ended_at, last_at)) - date_part('epoch', started_at)) * 1000 AS BIGINT)), 0), 14400000) AS duration_ms
 FROM (
-  SELECT session_id,
-         MIN(CASE WHEN event_type = 'app.session_started' THEN jst_date END) AS jst_date,
-         MIN(CASE WHEN event_type = 'app.session_started' THEN occurred_at END) AS started_at,
-         MAX(CASE WHEN event_type = 'app.session_ended' THEN occurred_at END) AS ended_at,
-         MAX(CASE WHEN event_type = 'app.session_ended' THEN duration_ms END) AS duration_ms,
-         MAX(CASE WHEN event_type <> 'app.session_ended' THEN occurred_at END) AS last_at,
-         MAX(guardian_key) AS guardian_key,
-         MAX(CASE WHEN event_type = 'app.session_started' THEN device_key END) AS device_key,
-         COALESCE(BOOL_OR(platform = 'dashboard'), FALSE) AS is_staff,
-         BOOL_OR(event_type = 'app.error_occurred') AS has_error,
-         COALESCE(BOOL_OR(event_type = 'app.error_occurred' AND fatal), FALSE) AS has_fatal,
+  SELECT session_id, begun_on AS jst_date,
+         MIN(started_at) AS started_at, MAX(ended_at) AS ended_at, MAX(duration_ms) AS duration_ms, MAX(last_at) AS last_at,
+         MAX(guardian_key) AS guardian_key, MAX(device_key) AS device_key,
+         BOOL_OR(is_staff) AS is_staff, BOOL_OR(has_error) AS has_error, BOOL_OR(has_fatal) AS has_fatal,
          CASE WHEN $by_platform THEN COALESCE(MAX(platform), 'unknown') ELSE '' END AS platform,
          CASE WHEN $by_app_version THEN COALESCE(MAX(app_version), 'unknown') ELSE '' END AS app_version,
-         CASE WHEN $by_role THEN COALESCE(MAX(CASE WHEN event_type = 'app.session_started' THEN actor_role END), 'unknown') ELSE '' END AS role
-  FROM events_app
-  WHERE session_id IS NOT NULL AND jst_date BETWEEN $window_from AND $active_to + INTERVAL '1 day'
-  GROUP BY session_id
+         CASE WHEN $by_role THEN COALESCE(MAX(role), 'unknown') ELSE '' END AS role
+  FROM (
+    SELECT session_id,
+           CASE WHEN BOOL_OR(event_type = 'app.session_started') THEN jst_date
+                ELSE CAST(jst_date - INTERVAL '1 day' AS DATE) END AS begun_on,
+           MIN(CASE WHEN event_type = 'app.session_started' THEN occurred_at END) AS started_at,
+           MAX(CASE WHEN event_type = 'app.session_ended' THEN occurred_at END) AS ended_at,
+           MAX(CASE WHEN event_type = 'app.session_ended' THEN duration_ms END) AS duration_ms,
+           MAX(CASE WHEN event_type <> 'app.session_ended' THEN occurred_at END) AS last_at,
+           MAX(guardian_key) AS guardian_key,
+           MAX(CASE WHEN event_type = 'app.session_started' THEN device_key END) AS device_key,
+           COALESCE(BOOL_OR(platform = 'dashboard'), FALSE) AS is_staff,
+           BOOL_OR(event_type = 'app.error_occurred') AS has_error,
+           COALESCE(BOOL_OR(event_type = 'app.error_occurred' AND fatal), FALSE) AS has_fatal,
+           MAX(platform) AS platform, MAX(app_version) AS app_version,
+           MAX(CASE WHEN event_type = 'app.session_started' THEN actor_role END) AS role
+    FROM events_app
+    WHERE session_id IS NOT NULL AND jst_date BETWEEN $window_from AND $active_to + INTERVAL '1 day'
+    GROUP BY session_id, jst_date
+  ) AS on_day
+  GROUP BY session_id, begun_on
 ) AS seen
-WHERE jst_date <= $active_to
+WHERE started_at IS NOT NULL AND jst_date <= $active_to
 
 -- section: silent
+-- rolled
 -- The broken sessions, up to the last activity before 30 minutes of silence.
 WITH activity AS (
   SELECT u.session_id, u.jst_date, u.started_at, u.is_staff, u.platform, u.app_version, u.role, a.occurred_at,
-         CASE WHEN a.occurred_at - LAG(a.occurred_at) OVER (PARTITION BY u.session_id ORDER BY a.occurred_at)
+         CASE WHEN a.occurred_at - LAG(a.occurred_at) OVER (PARTITION BY u.session_id, u.jst_date ORDER BY a.occurred_at)
                    > INTERVAL '30 minutes' THEN 1 ELSE 0 END AS after_silence
   FROM session u
   JOIN events_app a ON a.session_id = u.session_id
-  WHERE u.is_broken AND a.occurred_at >= u.started_at
+  WHERE u.is_broken AND a.occurred_at >= u.started_at AND a.jst_date <= u.jst_date + INTERVAL '1 day'
     AND a.event_type <> 'app.session_ended' AND a.jst_date BETWEEN $window_from AND $active_to + INTERVAL '1 day'
 ),
 counted AS (
   SELECT session_id, jst_date, started_at, is_staff, platform, app_version, role, occurred_at,
-         SUM(after_silence) OVER (PARTITION BY session_id ORDER BY occurred_at) AS silences
+         SUM(after_silence) OVER (PARTITION BY session_id, jst_date ORDER BY occurred_at) AS silences
   FROM activity
 )
 SELECT jst_date, is_staff, platform, app_version, role,
@@ -163,6 +179,7 @@ WHERE silences = 0
 GROUP BY session_id, started_at, jst_date, is_staff, platform, app_version, role
 
 -- section: session_day
+-- rolled
 SELECT jst_date, platform, app_version, role,
        SUM(sessions) AS sessions, SUM(duration_ms) AS duration_ms, SUM(app_duration_ms) AS app_duration_ms
 FROM (
@@ -178,23 +195,33 @@ FROM (
 ) AS part
 GROUP BY jst_date, platform, app_version, role
 
+-- section: failed_day
+-- rolled
+SELECT jst_date, platform, app_version, role, COUNT(*) AS failed
+FROM session
+WHERE has_error
+GROUP BY jst_date, platform, app_version, role
+
 -- section: event_day
 -- when: platform, app_version
+-- rolled
 -- A view or an error has no platform of its own: it is that of its session, which may have begun the day before.
 SELECT e.jst_date, e.event_type,
-       COALESCE(s.platform, CASE WHEN $by_platform THEN 'unknown' ELSE '' END) AS platform,
-       COALESCE(s.app_version, CASE WHEN $by_app_version THEN 'unknown' ELSE '' END) AS app_version,
+       COALESCE(s.platform, b.platform, CASE WHEN $by_platform THEN 'unknown' ELSE '' END) AS platform,
+       COALESCE(s.app_version, b.app_version, CASE WHEN $by_app_version THEN 'unknown' ELSE '' END) AS app_version,
        CASE WHEN $by_role THEN COALESCE(e.actor_role, 'unknown') ELSE '' END AS role,
        COUNT(*) AS n
 FROM events_app e
-LEFT JOIN session s ON s.session_id = e.session_id
+LEFT JOIN session s ON s.session_id = e.session_id AND s.jst_date = e.jst_date
+LEFT JOIN session b ON b.session_id = e.session_id AND b.jst_date = CAST(e.jst_date - INTERVAL '1 day' AS DATE)
 WHERE e.event_type IN ('app.screen_viewed', 'app.error_occurred') AND e.jst_date BETWEEN $from AND $to
 GROUP BY e.jst_date, e.event_type,
-         COALESCE(s.platform, CASE WHEN $by_platform THEN 'unknown' ELSE '' END),
-         COALESCE(s.app_version, CASE WHEN $by_app_version THEN 'unknown' ELSE '' END),
+         COALESCE(s.platform, b.platform, CASE WHEN $by_platform THEN 'unknown' ELSE '' END),
+         COALESCE(s.app_version, b.app_version, CASE WHEN $by_app_version THEN 'unknown' ELSE '' END),
          CASE WHEN $by_role THEN COALESCE(e.actor_role, 'unknown') ELSE '' END
 
 -- section: user_day
+-- rolled
 -- Who was active on which day: the person where signed in, else the device. Staff screens have neither.
 -- Days after `active_to` are for returns only.
 SELECT jst_date, person, known, platform, app_version, role
@@ -213,6 +240,7 @@ FROM (
 GROUP BY jst_date, person, known, platform, app_version, role
 
 -- section: active_day
+-- rolled
 SELECT jst_date, platform, app_version, role,
        SUM(CASE WHEN known THEN 1 ELSE 0 END) AS users, COUNT(*) AS users_incl_anonymous
 FROM user_day
@@ -220,6 +248,7 @@ WHERE jst_date <= $active_to
 GROUP BY jst_date, platform, app_version, role
 
 -- section: active_week
+-- rolled
 SELECT iso_week_start, platform, app_version, role,
        SUM(CASE WHEN known THEN 1 ELSE 0 END) AS users, COUNT(*) AS users_incl_anonymous
 FROM (
@@ -231,6 +260,7 @@ FROM (
 GROUP BY iso_week_start, platform, app_version, role
 
 -- section: active_month
+-- rolled
 SELECT month, platform, app_version, role,
        SUM(CASE WHEN known THEN 1 ELSE 0 END) AS users, COUNT(*) AS users_incl_anonymous
 FROM (
@@ -242,6 +272,7 @@ FROM (
 GROUP BY month, platform, app_version, role
 
 -- section: active_span
+-- rolled
 SELECT span, platform, app_version, role, COUNT(*) AS users
 FROM (
   SELECT DISTINCT span.span, u.person, u.platform, u.app_version, u.role
@@ -253,6 +284,7 @@ GROUP BY span, platform, app_version, role
 
 -- section: next_active
 -- unless: platform, app_version, role
+-- rolled
 SELECT jst_date, '' AS platform, '' AS app_version, '' AS role,
        COALESCE(LEAD(jst_date) OVER (PARTITION BY person ORDER BY jst_date), DATE '2999-12-31') AS next_date
 FROM user_day
@@ -260,12 +292,14 @@ WHERE known AND jst_date <= $to
 
 -- section: next_active
 -- when: platform, app_version, role
+-- rolled
 SELECT jst_date, platform, app_version, role,
        COALESCE(LEAD(jst_date) OVER (PARTITION BY person, platform, app_version, role ORDER BY jst_date), DATE '2999-12-31') AS next_date
 FROM user_day
 WHERE known AND jst_date <= $to
 
 -- section: stay
+-- rolled
 -- A person active on day d counts in the rolling window of days d to d + 6 (d + 29), or until the next active day takes over:
 -- one step up and one step down per person and day instead of 7 (30) copies of each.
 SELECT jst_date, platform, app_version, role,
@@ -277,6 +311,7 @@ GROUP BY jst_date, platform, app_version, role, LEAST(next_date, CAST(jst_date +
          LEAST(next_date, CAST(jst_date + INTERVAL '30 days' AS DATE))
 
 -- section: rolling
+-- rolled
 WITH stepped AS (
   SELECT jst_date, platform, app_version, role, n AS step_7, n AS step_30 FROM stay
   UNION ALL
@@ -295,6 +330,7 @@ SELECT jst_date, platform, app_version, role,
 FROM on_day
 
 -- section: first_day
+-- rolled
 -- People whose very first session is in the period.
 SELECT u.person, MIN(u.jst_date) AS first_day
 FROM user_day u
@@ -308,11 +344,13 @@ GROUP BY u.person
 
 -- section: cohort
 -- unless: platform, app_version, role
+-- rolled
 SELECT person, first_day, '' AS platform, '' AS app_version, '' AS role
 FROM first_day
 
 -- section: cohort
 -- when: platform, app_version, role
+-- rolled
 -- With the platform, version and role of that first session.
 SELECT first.person, first.first_day, MIN(s.platform) AS platform, MIN(s.app_version) AS app_version, MIN(s.role) AS role
 FROM (
@@ -325,6 +363,7 @@ JOIN session s ON s.guardian_key = first.person AND s.started_at = first.first_a
 GROUP BY first.person, first.first_day
 
 -- section: returned
+-- rolled
 -- Who of a cohort came back exactly n days, or in the n-th calendar month, after the first session.
 SELECT person, first_day, platform, app_version, role,
        MAX(CASE WHEN days = 1 THEN 1 ELSE 0 END) AS d1,
@@ -355,6 +394,7 @@ FROM (
 GROUP BY person, first_day, platform, app_version, role
 
 -- section: retention
+-- rolled
 SELECT span.span, r.platform, r.app_version, r.role,
        COUNT(*) AS cohort_users,
        SUM(CASE WHEN r.first_day + INTERVAL '1 day' <= $horizon THEN 1 ELSE 0 END) AS base_d1,
@@ -379,9 +419,18 @@ JOIN span ON span.jst_date = r.first_day
 GROUP BY span.span, r.platform, r.app_version, r.role
 
 -- section: device_event
+-- rolled
 SELECT jst_date, occurred_at, event_type, device_key, granted, platform, app_version, actor_role
 FROM events_app
 WHERE event_type IN ('app.first_opened', 'app.push_permission_changed') AND jst_date <= $to
+
+-- section: device_platform
+-- unless: app_version, role
+-- rolled
+SELECT device_key, MAX(platform) AS platform
+FROM events_app
+WHERE event_type = 'app.session_started' AND $by_platform
+GROUP BY device_key
 
 -- section: device
 -- unless: app_version, role
@@ -391,7 +440,7 @@ WITH platform_of AS (
   FROM (
     SELECT device_key, platform FROM device_event WHERE event_type = 'app.first_opened'
     UNION ALL
-    SELECT device_key, platform FROM events_app WHERE event_type = 'app.session_started' AND $by_platform
+    SELECT device_key, platform FROM device_platform
   ) AS named
   GROUP BY device_key
 ),
@@ -534,12 +583,13 @@ FROM (
   UNION ALL
   SELECT jst_date, platform, app_version, role, 0, 0, 0, 0, n, 0 FROM event_day WHERE event_type = 'app.error_occurred'
   UNION ALL
-  SELECT jst_date, platform, app_version, role, 0, 0, 0, 0, 0, COUNT(*) FROM session WHERE has_error GROUP BY jst_date, platform, app_version, role
+  SELECT jst_date, platform, app_version, role, 0, 0, 0, 0, 0, failed FROM failed_day
 ) AS d
 JOIN span ON span.jst_date = d.jst_date
 GROUP BY span.span, d.platform, d.app_version, d.role
 
 -- section: crashed
+-- rolled
 SELECT span.span, f.platform, f.app_version, f.role, COUNT(DISTINCT f.guardian_key) AS users
 FROM session f
 JOIN span ON span.jst_date = f.jst_date
@@ -564,6 +614,7 @@ WHERE jst_date <= $horizon AND month IN (SELECT month FROM period)
 GROUP BY month
 
 -- section: rolling_end
+-- rolled
 SELECT newest.span, newest.platform, newest.app_version, newest.role, r.users_7, r.users_30
 FROM (
   SELECT cell.span, cell.platform, cell.app_version, cell.role, MAX(rolling.jst_date) AS jst_date

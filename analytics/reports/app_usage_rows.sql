@@ -12,28 +12,40 @@ ORDER BY started_at, session_id
 -- section: views
 -- final
 SELECT v.jst_date, v.event_id, v.occurred_at, v.session_id, v.screen_id, v.previous_screen_id, v.dwell_ms,
-       v.actor_role AS role, s.platform, s.app_version
+       v.actor_role AS role, COALESCE(s.platform, b.platform) AS platform, COALESCE(s.app_version, b.app_version) AS app_version
 FROM events_app v
 LEFT JOIN (
-  SELECT session_id, MAX(platform) AS platform, MAX(app_version) AS app_version
+  SELECT session_id, jst_date, MAX(platform) AS platform, MAX(app_version) AS app_version
   FROM events_app
   WHERE event_type = 'app.session_started' AND jst_date BETWEEN $window_from AND $to
-  GROUP BY session_id
-) AS s ON s.session_id = v.session_id
+  GROUP BY session_id, jst_date
+) AS s ON s.session_id = v.session_id AND s.jst_date = v.jst_date
+LEFT JOIN (
+  SELECT session_id, jst_date, MAX(platform) AS platform, MAX(app_version) AS app_version
+  FROM events_app
+  WHERE event_type = 'app.session_started' AND jst_date BETWEEN $window_from AND $to
+  GROUP BY session_id, jst_date
+) AS b ON b.session_id = v.session_id AND b.jst_date = CAST(v.jst_date - INTERVAL '1 day' AS DATE)
 WHERE v.event_type = 'app.screen_viewed' AND v.jst_date BETWEEN $from AND $to
 ORDER BY v.occurred_at, v.event_id
 
 -- section: errors
 -- final
 SELECT e.jst_date, e.event_id, e.occurred_at, e.session_id, e.screen_id, e.error_kind, e.code, e.fatal,
-       e.actor_role AS role, s.platform, s.app_version
+       e.actor_role AS role, COALESCE(s.platform, b.platform) AS platform, COALESCE(s.app_version, b.app_version) AS app_version
 FROM events_app e
 LEFT JOIN (
-  SELECT session_id, MAX(platform) AS platform, MAX(app_version) AS app_version
+  SELECT session_id, jst_date, MAX(platform) AS platform, MAX(app_version) AS app_version
   FROM events_app
   WHERE event_type = 'app.session_started' AND jst_date BETWEEN $window_from AND $to
-  GROUP BY session_id
-) AS s ON s.session_id = e.session_id
+  GROUP BY session_id, jst_date
+) AS s ON s.session_id = e.session_id AND s.jst_date = e.jst_date
+LEFT JOIN (
+  SELECT session_id, jst_date, MAX(platform) AS platform, MAX(app_version) AS app_version
+  FROM events_app
+  WHERE event_type = 'app.session_started' AND jst_date BETWEEN $window_from AND $to
+  GROUP BY session_id, jst_date
+) AS b ON b.session_id = e.session_id AND b.jst_date = CAST(e.jst_date - INTERVAL '1 day' AS DATE)
 WHERE e.event_type = 'app.error_occurred' AND e.jst_date BETWEEN $from AND $to
 ORDER BY e.occurred_at, e.event_id
 

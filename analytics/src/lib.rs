@@ -17,6 +17,7 @@ mod labels;
 mod parameters;
 pub mod reference;
 mod report;
+mod rollup;
 mod run;
 mod sections;
 mod session;
@@ -37,10 +38,12 @@ pub use report::{
     Named, Provenance, ReportColumn, ReportDoc, ReportId, ReportParameter, ReportRequest, ReportTable, RowsKind,
     catalogue,
 };
+pub use rollup::{RollupConfig, forget_rollups};
 pub use session::EngineConfig;
 pub use source::{LakeSource, SourceSnapshot, ViewSource};
 pub use sql::{SqlAnswer, SqlColumn, SqlLimits, SqlRequest};
 
+use rollup::Rollups;
 use session::{Author, Sessions};
 
 /// Makes reports and answers SQL. Cheap to clone.
@@ -48,13 +51,15 @@ use session::{Author, Sessions};
 pub struct Engine {
     source: Arc<dyn ViewSource>,
     sessions: Arc<Sessions>,
+    rollups: Option<Arc<Rollups>>,
 }
 
 impl Engine {
     /// Over a source. Fails only if the folder for spilling is unusable.
     pub fn new(source: Arc<dyn ViewSource>, config: EngineConfig) -> Result<Self, SourceError> {
+        let rollups = config.rollups.clone().map(|config| Arc::new(Rollups::new(config)));
         let sessions = Sessions::new(config).map_err(SourceError::new)?;
-        Ok(Self { source, sessions: Arc::new(sessions) })
+        Ok(Self { source, sessions: Arc::new(sessions), rollups })
     }
 
     /// All reports, with the SQL they run.
@@ -67,9 +72,15 @@ impl Engine {
         run::check_period(request.from, request.to)?;
         request.report.check_dimensions(&request.by)?;
         let snapshot = self.source.open(&request.municipality)?;
-        let session = self.sessions.open(snapshot, Author::Report);
-        let request = request.clone();
-        let made = async move { run::run(session, &request).await };
+        let (sessions, request) = (Arc::clone(&self.sessions), request.clone());
+        let rollups = self.rollups.clone().filter(|_| run::is_told_by_days(&request));
+        let made = async move {
+            let usage = match &rollups {
+                Some(rollups) => Some(rollups.usage(&sessions, &snapshot, &request).await?),
+                None => None,
+            };
+            run::run(sessions.open(snapshot, Author::Report), &request, usage.as_ref()).await
+        };
         match self.isolated(made, self.sessions.config().report_timeout).await {
             Ok(answer) => answer,
             Err(Stopped::Late) => Err(ReportError::Timeout),

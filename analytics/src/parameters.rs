@@ -67,8 +67,23 @@ impl Parameters {
         let by_set = by(Dimension::CouponSetId) || by(Dimension::CouponKind) || request.coupon_set_id.is_some();
         all.insert("with_balances".to_owned(), Bound::Flag(!by_use));
         all.insert("with_registrations".to_owned(), Bound::Flag(!by_use && !by_set));
-        for (name, day) in reach(from, to) {
+        let reach = Reach::of(from, to);
+        let days = [("window_from", reach.window_from), ("active_to", reach.active_to), ("return_to", reach.return_to)];
+        for (name, day) in days {
             all.insert(name.to_owned(), Bound::Day(day));
+        }
+        Self(all)
+    }
+
+    /// Values under which the sections of a report tell about each of some days by itself: the day before them is
+    /// looked at, for what began there, and the day after, for what ended there.
+    pub(crate) fn of_days(from: Date, to: Date, by: &[Dimension]) -> Self {
+        let days = [("from", from), ("to", to), ("active_to", to), ("return_to", to), ("horizon", to)];
+        let mut all: BTreeMap<String, Bound> =
+            days.into_iter().map(|(name, day)| (name.to_owned(), Bound::Day(day))).collect();
+        all.insert("window_from".to_owned(), Bound::Day(from.saturating_sub(1.day())));
+        for dimension in Dimension::ALL {
+            all.insert(format!("by_{dimension}"), Bound::Flag(by.contains(dimension)));
         }
         Self(all)
     }
@@ -95,14 +110,28 @@ impl Parameters {
 }
 
 /// Days outside the period that weeks, months, rolling windows (30 days) and returns (30 days, 11 months) need.
-fn reach(from: Date, to: Date) -> [(&'static str, Date); 3] {
-    let month_end = |day: Date| day.last_of_month();
-    let week_start = from.saturating_sub(i64::from(from.weekday().to_monday_zero_offset()).days());
-    let week_end = to.saturating_add(i64::from(to.weekday().until(Weekday::Sunday)).days());
-    let window_from = from.first_of_month().min(week_start).min(from.saturating_sub(29.days()));
-    let active_to = month_end(to).max(week_end);
-    let return_to = month_end(to.first_of_month().saturating_add(11.months())).max(to.saturating_add(30.days()));
-    [("window_from", window_from), ("active_to", active_to), ("return_to", return_to)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    /// The first day whose sessions count.
+    pub(crate) window_from: Date,
+    /// The last day whose sessions count.
+    pub(crate) active_to: Date,
+    /// The last day on which somebody may come back.
+    pub(crate) return_to: Date,
+}
+
+impl Reach {
+    /// Of a period, both days included.
+    pub(crate) fn of(from: Date, to: Date) -> Self {
+        let month_end = |day: Date| day.last_of_month();
+        let week_start = from.saturating_sub(i64::from(from.weekday().to_monday_zero_offset()).days());
+        let week_end = to.saturating_add(i64::from(to.weekday().until(Weekday::Sunday)).days());
+        Self {
+            window_from: from.first_of_month().min(week_start).min(from.saturating_sub(29.days())),
+            active_to: month_end(to).max(week_end),
+            return_to: month_end(to.first_of_month().saturating_add(11.months())).max(to.saturating_add(30.days())),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -112,11 +141,10 @@ mod tests {
 
     #[test]
     fn the_reach_covers_weeks_months_and_returns() {
-        let [(_, window_from), (_, active_to), (_, return_to)] = reach(date(2026, 6, 3), date(2026, 6, 30));
-        assert_eq!(window_from, date(2026, 5, 5));
-        assert_eq!(active_to, date(2026, 7, 5));
-        assert_eq!(return_to, date(2027, 5, 31));
-        let [(_, window_from), ..] = reach(date(2026, 3, 1), date(2026, 3, 1));
-        assert_eq!(window_from, date(2026, 1, 31));
+        let reach = Reach::of(date(2026, 6, 3), date(2026, 6, 30));
+        assert_eq!(reach.window_from, date(2026, 5, 5));
+        assert_eq!(reach.active_to, date(2026, 7, 5));
+        assert_eq!(reach.return_to, date(2027, 5, 31));
+        assert_eq!(Reach::of(date(2026, 3, 1), date(2026, 3, 1)).window_from, date(2026, 1, 31));
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     error::ReportError,
     parameters::Parameters,
     report::{Provenance, ReportColumn, ReportId, ReportRequest, ReportTable, RowsKind},
+    rollup::{Tables, Usage},
     sections::Section,
     session::Session,
 };
@@ -38,9 +39,16 @@ pub(crate) fn check_period(from: Date, to: Date) -> Result<(), ReportError> {
 }
 
 /// Makes a report in a session of its own.
-pub(crate) async fn run(mut session: Session, request: &ReportRequest) -> Result<ReportTable, ReportError> {
+///
+/// With `usage`, sections that are kept by day are not run: the days tell their rows.
+pub(crate) async fn run(
+    mut session: Session,
+    request: &ReportRequest,
+    usage: Option<&Usage>,
+) -> Result<ReportTable, ReportError> {
     let wanted = wanted_rows(request)?;
     let newest = session.snapshot.watermark.map_or(request.to, |at| at.jst_date());
+    let tables = usage.map(|usage| Tables::of(request, newest, usage));
     let parameters = Parameters::of(request, newest);
     let by: &[Dimension] = if wanted.is_some() { &[] } else { &request.by };
     if wanted.is_some() && request.report == ReportId::StatisticsSimple {
@@ -49,6 +57,12 @@ pub(crate) async fn run(mut session: Session, request: &ReportRequest) -> Result
     }
     for section in request.report.sections(wanted.is_some()).iter().filter(|s| s.runs(by)) {
         if section.is_final && wanted.is_some_and(|name| name != section.name) {
+            continue;
+        }
+        if let Some(tables) = tables.as_ref().filter(|_| section.is_rolled) {
+            if let Some(rows) = tables.table(section.name)? {
+                session.keep(section.name, &rows.schema(), vec![vec![rows]])?;
+            }
             continue;
         }
         if section.is_final {
@@ -103,8 +117,13 @@ async fn check_ledger(
     Ok(())
 }
 
+/// Whether days of app usage can tell what is asked.
+pub(crate) fn is_told_by_days(request: &ReportRequest) -> bool {
+    request.report == ReportId::AppUsage && request.rows == RowsKind::Figures
+}
+
 /// One section's rows, by partition.
-async fn step(
+pub(crate) async fn step(
     session: &mut Session,
     section: &Section,
     parameters: &Parameters,

@@ -1,8 +1,9 @@
 //! Report files: statements under headings, with the dimensions each is for.
 //!
 //! `-- section: name` begins a statement; `-- when: a, b` runs it only if one of these dimensions was
-//! chosen, `-- unless: a, b` only if none was; `-- final` makes it an end of the file. The others
-//! become tables of their name. The directives are SQL comments, so every statement is plain SQL.
+//! chosen, `-- unless: a, b` only if none was; `-- final` makes it an end of the file; `-- rolled` lets the
+//! figures that are kept by day stand in for it. All but the final ones become tables of their name. The
+//! directives are SQL comments, so every statement is plain SQL.
 
 use crate::dimension::Dimension;
 
@@ -19,6 +20,8 @@ pub(crate) struct Section {
     unless: Vec<&'static str>,
     /// It is a result, not a step.
     pub(crate) is_final: bool,
+    /// The figures kept by day have its rows, or make them unnecessary.
+    pub(crate) is_rolled: bool,
 }
 
 impl Section {
@@ -52,6 +55,7 @@ fn section(text: &'static str) -> Section {
         when: names("-- when: "),
         unless: names("-- unless: "),
         is_final: sql.lines().any(|line| line == "-- final"),
+        is_rolled: sql.lines().any(|line| line == "-- rolled"),
     }
 }
 

@@ -27,7 +27,7 @@ use datafusion::{
     sql::parser::Statement,
 };
 
-use crate::{functions, source::SourceSnapshot, views};
+use crate::{functions, rollup::RollupConfig, source::SourceSnapshot, views};
 
 const GIB: usize = 1 << 30;
 
@@ -46,6 +46,8 @@ pub struct EngineConfig {
     pub runtime: Option<tokio::runtime::Handle>,
     /// Time limit of a report. 60 s by default.
     pub report_timeout: std::time::Duration,
+    /// Keeps app usage by day, so that R05 need not read events again; `None`, as by default, reads them each time.
+    pub rollups: Option<RollupConfig>,
 }
 
 impl Default for EngineConfig {
@@ -57,6 +59,7 @@ impl Default for EngineConfig {
             spill_bytes_max: 4 * GIB as u64,
             runtime: None,
             report_timeout: std::time::Duration::from_secs(60),
+            rollups: None,
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use datafusion::catalog::TableProvider;
+use jiff::civil::Date;
 use todoke_domain::{MunicipalityCode, Timestamp};
-use todoke_lake::{Dimension as LakeDimension, LakeView, QUARANTINE, Scope};
+use todoke_lake::{DayState, Dimension as LakeDimension, LakeView, QUARANTINE, Scope};
 
 use crate::{error::SourceError, reference};
 
@@ -17,6 +18,8 @@ pub struct SourceSnapshot {
     pub watermark: Option<Timestamp>,
     /// Tables by the name SQL knows them by.
     pub tables: BTreeMap<String, Arc<dyn TableProvider>>,
+    /// The days of `events_app`: what figures kept by day were made from.
+    pub app_days: BTreeMap<Date, DayState>,
 }
 
 impl fmt::Debug for SourceSnapshot {
@@ -57,6 +60,7 @@ impl ViewSource for LakeSource {
             let written = snapshot.dimension(dimension, &scope).map_err(SourceError::new)?;
             tables.insert(dimension.name().to_owned(), reference::or_empty(dimension, written)?);
         }
-        Ok(SourceSnapshot { id: snapshot.id().to_owned(), watermark: snapshot.watermark(), tables })
+        let app_days = snapshot.days("app", &scope);
+        Ok(SourceSnapshot { id: snapshot.id().to_owned(), watermark: snapshot.watermark(), tables, app_days })
     }
 }

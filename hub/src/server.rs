@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse};
-use todoke_analytics::{Engine, EngineConfig, LakeSource};
+use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
 use todoke_lake::{CompactOptions, Lake, LakeOptions};
@@ -65,6 +65,11 @@ pub struct Server {
     stop_core: CancellationToken,
     data: PathBuf,
 }
+
+/// Folder of the app usage kept by day, below the data folder. It may be deleted while no server runs.
+pub const ROLLUPS: &str = "rollups";
+/// Most memory for it. A year of a city of 20,000 active people takes a few MiB.
+const ROLLUP_BYTES_MAX: usize = 256 << 20;
 
 /// Opens the record the configuration names.
 pub async fn open_record(config: &Config, durability: Durability) -> anyhow::Result<Store> {
@@ -146,8 +151,11 @@ impl Server {
         let broker = Arc::new(MemoryBroker::new(config.broker.clone(), gate.clone()));
         let hub = Realtime::new(config.realtime.clone(), gate, broker, sockets.clone(), stop_edge.clone());
         announcer.attach(hub.clone());
-        let engine_config =
-            EngineConfig { memory_bytes_max: config.query.memory_mib_max * 1024 * 1024, ..EngineConfig::default() };
+        let engine_config = EngineConfig {
+            memory_bytes_max: config.query.memory_mib_max * 1024 * 1024,
+            rollups: Some(RollupConfig { dir: config.data.join(ROLLUPS), bytes_max: ROLLUP_BYTES_MAX }),
+            ..EngineConfig::default()
+        };
         let engine = Engine::new(Arc::new(LakeSource::new(lake.view())), engine_config)
             .context("the query engine cannot start")?;
         let local_secret = secret::token();

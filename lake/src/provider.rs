@@ -22,7 +22,7 @@ use datafusion::{
 };
 use todoke_domain::MunicipalityCode;
 
-use crate::{file::DataFile, prune::prune, schema::GroupSchema, slice::Slice, table::Committed};
+use crate::{file::DataFile, prune::prune, schema::GroupSchema, slice::Slice, table::Committed, view::DayState};
 
 /// Whose rows a table holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -193,24 +193,26 @@ impl TableProvider for GroupProvider {
     }
 }
 
-/// Rows of one municipality by day: how many, and a number that changes when any of them do.
+/// Rows of one municipality by day: how many, how many of them staged, and a number that changes when any of them do.
 pub(crate) fn day_rows<'a>(
     committed: Option<&'a Committed>,
     staged: impl Iterator<Item = (&'a Slice, u64)>,
     scope: &Scope,
-) -> BTreeMap<i32, (u64, u64)> {
-    let mut days: BTreeMap<i32, (u64, u64)> = BTreeMap::new();
-    let mut add = |day: i32, n_rows: usize, mark: u64| {
-        let entry = days.entry(day).or_default();
-        entry.0 += n_rows as u64;
+) -> BTreeMap<i32, DayState> {
+    let mut days: BTreeMap<i32, DayState> = BTreeMap::new();
+    let mut add = |day: i32, n_rows: usize, n_staged: usize, mark: u64| {
+        let state = days.entry(day).or_default();
+        state.n_rows += n_rows as u64;
+        state.n_staged += n_staged as u64;
         // A sum does not depend on the order in which files are met.
-        entry.1 = entry.1.wrapping_add(mark);
+        state.fingerprint = state.fingerprint.wrapping_add(mark);
     };
     for file in committed.iter().flat_map(|c| c.files.iter()).filter(|f| scope.sees(&f.municipality)) {
-        add(file.day, file.n_rows, fnv(file.path.as_bytes()));
+        add(file.day, file.n_rows, 0, fnv(file.path.as_bytes()));
     }
     for (slice, part) in staged.filter(|(s, _)| scope.sees(&s.municipality)) {
-        add(slice.day, slice.rows.num_rows(), fnv(format!("staged {part}").as_bytes()));
+        let n_rows = slice.rows.num_rows();
+        add(slice.day, n_rows, n_rows, fnv(format!("staged {part}").as_bytes()));
     }
     days
 }

@@ -52,10 +52,12 @@ pub(crate) struct StagedPart {
 }
 
 /// The rows of one day in one scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DayState {
     /// Number of rows.
     pub n_rows: u64,
+    /// How many of them are staged only.
+    pub n_staged: u64,
     /// Changes whenever the files or staged rows of the day change; also after compaction.
     pub fingerprint: u64,
 }
@@ -123,7 +125,7 @@ impl LakeSnapshot {
             .flat_map(|part| part.tables.get(group).into_iter().flatten().map(|slice| (slice, part.number)));
         day_rows(table.committed.as_deref(), staged, scope)
             .into_iter()
-            .map(|(day, (n_rows, fingerprint))| (date_of(day), DayState { n_rows, fingerprint }))
+            .map(|(day, state)| (date_of(day), state))
             .collect()
     }
 

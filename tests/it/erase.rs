@@ -1,11 +1,14 @@
 //! `todoke lake erase` with the real binary: one person is forgotten, everything else stays, and a certificate says so.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_store::{Durability, Store, Wall};
-use todoke_tests::todoke::{DemoOptions, Todoke, cli_over};
+use todoke_tests::{
+    todoke::{DemoOptions, Todoke, cli_over, recently},
+    wait::eventually,
+};
 
 use crate::{scene::text, usage::visit};
 
@@ -31,6 +34,12 @@ async fn money(data: &std::path::Path, town: &str) -> Vec<String> {
     printed["rows"][0].as_array().unwrap().iter().take(20).map(Value::to_string).collect()
 }
 
+/// Whether any file of a folder holds the key.
+fn named_in(dir: &std::path::Path, key: i64) -> bool {
+    let mut files = std::fs::read_dir(dir).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    files.any(|bytes| bytes.windows(8).any(|window| window == key.to_le_bytes()))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     let dir = TempDir::with_prefix("todoke-erase-").unwrap();
@@ -42,6 +51,20 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
     let sent = json!({"device_key": 4_711, "events": visit(1)});
     assert_eq!(guardian.post("/v1/usage", &sent).await.expect(202)["accepted"], 2);
+    // A stop commits what was sent; a report then keeps the day with the person in it.
+    todoke.stop().await;
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let staff = todoke.sign_in("municipal_staff").await;
+    let days = data.join("rollups").join(&town);
+    let day = recently().parse::<todoke_domain::Timestamp>().unwrap().jst_date();
+    eventually("the day is kept", Duration::from_secs(60), async || {
+        staff.get(&format!("/v1/reports/app_usage?from={day}&to={day}")).await.expect(200);
+        days.join(format!("{day}.day")).exists().then_some(())
+    })
+    .await;
+    let guardian = todoke.sign_in("guardian").await;
+    let sent = json!({"device_key": 4_711, "events": visit(3)});
+    assert_eq!(guardian.post("/v1/usage", &sent).await.expect(202)["accepted"], 2);
     let erase = ["lake", "erase", &email, "--municipality", &town, "--certificate", certificate.to_str().unwrap()];
     let beside = cli_over(&data, &erase).await;
     assert!(!beside.status.success() && beside.stderr.contains("stop it first"), "{}", beside.stderr);
@@ -50,6 +73,7 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
 
     let keys = keys_of(&data, &town, &email).await;
     assert_eq!(keys.len(), 1);
+    assert!(named_in(&days, *keys.first().unwrap()), "what is kept by day holds the person");
     let before = money(&data, &town).await;
     let printed = cli_over(&data, &erase).await.success();
     let paper: Value = serde_json::from_str(&std::fs::read_to_string(&certificate).unwrap()).unwrap();
@@ -58,7 +82,8 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     assert!(paper["tables"]["app"]["rows_removed"].as_u64().unwrap() >= 2, "{paper}");
     assert!(paper["tables"]["account"]["rows_unlinked"].as_u64().unwrap() >= 1, "{paper}");
     assert!(paper["record"]["events"].as_u64().unwrap() >= 1, "{paper}");
-    for place in ["lake", "ingest"] {
+    assert!(!days.exists());
+    for place in ["lake", "ingest", "rollups"] {
         assert_eq!(paper["searched"][place]["found"], json!([]));
     }
     let key = keys.first().unwrap();

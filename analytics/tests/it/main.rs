@@ -4,6 +4,7 @@ mod city;
 mod columns;
 mod ledger;
 mod messages;
+mod rollups;
 mod sql;
 mod statistics;
 mod surveys;

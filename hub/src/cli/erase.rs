@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use todoke_analytics::forget_rollups;
 use todoke_domain::{MunicipalityCode, Timestamp};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
 use todoke_lake::{ErasedTable, Erasure, LakeLocation, Searched, search_keys, search_lake};
@@ -24,7 +25,7 @@ use crate::{
     feed::StoreFeed,
     history_lock::HistoryLock,
     run_file::RunFile,
-    server::{identity, open_lake, open_record},
+    server::{ROLLUPS, identity, open_lake, open_record},
 };
 
 /// Tables whose rows are about behaviour alone: they go. The others are the city's business, and stay without the person.
@@ -61,16 +62,26 @@ struct Certificate {
 
 const STATEMENT: &str = "上記の番号の方を指す仮名キーを、イベントの記録、取込みログ、データレイクの全ファイル（過去の版を含む）から消去し、\
     残る全ファイルを読み直して見つからないことを確認しました。アプリ利用の行は削除し、業務の行は別の乱数に置き換えました。\
-    サーバーは集計の途中結果や出力したファイルを保持していません。すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
+    日ごとの集計の途中結果は、この自治体の分をすべて削除しました。サーバーは出力したファイルを保持していません。\
+    すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
 
 async fn search(
     location: &LakeLocation,
     log_dir: PathBuf,
+    rollups_dir: PathBuf,
     keys: BTreeSet<i64>,
 ) -> anyhow::Result<BTreeMap<&'static str, Searched>> {
     let lake = search_lake(location, &keys).await?;
-    let ingest = tokio::task::spawn_blocking(move || search_keys(&log_dir, &keys)).await??;
-    Ok(BTreeMap::from([("lake", lake), ("ingest", ingest)]))
+    let here = tokio::task::spawn_blocking(move || {
+        let mut searched = BTreeMap::from([("ingest", search_keys(&log_dir, &keys)?)]);
+        if rollups_dir.is_dir() {
+            searched.insert("rollups", search_keys(&rollups_dir, &keys)?);
+        }
+        Ok::<_, todoke_lake::LakeError>(searched)
+    });
+    let mut searched = here.await??;
+    searched.insert("lake", lake);
+    Ok(searched)
 }
 
 pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
@@ -114,7 +125,11 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
         removed_from: BEHAVIOUR.map(str::to_owned).into(),
     };
     let tables = lake.erase(&erasure, clock.now()).await?;
-    let searched = search(&location, log_dir, stand_ins.keys().copied().collect()).await?;
+    // Days of app usage are made again from what is left.
+    let rollups_dir = config.data.join(ROLLUPS);
+    forget_rollups(&rollups_dir, &args.municipality)
+        .with_context(|| format!("{} cannot be emptied", rollups_dir.display()))?;
+    let searched = search(&location, log_dir, rollups_dir, stand_ins.keys().copied().collect()).await?;
     let found: Vec<&String> = searched.values().flat_map(|searched| &searched.found).collect();
     anyhow::ensure!(found.is_empty(), "still named in {found:?}: nothing is certified, the key is kept; try again");
 

@@ -131,7 +131,7 @@ fn clear(data: &Path) -> anyhow::Result<()> {
             fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
         }
     }
-    for name in ["lake", "ingest"] {
+    for name in ["lake", "ingest", server::ROLLUPS] {
         let path = data.join(name);
         if path.exists() {
             fs::remove_dir_all(&path).with_context(|| format!("{} cannot be removed", path.display()))?;

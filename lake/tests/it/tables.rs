@@ -196,3 +196,17 @@ async fn bloom_filters_are_written_where_they_are_asked_for_and_rows_are_found_b
         }
     }
 }
+
+#[tokio::test]
+async fn days_tell_how_many_of_their_rows_are_only_staged() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    let state = || *lake.view().snapshot().days("app", &one(CHIYODA)).values().next().unwrap();
+    lake.stage(Origin::new("record", 1), &rows(&[view(1, CHIYODA)])).await.unwrap();
+    let staged = state();
+    assert_eq!((staged.n_rows, staged.n_staged), (1, 1));
+    lake.flush(now()).await.unwrap();
+    let committed = state();
+    assert_eq!((committed.n_rows, committed.n_staged), (1, 0));
+    assert_ne!(committed.fingerprint, staged.fingerprint);
+}
