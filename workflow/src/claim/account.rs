@@ -114,7 +114,7 @@ impl Workflow {
         let holder_kana = fields.take("holder_kana", holder(&draft.holder_kana));
         fields.finish()?;
         let mut work = self.begin(actor, now).await?;
-        // The lock also holds off an order of payment that reads the account.
+        // Of two windows that save at once the second must see what the first has written.
         work.tx.lock_claims(facility).await?;
         let found = work.tx.facility(facility).await?.ok_or(WorkflowError::NotFound("facility"))?;
         revision(work.tx.bank_account(facility).await?.as_ref())?.expect(expected)?;

@@ -57,7 +57,7 @@ fn parse<'a>(row: &'a Row<'a>, findings: &mut Findings) -> Option<Answer<'a>> {
     let transferred_on = row.day(TRANSFERRED_ON, findings);
     let cell = row.cell(AMOUNT);
     // Twelve digits are more than any transfer, and far below what an amount can hold.
-    let amount = digits(cell, 12).then(|| cell.parse().ok()).flatten().map(Yen::new);
+    let amount = digits(cell, 12).then(|| cell.parse::<i64>().ok()).flatten().map(Yen::new);
     if amount.is_none() {
         findings.error(row.number, AMOUNT.name, "金額を半角数字で入力してください。");
     }
