@@ -28,9 +28,9 @@ use crate::{Work, WorkflowError, messaging::About, work::Subject};
 use view::{Names, Scope};
 
 /// Where each side finds what a message is about.
-pub(crate) const FACILITY_PAGE: &str = "/staff/facility";
-pub(crate) const OPERATOR_PAGE: &str = "/staff/operator";
-pub(crate) const CITY_PAGE: &str = "/staff/city";
+pub(crate) const FACILITY_PAGE: &str = "/staff/facility/claims";
+pub(crate) const OPERATOR_PAGE: &str = "/staff/operator/claims";
+pub(crate) const CITY_PAGE: &str = "/staff/city/claims";
 
 impl Work<'_> {
     /// Locks a claim that the actor sees and takes it one step further.
