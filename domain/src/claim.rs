@@ -149,7 +149,9 @@ mod tests {
                     Ok(next) => {
                         prop_assert_ne!(state, ClaimState::Paid, "a paid claim is closed");
                         match event {
-                            ClaimEvent::Recompute => prop_assert!(!submitted),
+                            ClaimEvent::Recompute => {
+                                prop_assert!(!submitted);
+                            }
                             ClaimEvent::Submit => submitted = true,
                             ClaimEvent::Receive => received = true,
                             ClaimEvent::Forward => forwarded = true,
@@ -161,7 +163,9 @@ mod tests {
                                 prop_assert!(submitted && received && forwarded);
                                 ordered = true;
                             }
-                            ClaimEvent::TransferDone | ClaimEvent::TransferFailed => prop_assert!(ordered),
+                            ClaimEvent::TransferDone | ClaimEvent::TransferFailed => {
+                                prop_assert!(ordered);
+                            }
                         }
                         prop_assert_eq!(next.is_with_city(), forwarded);
                         state = next;

@@ -29,7 +29,7 @@ use view::{Names, Scope};
 
 /// Where each side finds what a message is about.
 pub(crate) const FACILITY_PAGE: &str = "/staff/facility/claims";
-pub(crate) const OPERATOR_PAGE: &str = "/staff/operator/claims";
+const OPERATOR_PAGE: &str = "/staff/operator/claims";
 pub(crate) const CITY_PAGE: &str = "/staff/city/claims";
 
 impl Work<'_> {
@@ -57,7 +57,7 @@ impl Work<'_> {
         claim: &Claim,
         before: Option<ClaimState>,
     ) -> Result<(ClaimView, About), WorkflowError> {
-        let names = Names::of(&mut self.tx, &self.actor.municipality_code).await?;
+        let names = Names::of_claim(&mut self.tx, claim).await?;
         let view = ClaimView::of(claim, &names)?;
         let about = About {
             subject_kind: "claim",

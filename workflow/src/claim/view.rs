@@ -73,6 +73,16 @@ impl Names {
             programmes: programmes.into_iter().map(|row| (row.programme_code, row.name)).collect(),
         })
     }
+
+    /// Those of one claim.
+    pub(super) async fn of_claim(tx: &mut Tx, claim: &Claim) -> Result<Self, WorkflowError> {
+        let facility = tx.facility(claim.facility_id).await?;
+        let programmes = tx.programmes(&claim.municipality_code).await?;
+        Ok(Self {
+            facilities: facility.into_iter().map(|facility| (facility.facility_id, facility)).collect(),
+            programmes: programmes.into_iter().map(|row| (row.programme_code, row.name)).collect(),
+        })
+    }
 }
 
 /// A claim.
@@ -248,7 +258,7 @@ impl Workflow {
         if !scope.sees(&claim)? {
             return Err(WorkflowError::NotFound("claim"));
         }
-        let names = Names::of(&mut tx, &actor.municipality_code).await?;
+        let names = Names::of_claim(&mut tx, &claim).await?;
         let lines = tx.claim_lines(id).await?;
         Ok((ClaimView::of(&claim, &names)?, lines.into_iter().map(LineView::from).collect()))
     }

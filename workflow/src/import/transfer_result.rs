@@ -15,7 +15,7 @@ use todoke_store::claim::Claim;
 use super::table::{Column, Findings, Row, Table};
 use crate::{
     Work, WorkflowError,
-    claim::{CITY_PAGE, stepped},
+    claim::{CITY_PAGE, FACILITY_PAGE, stepped},
     work::Subject,
 };
 
@@ -162,7 +162,8 @@ impl Work<'_> {
             self.event_because(&event, "claim.paid", subject, payload);
         }
         let (_, mut about) = self.show_claim(&claim, None).await?;
-        about.office_link = CITY_PAGE.to_owned();
+        // Of a paid claim its facility is told, of a failed one above all the city.
+        about.office_link = if is_paid { FACILITY_PAGE } else { CITY_PAGE }.to_owned();
         about.values.set(Placeholder::Date, format::day(transferred_on));
         // Paid claims cause one message, not one for each of their two events.
         self.raise(&event, &about).await
