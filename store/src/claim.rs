@@ -154,7 +154,8 @@ macro_rules! select_claim {
     };
 }
 
-/// What may be claimed beside the month itself: what came into an earlier month after that was handed in.
+/// Gives a claim its lines of one kind: what is dated in its month, and what came into an earlier month after that
+/// month's claim had been handed in, as far as no claim has it.
 macro_rules! claim_for {
     ($kind:literal, $amount:literal, $at:literal, $which:literal) => {
         concat!(
