@@ -244,7 +244,7 @@ async fn it_is_paid_at_the_second_try(db: &TestStore, scene: &Scene, id: ClaimId
     }
 }
 
-/// Net of all claims by what it should be made of: every use and reversal of the record, each once.
+/// The claims hold `uses`, each once, and no reversal twice; and each claim is the sum of its lines.
 async fn books_are_true(scene: &Scene, uses: &[UseId]) {
     let mut seen: BTreeMap<(UseId, bool), ClaimId> = BTreeMap::new();
     for claim in scene.workflow.claims(&scene.manager(), ClaimQuery::default()).await.unwrap() {
