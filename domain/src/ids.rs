@@ -95,6 +95,10 @@ ids! {
     UseId,
     /// The undoing of a use.
     ReversalId,
+    /// A facility's claim for one programme and month.
+    ClaimId,
+    /// A file of transfers for the bank.
+    TransferFileId,
     /// A message for one recipient.
     MessageId,
     /// One message to one device or address.

@@ -4,10 +4,12 @@
 
 pub mod account;
 pub mod application;
+pub mod bank_account;
 pub mod broadcast;
 pub mod catalogue;
 pub mod channel;
 pub mod city_request;
+pub mod claim;
 pub mod concurrent_use;
 pub mod coupon;
 pub mod delivery;

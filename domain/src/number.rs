@@ -17,6 +17,8 @@ pub enum NumberKind {
     Child,
     /// 手紙
     Letter,
+    /// 請求
+    Claim,
 }
 
 impl NumberKind {
@@ -29,6 +31,7 @@ impl NumberKind {
             Self::Guardian => 'G',
             Self::Child => 'K',
             Self::Letter => 'X',
+            Self::Claim => 'L',
         }
     }
 }

@@ -97,6 +97,14 @@ pub const INTERVENTION: CodeList = CodeList(&[
     ("other", "その他"),
 ]);
 
+/// Why a claim is sent back to the facility.
+pub const CLAIM_RETURN: CodeList = CodeList(&[
+    ("amount_mismatch", "請求額が利用の記録と合いません"),
+    ("content_mismatch", "請求の内容に誤りがあります"),
+    ("city_request", "市からの依頼"),
+    ("other", "その他"),
+]);
+
 /// Longest text beside a code, characters.
 pub const TEXT_CHARS_MAX: usize = 500;
 

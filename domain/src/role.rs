@@ -77,6 +77,16 @@ pub enum Permission {
     ReadAudit,
     /// Ask the operator to revoke, suspend or resume.
     RequestOfOperator,
+    /// Create and submit the claims of the own facility.
+    ClaimForFacility,
+    /// Receive, send back and forward claims.
+    HandleClaims,
+    /// Order payments of claims and take in what the bank answers.
+    OrderTransfers,
+    /// See claims of the municipality; the city those that were forwarded to it.
+    ReadClaims,
+    /// Enter the account a facility is paid to.
+    ManageBankAccounts,
 }
 
 impl Role {
@@ -155,6 +165,13 @@ impl Role {
                 matches!(self, Self::Analyst | Self::Operator | Self::MunicipalAdmin | Self::MunicipalStaff)
             }
             P::ReadAudit | P::RequestOfOperator => self.is_city(),
+            P::ClaimForFacility => matches!(self, Self::FacilityManager),
+            P::HandleClaims => matches!(self, Self::Operator),
+            P::OrderTransfers => matches!(self, Self::AppSection),
+            P::ReadClaims => {
+                matches!(self, Self::Operator | Self::AppSection | Self::MunicipalAdmin | Self::MunicipalStaff)
+            }
+            P::ManageBankAccounts => matches!(self, Self::FacilityManager | Self::Operator),
         }
     }
 }

@@ -6,7 +6,10 @@ use jiff::civil::Date;
 use sqlx::{Database, Decode, Postgres, Sqlite, Type, error::BoxDynError};
 use todoke_domain::{
     Timestamp, Yen,
-    ids::{AccountId, ApplicationId, ChildId, CouponSetId, EventId, FacilityId, GuardianId, SegmentId, UseId},
+    ids::{
+        AccountId, ApplicationId, ChildId, CouponSetId, EventId, FacilityId, GuardianId, ReversalId, SegmentId,
+        TransferFileId, UseId,
+    },
 };
 
 macro_rules! column {
@@ -98,4 +101,16 @@ macro_rules! optional_ids {
     )+};
 }
 
-optional_ids!(AccountId, ApplicationId, ChildId, CouponSetId, EventId, FacilityId, GuardianId, SegmentId, UseId);
+optional_ids!(
+    AccountId,
+    ApplicationId,
+    ChildId,
+    CouponSetId,
+    EventId,
+    FacilityId,
+    GuardianId,
+    ReversalId,
+    SegmentId,
+    TransferFileId,
+    UseId
+);

@@ -2,7 +2,7 @@
 
 use todoke_domain::{
     MunicipalityCode, Timestamp, Yen,
-    ids::{ApplicationId, ChildId, CouponId, CouponSetId, FacilityId, GuardianId, UseId},
+    ids::{ApplicationId, ChildId, CouponId, CouponSetId, FacilityId, GuardianId, ReversalId, UseId},
 };
 
 use crate::{
@@ -178,11 +178,18 @@ impl Tx {
     }
 
     /// Marks a payment undone.
-    pub async fn reverse_use(&mut self, id: UseId, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn reverse_use(
+        &mut self,
+        id: UseId,
+        reversal: ReversalId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         execute!(
             self,
-            "UPDATE coupon_use SET state = 'reversed', reversed_at_us = $2, reverse_reason = $3 WHERE use_id = $1",
+            "UPDATE coupon_use SET state = 'reversed', reversal_id = $2, reversed_at_us = $3, reverse_reason = $4 WHERE use_id = $1",
             id.to_string(),
+            reversal.to_string(),
             now.as_micros(),
             reason,
         )?;

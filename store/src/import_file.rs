@@ -16,7 +16,7 @@ pub struct ImportFile {
     /// The wall.
     #[sqlx(try_from = "String")]
     pub municipality_code: MunicipalityCode,
-    /// `movement`, `facility_usage`, `household_relation` or `external_application`.
+    /// Code of the kind of file, such as `movement`.
     pub file_kind: String,
     /// Name the sender gave it.
     pub file_name: String,

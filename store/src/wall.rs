@@ -6,9 +6,11 @@ use crate::{
     Tx,
     account::Account,
     application::Application,
+    bank_account::BankAccount,
     broadcast::Broadcast,
     child::Child,
     city_request::CityRequest,
+    claim::Claim,
     coupon::Coupon,
     coupon_set::CouponSet,
     coupon_use::CouponUse,
@@ -26,6 +28,7 @@ use crate::{
     segment::SavedSegment,
     solicitation::Solicitation,
     survey::Survey,
+    transfer::TransferFile,
 };
 
 /// What a transaction may see.
@@ -75,9 +78,11 @@ macro_rules! walled {
 walled!(
     Account,
     Application,
+    BankAccount,
     Broadcast,
     Child,
     CityRequest,
+    Claim,
     Coupon,
     CouponSet,
     CouponUse,
@@ -97,6 +102,7 @@ walled!(
     SavedSegment,
     Solicitation,
     Survey,
+    TransferFile,
 );
 
 impl Tx {

@@ -8,8 +8,16 @@ use todoke_tests::{
 
 use crate::scene::{Scene, sql};
 
-const ROLES: [&str; 7] =
-    ["guardian", "facility_manager", "facility_staff", "operator", "municipal_admin", "municipal_staff", "analyst"];
+const ROLES: [&str; 8] = [
+    "guardian",
+    "facility_manager",
+    "facility_staff",
+    "operator",
+    "municipal_admin",
+    "municipal_staff",
+    "app_section",
+    "analyst",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_printed_account_signs_in_and_sees_its_home() {

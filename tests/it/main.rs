@@ -7,6 +7,8 @@ mod broadcast_kill;
 mod broadcast_send;
 mod browser;
 mod city;
+mod claim;
+mod claim_journey;
 mod coupon_use;
 mod decision;
 mod delivery;

@@ -5,8 +5,8 @@ use todoke_domain::{
     Role, Yen,
     application::ApplicationState,
     ids::{
-        ApiKeyId, ApplicationId, BroadcastId, CityRequestId, EventId, ImportId, MessageId, NoticeId, QuarantineId,
-        SegmentId, SolicitationId, SurveyId, UseId,
+        ApiKeyId, ApplicationId, BroadcastId, CityRequestId, ClaimId, EventId, ImportId, MessageId, NoticeId,
+        QuarantineId, SegmentId, SolicitationId, SurveyId, TransferFileId, UseId,
     },
     segment::Segment,
     topic::Topic,
@@ -14,9 +14,11 @@ use todoke_domain::{
 use todoke_store::{
     Tx, Wall,
     account::{Consent, Preference},
+    bank_account::BankAccount,
     broadcast::{Broadcast, Round},
     child::{Child, ChildQr},
     city_request::CityRequest,
+    claim::{Claim, ClaimsOf},
     coupon_use::{CouponUse, UsesOf},
     external_application::ExternalApplication,
     import_file::ImportFile,
@@ -30,6 +32,7 @@ use todoke_store::{
     session::ApiKey,
     solicitation::Solicitation,
     survey::{Questions, Survey},
+    transfer::{TransferFile, TransferLine},
 };
 use todoke_tests::stores::TestStore;
 
@@ -47,6 +50,7 @@ async fn everything(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str,
     got.extend(applications(tx, city).await);
     got.extend(register(tx, city, more).await);
     got.extend(announcements(tx, city, more).await);
+    got.extend(claims(tx, city, more).await);
     got
 }
 
@@ -178,6 +182,23 @@ async fn announcements(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static s
     ]
 }
 
+async fn claims(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, usize)> {
+    let (code, facility) = (&city.code, city.facility.facility_id);
+    rows![
+        claim(tx.claim(more.claim)),
+        claim_by_no(tx.claim_by_no(code, "L26-0000001")),
+        claim_of_month(tx.claim_of_month(facility, PROGRAMME, NOW.jst_date())),
+        claims(tx.claims(code, ClaimsOf::default(), 10)),
+        claims_of_transfer(tx.claims_of_transfer(more.transfer, 1)),
+        claim_lines(tx.claim_lines(more.claim)),
+        bank_account(tx.bank_account(facility)),
+        bank_accounts(tx.bank_accounts(code)),
+        transfer_file(tx.transfer_file(more.transfer)),
+        transfer_files(tx.transfer_files(code, 10)),
+        transfer_lines(tx.transfer_lines(more.transfer)),
+    ]
+}
+
 async fn nothing_of_another_municipality_comes_through_any_getter(db: &TestStore) {
     City::found(db, &town(), 1_000).await;
     let theirs = City::found(db, &neighbour(), 1_000).await;
@@ -202,6 +223,8 @@ struct More {
     request: CityRequestId,
     segment: SegmentId,
     broadcast: BroadcastId,
+    claim: ClaimId,
+    transfer: TransferFileId,
 }
 
 /// What [`City`] lacks of the rows that the getters give.
@@ -213,6 +236,8 @@ async fn enrich(db: &TestStore, city: &City) -> More {
         request: CityRequestId::new(NOW),
         segment: SegmentId::new(NOW),
         broadcast: BroadcastId::new(NOW),
+        claim: ClaimId::new(NOW),
+        transfer: TransferFileId::new(NOW),
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     enrich_household(&mut tx, city).await;
@@ -220,6 +245,7 @@ async fn enrich(db: &TestStore, city: &City) -> More {
     enrich_linked(&mut tx, city).await;
     enrich_announcements(&mut tx, city, &more).await;
     enrich_broadcasts(&mut tx, city, &more).await;
+    enrich_claims(&mut tx, city, &more).await;
     tx.commit().await.unwrap();
     more
 }
@@ -264,6 +290,73 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         reverse_reason: None,
     };
     tx.insert_use(&row).await.unwrap();
+}
+
+/// A claim for the use of [`enrich_household`], in a file for the bank.
+async fn enrich_claims(tx: &mut Tx, city: &City, more: &More) {
+    let text = str::to_owned;
+    let account = BankAccount {
+        facility_id: city.facility.facility_id,
+        municipality_code: city.code.clone(),
+        bank_code: text("0001"),
+        branch_code: text("001"),
+        account_type: text("ordinary"),
+        account_no: text("0000001"),
+        holder_kana: text("ア"),
+        entered_by: text("operator"),
+        entered_at: NOW,
+    };
+    tx.set_bank_account(&account).await.unwrap();
+    let file = TransferFile {
+        transfer_file_id: more.transfer,
+        municipality_code: city.code.clone(),
+        n_claims: 1,
+        amount_yen: Yen::new(1),
+        requested_at: NOW,
+    };
+    let line = TransferLine {
+        line_no: 1,
+        claim_nos: text("L26-0000001"),
+        bank_code: account.bank_code,
+        branch_code: account.branch_code,
+        account_type: account.account_type,
+        account_no: account.account_no,
+        holder_kana: account.holder_kana,
+        amount_yen: Yen::new(1),
+    };
+    tx.insert_transfer_file(&file, &[line]).await.unwrap();
+    let mut claim = Claim {
+        claim_id: more.claim,
+        municipality_code: city.code.clone(),
+        claim_no: text("L26-0000001"),
+        facility_id: city.facility.facility_id,
+        programme_code: text(PROGRAMME),
+        month: NOW.jst_date(),
+        from: NOW,
+        to: after(60),
+        state: text("created"),
+        n_uses: 1,
+        n_children: 1,
+        gross_yen: Yen::new(1),
+        reversed_yen: Yen::ZERO,
+        net_yen: Yen::new(1),
+        cancel_fee_yen: Yen::ZERO,
+        n_returned: 0,
+        return_reason: None,
+        created_at: NOW,
+        submitted_at: None,
+        received_at: None,
+        forwarded_at: None,
+        transfer_requested_at: None,
+        transfer_file_id: None,
+        transfer_line_no: None,
+        transferred_on: None,
+        result_code: None,
+    };
+    tx.insert_claim(&claim).await.unwrap();
+    assert_eq!(tx.fill_claim(more.claim).await.unwrap().n_uses, 1);
+    (claim.transfer_file_id, claim.transfer_line_no) = (Some(more.transfer), Some(1));
+    tx.update_claim(&claim).await.unwrap();
 }
 
 async fn enrich_linked(tx: &mut Tx, city: &City) {
@@ -493,11 +586,13 @@ async fn enrich_broadcasts(tx: &mut Tx, city: &City, more: &More) {
 async fn a_row_of_another_municipality_cannot_be_changed(db: &TestStore) {
     City::found(db, &town(), 1_000).await;
     let theirs = City::found(db, &neighbour(), 1_000).await;
+    let more = enrich(db, &theirs).await;
     let mut walled = db.begin_write(Wall::Around(town())).await.unwrap();
     assert!(walled.lock_coupon(theirs.coupon.coupon_id).await.unwrap().is_none());
     assert!(walled.lock_account(theirs.parent.account_id).await.unwrap().is_none());
     assert!(walled.lock_child(theirs.child.child_id).await.unwrap().is_none());
     assert!(walled.lock_application(theirs.application.application_id).await.unwrap().is_none());
+    assert!(walled.lock_claim(more.claim).await.unwrap().is_none());
     walled.commit().await.unwrap();
     let mut open = db.begin_read(Wall::None).await.unwrap();
     let application = open.application(theirs.application.application_id).await.unwrap().unwrap();

@@ -17,6 +17,8 @@ pub enum Access {
     Sql,
     /// A parameter set.
     SetParameter,
+    /// The account a facility is paid to set.
+    SetBankAccount,
     /// A balance changed by hand.
     Adjust,
     /// A use undone.
@@ -41,6 +43,7 @@ impl Access {
             Self::Export => "export",
             Self::Sql => "sql",
             Self::SetParameter => "parameter_set",
+            Self::SetBankAccount => "bank_account_set",
             Self::Adjust => "adjust",
             Self::Reverse => "reverse",
             Self::Revoke => "revoke",

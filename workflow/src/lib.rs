@@ -6,6 +6,7 @@ pub mod actor;
 pub mod application;
 pub mod audit;
 pub mod broadcast;
+pub mod claim;
 pub mod coupon;
 pub mod csv_file;
 pub mod error;

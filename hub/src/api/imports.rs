@@ -54,7 +54,7 @@ struct Query {
     force: Option<bool>,
 }
 
-#[utoipa::path(post, path = "/v1/imports/{kind}", tag = "imports", params(("kind" = String, Path, description = "`movement`, `facility_usage`, `household_relation` or `external_application`"), Query),
+#[utoipa::path(post, path = "/v1/imports/{kind}", tag = "imports", params(("kind" = String, Path, description = "`movement`, `facility_usage`, `household_relation`, `external_application`, or `transfer_result` from the app section"), Query),
     request_body(content = Vec<u8>, content_type = "text/csv", description = "UTF-8 or Windows-31J; the name of the file percent-encoded in X-File-Name"), responses(
     (status = 201, description = "all rows taken"), (status = 409, description = "the same file was imported before"),
     (status = 422, description = "no row taken; `import_id` leads to the list of errors")))]

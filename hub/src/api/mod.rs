@@ -6,6 +6,7 @@ mod audited;
 mod broadcasts;
 mod children;
 mod city;
+mod claims;
 mod coupon_sets;
 mod coupon_uses;
 mod coupons;
@@ -38,6 +39,7 @@ mod solicitations;
 mod sql;
 mod surveys;
 mod topics;
+mod transfers;
 mod usage;
 
 pub(crate) use intake::ROOM_KIB;
@@ -65,6 +67,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(broadcasts::routes())
         .merge(children::routes())
         .merge(city::routes())
+        .merge(claims::routes())
         .merge(coupon_sets::routes())
         .merge(coupon_uses::routes())
         .merge(coupons::routes())
@@ -94,6 +97,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(sql::routes())
         .merge(surveys::routes())
         .merge(topics::routes())
+        .merge(transfers::routes())
         .merge(usage::routes())
 }
 

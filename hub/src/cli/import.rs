@@ -15,7 +15,7 @@ use crate::{clock::Clock, server::open_record};
 pub(super) struct ImportArgs {
     #[command(flatten)]
     common: Common,
-    /// movement, facility_usage, household_relation or external_application
+    /// movement, facility_usage, household_relation, transfer_result or external_application
     kind: String,
     /// CSV in UTF-8 or Windows-31J
     file: PathBuf,

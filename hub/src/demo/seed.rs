@@ -271,6 +271,7 @@ impl Growing<'_> {
             (Role::Operator, "運営 太郎"),
             (Role::MunicipalAdmin, "市役所 管理"),
             (Role::MunicipalStaff, "市役所 職員"),
+            (Role::AppSection, "アプリ 担当"),
             (Role::Analyst, "分析 担当"),
         ];
         for (role, name) in offices {

@@ -42,13 +42,14 @@ impl Workflow {
             return Err(WorkflowError::Conflict("この利用はすでに取り消されています。".to_owned()));
         }
         let lines = parse_lines(&row.lines)?;
-        work.tx.reverse_use(id, &reason, now).await?;
+        let reversal = ReversalId::new(now);
+        work.tx.reverse_use(id, reversal, &reason, now).await?;
         work.book(&mut open, "reversed", 1, lines.clone(), Some(id), Some(reason)).await?;
         let fields = payload(
             &open,
             [
                 ("use_id", json!(id)),
-                ("reversal_id", json!(ReversalId::new(now))),
+                ("reversal_id", json!(reversal)),
                 ("coupon_id", json!(row.coupon_id)),
                 ("child_key", json!(open.child.person_key)),
                 ("purpose", json!(row.purpose)),

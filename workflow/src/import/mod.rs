@@ -5,6 +5,7 @@ mod external;
 mod movement;
 mod register;
 mod table;
+mod transfer_result;
 
 use std::collections::HashSet;
 
@@ -35,12 +36,15 @@ pub enum ImportKind {
     FacilityUsage,
     /// I03 関係者情報
     HouseholdRelation,
+    /// I05 口座振替結果データ
+    TransferResult,
     /// I08 外部申請情報
     ExternalApplication,
 }
 
 impl ImportKind {
-    const ALL: [Self; 4] = [Self::Movement, Self::FacilityUsage, Self::HouseholdRelation, Self::ExternalApplication];
+    const ALL: [Self; 5] =
+        [Self::Movement, Self::FacilityUsage, Self::HouseholdRelation, Self::TransferResult, Self::ExternalApplication];
 
     /// The code in the record, in events and in addresses.
     pub const fn as_str(self) -> &'static str {
@@ -48,6 +52,7 @@ impl ImportKind {
             Self::Movement => "movement",
             Self::FacilityUsage => "facility_usage",
             Self::HouseholdRelation => "household_relation",
+            Self::TransferResult => "transfer_result",
             Self::ExternalApplication => "external_application",
         }
     }
@@ -58,7 +63,18 @@ impl ImportKind {
             Self::Movement => "異動情報",
             Self::FacilityUsage => "施設利用実績情報",
             Self::HouseholdRelation => "関係者情報",
+            Self::TransferResult => "口座振替結果データ",
             Self::ExternalApplication => "外部申請情報",
+        }
+    }
+
+    /// Who takes such files in: what the bank answers comes to the city, all else to the operator.
+    const fn permission(self) -> Permission {
+        match self {
+            Self::TransferResult => Permission::OrderTransfers,
+            Self::Movement | Self::FacilityUsage | Self::HouseholdRelation | Self::ExternalApplication => {
+                Permission::ImportData
+            }
         }
     }
 }
@@ -129,7 +145,7 @@ impl Workflow {
         force: bool,
         now: Timestamp,
     ) -> Result<ImportOutcome, WorkflowError> {
-        actor.require(Permission::ImportData)?;
+        actor.require(kind.permission())?;
         let incoming = Incoming { kind, file_name, bytes, sha256: hex::encode(Sha256::digest(bytes)) };
         let mut findings = Findings::default();
         let mut work = self.begin(actor, now).await?;
@@ -149,20 +165,32 @@ impl Workflow {
         Ok(outcome)
     }
 
-    /// Imports of the municipality, newest first.
+    /// Imports of the municipality, newest first: the operator sees all, the city those it may make.
     pub async fn imports(&self, actor: &Actor) -> Result<Vec<ImportFile>, WorkflowError> {
-        actor.require(Permission::ImportData)?;
+        require_some(actor)?;
         let mut tx = self.read(actor).await?;
-        Ok(tx.import_files(&actor.municipality_code, LISTED_MAX).await?)
+        let mut files = tx.import_files(&actor.municipality_code, LISTED_MAX).await?;
+        files.retain(|file| may_see(actor, file));
+        Ok(files)
     }
 
     /// The result file of an import: row number, column, reason.
     pub async fn import_result(&self, actor: &Actor, id: ImportId) -> Result<String, WorkflowError> {
-        actor.require(Permission::ImportData)?;
+        require_some(actor)?;
         let mut tx = self.read(actor).await?;
-        let file = tx.import_file(id).await?.ok_or(WorkflowError::NotFound("import"))?;
-        Ok(file.result_csv)
+        let file = tx.import_file(id).await?.filter(|file| may_see(actor, file));
+        Ok(file.ok_or(WorkflowError::NotFound("import"))?.result_csv)
     }
+}
+
+/// Refuses who may import no kind of file.
+fn require_some(actor: &Actor) -> Result<(), WorkflowError> {
+    actor.require(Permission::ImportData).or_else(|_| actor.require(Permission::OrderTransfers))
+}
+
+fn may_see(actor: &Actor, file: &ImportFile) -> bool {
+    let kind = file.file_kind.parse::<ImportKind>().map_or(Permission::ImportData, ImportKind::permission);
+    actor.require(Permission::ImportData).or_else(|_| actor.require(kind)).is_ok()
 }
 
 impl Work<'_> {
@@ -178,6 +206,7 @@ impl Work<'_> {
             ImportKind::Movement => movement::COLUMNS,
             ImportKind::FacilityUsage => register::USAGE_COLUMNS,
             ImportKind::HouseholdRelation => register::RELATION_COLUMNS,
+            ImportKind::TransferResult => transfer_result::COLUMNS,
             ImportKind::ExternalApplication => external::COLUMNS,
         };
         let Some(table) = Table::read(incoming.bytes, columns, findings) else { return Ok((0, None)) };
@@ -203,6 +232,7 @@ impl Work<'_> {
                     self.tx.replace_relations(&relations).await?;
                 }
             }
+            ImportKind::TransferResult => self.import_transfer_results(&table, findings).await?,
             ImportKind::ExternalApplication => self.import_external_applications(&table, findings).await?,
         }
         Ok((rows, None))

@@ -22,6 +22,7 @@ const WORDS: [string, string][] = [
   ['import.', 'データが取り込まれました'],
   ['application.', '申請の状態が変わりました'],
   ['coupon.', 'クーポンの記録が変わりました'],
+  ['claim.', '請求の状態が変わりました'],
   ['city_request.', '市からの依頼の状態が変わりました'],
 ]
 

@@ -1,4 +1,5 @@
 import type { Account } from '$lib/api/types'
+import { claimRoutes } from '../claim/routes'
 import { reportRoutes } from '../report/routes'
 import { registerRoutes } from '../register/routes'
 import { accountRoute, inboxRoute, type Workspace } from '../staff/workspace'
@@ -18,6 +19,7 @@ export const workspace: Workspace = {
     { href: `${base}/broadcasts`, text: '配信', icon: 'send', allowed: isAdmin },
     { href: `${base}/applications`, text: '申請', icon: 'file' },
     { href: `${base}/coupons`, text: 'クーポン', icon: 'ticket', allowed: isAdmin },
+    { href: `${base}/claims`, text: '請求', icon: 'pay', allowed: (account) => isAdmin(account) || account.role === 'app_section' },
     { href: `${base}/requests`, text: '取消・停止依頼', icon: 'send' },
     { href: `${base}/parameters`, text: 'パラメータ', icon: 'gear', allowed: isAdmin },
     { href: `${base}/accounts`, text: 'アカウント管理', icon: 'people', allowed: isAdmin },
@@ -29,6 +31,7 @@ export const workspace: Workspace = {
     { pattern: `${base}/parameters`, screen: 'CT05', title: 'パラメータ', load: () => import('./ParametersPage.svelte') },
     { pattern: `${base}/accounts`, screen: 'CT05', title: 'アカウント管理', load: () => import('./AccountsPage.svelte') },
     ...registerRoutes(base, { queue: 'CT01', review: 'CT01', coupons: 'CT07' }),
+    ...claimRoutes(base, 'CT06'),
     ...surveyRoutes(base, 'CT08'),
     ...broadcastRoutes(base, 'CT08'),
     ...reportRoutes(base, 'CT09'),

@@ -1,3 +1,4 @@
+import { claimRoutes } from '../claim/routes'
 import { accountRoute, inboxRoute, type Workspace } from '../staff/workspace'
 
 const base = '/staff/facility'
@@ -9,6 +10,7 @@ export const workspace: Workspace = {
     { href: base, text: '本日', icon: 'clock' },
     { href: `${base}/take`, text: 'クーポン受付', icon: 'pay' },
     { href: `${base}/uses`, text: '月別の利用', icon: 'table' },
+    { href: `${base}/claims`, text: '請求', icon: 'file', allowed: (account) => account.role === 'facility_manager' },
     { href: `${base}/qr`, text: '二次元コード表示', icon: 'ticket' },
     { href: `${base}/inbox`, text: '受信箱', icon: 'inbox', badge: 'unread' },
     { href: `${base}/members`, text: '職員管理', icon: 'people', allowed: (account) => account.role === 'facility_manager' },
@@ -20,6 +22,7 @@ export const workspace: Workspace = {
     { pattern: `${base}/uses`, screen: 'FD12', title: '月別の利用', load: () => import('./UsesPage.svelte') },
     { pattern: `${base}/qr`, screen: 'FD03', title: '二次元コード表示', load: () => import('./QrPage.svelte') },
     { pattern: `${base}/members`, screen: 'FM02', title: '職員管理', load: () => import('./MembersPage.svelte') },
+    ...claimRoutes(base, 'FM04'),
     inboxRoute(base),
     accountRoute(base),
   ],

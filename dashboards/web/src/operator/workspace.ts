@@ -1,6 +1,7 @@
 import { accountRoute, inboxRoute, type Workspace } from '../staff/workspace'
 import { registerRoutes } from '../register/routes'
 import { surveyRoutes } from '../survey/routes'
+import { claimRoutes } from '../claim/routes'
 import { broadcastRoutes } from '../broadcast/routes'
 import { reportRoutes } from '../report/routes'
 
@@ -15,6 +16,7 @@ export const workspace: Workspace = {
     { href: `${base}/solicitations`, text: '申請勧奨', icon: 'send' },
     { href: `${base}/coupons`, text: 'クーポン管理', icon: 'ticket' },
     { href: `${base}/requests`, text: '市からの依頼', icon: 'alert' },
+    { href: `${base}/claims`, text: '請求', icon: 'file', allowed: (account) => account.role === 'operator' },
     { href: `${base}/coupon-sets`, text: 'クーポンセット', icon: 'file' },
     { href: `${base}/imports`, text: '取込み', icon: 'upload' },
     { href: `${base}/surveys`, text: 'アンケート', icon: 'survey' },
@@ -37,6 +39,7 @@ export const workspace: Workspace = {
     { pattern: `${base}/deliveries`, screen: 'OC11', title: '配信状況', load: () => import('./DeliveriesPage.svelte') },
     { pattern: `${base}/data`, screen: 'AN04', title: 'データ状況', load: () => import('./DataPage.svelte') },
     ...registerRoutes(base, { queue: 'OC01', review: 'OC02', coupons: 'OC05' }),
+    ...claimRoutes(base, 'OC08'),
     ...surveyRoutes(base, 'OC09'),
     ...broadcastRoutes(base, 'OC10'),
     ...reportRoutes(base, 'OC12'),

@@ -87,6 +87,16 @@ const CITY_REQUEST: Labels = {
   withdrawn: label('取下げ', 'neutral'),
 }
 
+const CLAIM: Labels = {
+  created: label('作成済', 'neutral'),
+  submitted: label('提出済', 'info'),
+  received: label('受付済', 'progress'),
+  forwarded: label('市へ送付済', 'progress'),
+  transfer_requested: label('振替依頼済', 'progress'),
+  paid: label('支払済', 'good'),
+  transfer_failed: label('振替不能', 'bad'),
+}
+
 const DELIVERY: Labels = {
   queued: label('送信待ち', 'progress'),
   sent: label('送信済', 'progress'),
@@ -106,7 +116,7 @@ const DELIVERY: Labels = {
 const KINDS = {
   application: APPLICATION, coupon: COUPON, coupon_use: COUPON_USE, account: ACCOUNT,
   survey: SURVEY, broadcast: BROADCAST, solicitation: SOLICITATION, import: IMPORT, city_request: CITY_REQUEST,
-  delivery: DELIVERY,
+  delivery: DELIVERY, claim: CLAIM,
 } satisfies Record<string, Labels>
 
 export type StateKind = keyof typeof KINDS
