@@ -63,6 +63,12 @@ macro_rules! select_account {
     };
 }
 
+/// The living accounts of a coupon's household, as [`Tx::household_accounts`] gives them.
+pub(crate) const OF_COUPON: &str = select_account!(
+    "WHERE guardian_id = (SELECT guardian_id FROM coupon WHERE coupon_id = $1) AND state <> 'deleted'
+     ORDER BY role, account_id"
+);
+
 /// A consent as it stands.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Consent {

@@ -52,6 +52,9 @@ macro_rules! select_child {
     };
 }
 
+/// The child of a coupon.
+pub(crate) const OF_COUPON: &str = select_child!("WHERE child_id = (SELECT child_id FROM coupon WHERE coupon_id = $1)");
+
 /// A code on paper or in the app.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct ChildQr {

@@ -9,8 +9,11 @@ use todoke_domain::{
 };
 
 use crate::{
-    StoreError, Tx,
+    Inner, StoreError, Tx,
+    account::{self, Account},
+    child::{self, Child},
     column::{DateText, OptionalDateText},
+    guardian::{self, Guardian},
 };
 
 /// A coupon with its running balance.
@@ -91,6 +94,21 @@ impl LotRow {
     }
 }
 
+/// A coupon with what rules and texts need beside it.
+#[derive(Debug, Clone)]
+pub struct CouponFile {
+    /// The coupon.
+    pub coupon: Coupon,
+    /// Its lots, in order of expiry.
+    pub lots: Vec<LotRow>,
+    /// Whose it is.
+    pub child: Child,
+    /// The household.
+    pub guardian: Guardian,
+    /// Living accounts of the household.
+    pub accounts: Vec<Account>,
+}
+
 /// An immutable line of the ledger.
 #[derive(Debug, Clone)]
 pub struct LedgerEntry {
@@ -147,6 +165,15 @@ macro_rules! select_coupon {
     };
 }
 
+const LOCK: &str =
+    "UPDATE coupon SET ledger_seq = ledger_seq WHERE coupon_id = $1 AND ($2 = '' OR municipality_code = $2)
+     RETURNING coupon_id, municipality_code, coupon_no, child_id, guardian_id, coupon_set_id, application_id, state,
+        balance_yen, ledger_seq, approved_on, cycle_no, next_cycle_on";
+
+const LOTS: &str = "SELECT lot_id, coupon_id, amount_yen, rest_yen, expires_on, expiry_rule, cycle_no FROM lot
+     WHERE coupon_id = $1 AND ($2 = '' OR EXISTS (SELECT 1 FROM coupon WHERE coupon_id = $1 AND municipality_code = $2))
+     ORDER BY expires_on, lot_id";
+
 /// The `lines` column of a ledger entry or a use.
 pub fn lines_text(lines: &[LotAmount]) -> String {
     let items: Vec<String> = lines
@@ -186,14 +213,46 @@ impl Tx {
     /// Locks a coupon for the rest of the transaction: from here on this transaction is the one writer of
     /// its ledger.
     pub async fn lock_coupon(&mut self, id: CouponId) -> Result<Option<Coupon>, StoreError> {
-        let row = fetch_optional!(
-            self, Coupon,
-            "UPDATE coupon SET ledger_seq = ledger_seq WHERE coupon_id = $1 AND ($2 = '' OR municipality_code = $2)
-             RETURNING coupon_id, municipality_code, coupon_no, child_id, guardian_id, coupon_set_id, application_id, state,
-                balance_yen, ledger_seq, approved_on, cycle_no, next_cycle_on",
-            id.to_string(), self.wall.code(),
-        )?;
+        let row = fetch_optional!(self, Coupon, LOCK, id.to_string(), self.wall.code())?;
         Ok(self.see(row))
+    }
+
+    /// Locks a coupon as [`Self::lock_coupon`] does, and reads what belongs to it; `None` without any part of it.
+    pub async fn lock_coupon_file(&mut self, id: CouponId) -> Result<Option<CouponFile>, StoreError> {
+        if !self.is_postgres() {
+            return self.lock_coupon_file_at_once(id).await;
+        }
+        let Some(coupon) = self.lock_coupon(id).await? else { return Ok(None) };
+        let lots = self.lots(id).await?;
+        let Some(child) = self.child(coupon.child_id).await? else { return Ok(None) };
+        let Some(guardian) = self.guardian(coupon.guardian_id).await? else { return Ok(None) };
+        let accounts = self.household_accounts(coupon.guardian_id).await?;
+        Ok(Some(CouponFile { coupon, lots, child, guardian, accounts }))
+    }
+
+    async fn lock_coupon_file_at_once(&mut self, id: CouponId) -> Result<Option<CouponFile>, StoreError> {
+        let (Inner::Sqlite(tx), key, wall) = (&mut self.inner, id.to_string(), self.wall.code()) else {
+            return Ok(None);
+        };
+        for sql in [LOCK, LOTS] {
+            self.later.add(sql, |values| {
+                sqlx::Arguments::add(&mut *values, &key)?;
+                sqlx::Arguments::add(values, wall)
+            })?;
+        }
+        for sql in [child::OF_COUPON, guardian::OF_COUPON, account::OF_COUPON] {
+            self.later.add(sql, |values| sqlx::Arguments::add(values, &key))?;
+        }
+        let outcomes = self.later.run_each(&mut **tx).await?;
+        let [.., coupon, lots, child, guardian, accounts] = outcomes.as_slice() else {
+            return Err(StoreError::Corrupt { what: "coupon" });
+        };
+        let (Some(coupon), Some(child), Some(guardian)) =
+            (self.see(coupon.first()?), self.see(child.first()?), self.see(guardian.first()?))
+        else {
+            return Ok(None);
+        };
+        Ok(Some(CouponFile { coupon, lots: lots.all()?, child, guardian, accounts: self.see_all(accounts.all()?) }))
     }
 
     /// One coupon.
@@ -282,13 +341,7 @@ impl Tx {
 
     /// Lots of a coupon, in order of expiry.
     pub async fn lots(&mut self, id: CouponId) -> Result<Vec<LotRow>, StoreError> {
-        fetch_all!(
-            self, LotRow,
-            "SELECT lot_id, coupon_id, amount_yen, rest_yen, expires_on, expiry_rule, cycle_no FROM lot
-             WHERE coupon_id = $1 AND ($2 = '' OR EXISTS (SELECT 1 FROM coupon WHERE coupon_id = $1 AND municipality_code = $2))
-             ORDER BY expires_on, lot_id",
-            id.to_string(), self.wall.code(),
-        )
+        fetch_all!(self, LotRow, LOTS, id.to_string(), self.wall.code())
     }
 
     /// Lots with something left that end on one day, for the reminders.
@@ -318,8 +371,7 @@ impl Tx {
 
     /// Changes a lot's rest by a signed amount. The database refuses a rest below zero.
     pub async fn change_lot(&mut self, id: LotId, delta: Yen) -> Result<(), StoreError> {
-        execute!(self, "UPDATE lot SET rest_yen = rest_yen + $2 WHERE lot_id = $1", id.to_string(), delta.get())?;
-        Ok(())
+        execute_later!(self, "UPDATE lot SET rest_yen = rest_yen + $2 WHERE lot_id = $1", id.to_string(), delta.get())
     }
 
     /// Moves a lot's last day.
@@ -336,7 +388,7 @@ impl Tx {
 
     /// Writes a ledger entry and the coupon's new balance. The coupon must be locked.
     pub async fn book(&mut self, entry: &LedgerEntry, now: Timestamp) -> Result<(), StoreError> {
-        execute!(
+        execute_later!(
             self,
             "INSERT INTO ledger_entry (coupon_id, seq, at_us, kind, delta_yen, balance_after_yen, lines, use_id, reason)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -344,14 +396,13 @@ impl Tx {
             entry.balance_after.get(), lines_text(&entry.lines), entry.use_id.map(|id| id.to_string()),
             entry.reason.as_deref(),
         )?;
-        execute!(
+        execute_later!(
             self,
             "UPDATE coupon SET balance_yen = $2, ledger_seq = $3 WHERE coupon_id = $1",
             entry.coupon_id.to_string(),
             entry.balance_after.get(),
             entry.seq,
-        )?;
-        Ok(())
+        )
     }
 
     /// Sets a coupon's state.

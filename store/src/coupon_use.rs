@@ -121,9 +121,10 @@ pub struct UseTerms {
 }
 
 impl Tx {
-    /// Adds a payment. Errors: [`StoreError::Conflict`] when a settled one for the same application exists.
+    /// Adds a payment. Errors, here or at the commit: [`StoreError::Conflict`] when a settled one for the same
+    /// application exists.
     pub async fn insert_use(&mut self, row: &CouponUse) -> Result<(), StoreError> {
-        execute!(
+        execute_later!(
             self,
             "INSERT INTO coupon_use (use_id, municipality_code, use_no, coupon_id, child_id, guardian_id, facility_id, programme_code,
                 purpose, amount_yen, fee_total_yen, application_id, state, initiated_by, device_less, lines, balance_after_yen,
@@ -134,8 +135,7 @@ impl Tx {
             &row.purpose, row.amount_yen.get(), row.fee_total_yen.map(Yen::get),
             row.application_id.map(|id| id.to_string()), &row.state, &row.initiated_by, row.device_less, &row.lines,
             row.balance_after_yen.get(), row.ledger_seq, row.used_at.as_micros(),
-        )?;
-        Ok(())
+        )
     }
 
     /// One payment.

@@ -26,7 +26,7 @@ pub struct Escalation {
 impl Tx {
     /// Sets looks. One that is set already keeps the earlier time.
     pub async fn insert_escalations(&mut self, rows: &[Escalation]) -> Result<(), StoreError> {
-        insert_many!(
+        insert_many_later!(
             self,
             "INSERT INTO escalation (message_id, rule, municipality_code, due_at_us, leased_until_us) ",
             rows,
@@ -36,8 +36,7 @@ impl Tx {
             row.municipality_code.to_string(),
             row.due_at.as_micros(),
             row.leased_until.as_micros(),
-        )?;
-        Ok(())
+        )
     }
 
     /// Claims up to `n_max` due looks until `leased_until`, oldest first; another node may claim them after that.

@@ -36,7 +36,7 @@ impl Tx {
             let body = serde_json::to_string(event).map_err(|_| StoreError::Corrupt { what: "event" })?;
             rows.push((event.event_id.to_string(), event, body));
         }
-        insert_many!(
+        insert_many_later!(
             self,
             "INSERT INTO event (event_id, event_type, municipality_code, recorded_at_us, body) ",
             rows,
@@ -46,8 +46,7 @@ impl Tx {
             row.1.municipality_code.as_str(),
             row.1.recorded_at.as_micros(),
             &row.2,
-        )?;
-        Ok(())
+        )
     }
 
     /// Subjects are counted in the order of their names, so that two transactions with the same subjects

@@ -48,6 +48,10 @@ macro_rules! select_guardian {
     };
 }
 
+/// The household of a coupon.
+pub(crate) const OF_COUPON: &str =
+    select_guardian!("WHERE guardian_id = (SELECT guardian_id FROM coupon WHERE coupon_id = $1)");
+
 impl Tx {
     /// Adds a household.
     pub async fn insert_guardian(&mut self, row: &Guardian, now: Timestamp) -> Result<(), StoreError> {

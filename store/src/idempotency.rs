@@ -37,7 +37,8 @@ impl Tx {
         if self.is_postgres() { self.first_answer(account, key).await } else { Ok(None) }
     }
 
-    /// Keeps the first answer. Errors: [`StoreError::Conflict`] when another request with the key was faster.
+    /// Keeps the first answer. Errors, here or at the commit: [`StoreError::Conflict`] when another request with the
+    /// key was faster.
     pub async fn keep_answer(
         &mut self,
         account: AccountId,
@@ -45,7 +46,7 @@ impl Tx {
         answer: &FirstAnswer,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        execute!(
+        execute_later!(
             self,
             "INSERT INTO idempotency (account_id, key, body_hash, status, response, at_us) VALUES ($1, $2, $3, $4, $5, $6)",
             account.to_string(),
@@ -54,8 +55,7 @@ impl Tx {
             answer.status,
             &answer.response,
             now.as_micros(),
-        )?;
-        Ok(())
+        )
     }
 
     /// Forgets answers older than `before`.

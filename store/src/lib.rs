@@ -31,6 +31,7 @@ mod group_sync;
 pub mod guardian;
 pub mod idempotency;
 pub mod import_file;
+mod later;
 pub mod made_up_past;
 pub mod message;
 pub mod municipality;
@@ -59,6 +60,7 @@ use sqlx::{
 };
 
 use group_sync::{GroupSync, WalFile};
+use later::Later;
 
 /// A fault of the record.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +207,7 @@ impl Store {
             }
             Db::Postgres(pool) => Inner::Postgres(begun(pool, "BEGIN").await?),
         };
-        Ok(Tx { inner, wall, sync: self.group_sync().cloned(), queued_deliveries: false })
+        Ok(Tx { inner, wall, sync: self.group_sync().cloned(), later: Later::default(), queued_deliveries: false })
     }
 
     /// Begins a transaction that only reads, on one snapshot, behind `wall`.
@@ -216,7 +218,7 @@ impl Store {
                 Inner::Postgres(begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
             }
         };
-        Ok(Tx { inner, wall, sync: None, queued_deliveries: false })
+        Ok(Tx { inner, wall, sync: None, later: Later::default(), queued_deliveries: false })
     }
 
     /// Waits until everything that a transaction could see before this call survives power loss.
@@ -272,6 +274,7 @@ pub struct Tx {
     wall: Wall,
     /// For a transaction that writes on SQLite and has to survive power loss.
     sync: Option<Arc<GroupSync>>,
+    later: Later,
     queued_deliveries: bool,
 }
 
@@ -288,7 +291,8 @@ impl Tx {
     /// Makes everything in the transaction durable and visible.
     ///
     /// Cancel safe in so far as a dropped commit leaves the outcome unknown to the caller but never half done.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.send_later().await?;
         match self.inner {
             Inner::Sqlite(tx) => {
                 let Some(sync) = &self.sync else { return Ok(tx.commit().await?) };

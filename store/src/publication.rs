@@ -68,7 +68,7 @@ impl Tx {
             published.push(Publication { channel: channel.clone(), position: *position, data: (*data).clone() });
             *position += 1;
         }
-        insert_many!(
+        insert_many_later!(
             self,
             "INSERT INTO publication (channel, position, at_us, data) ",
             published,

@@ -157,6 +157,7 @@ fn people(segment: &Segment) -> &'static str {
 macro_rules! fetch_built {
     ($tx:expr, $row:ty, $sql:expr, [$($fixed:expr),* $(,)?], $binds:expr) => {{
         let sql = sqlx::AssertSqlSafe($sql);
+        $tx.send_later().await?;
         match &mut $tx.inner {
             Inner::Sqlite(tx) => {
                 let query = sqlx::query_as::<_, $row>(sql)$(.bind($fixed))*;

@@ -16,7 +16,7 @@ use todoke_domain::{
 use todoke_store::{
     account::Account,
     child::Child,
-    coupon::{Coupon, LedgerEntry, LotRow},
+    coupon::{Coupon, CouponFile, LedgerEntry, LotRow},
     guardian::Guardian,
 };
 
@@ -37,11 +37,8 @@ pub(crate) struct OpenCoupon {
 impl Work<'_> {
     /// Locks a coupon and reads what belongs to it.
     pub(crate) async fn open_coupon(&mut self, id: CouponId) -> Result<OpenCoupon, WorkflowError> {
-        let coupon = self.tx.lock_coupon(id).await?.ok_or(WorkflowError::NotFound("coupon"))?;
-        let lots = self.tx.lots(id).await?;
-        let child = self.tx.child(coupon.child_id).await?.ok_or(WorkflowError::NotFound("child"))?;
-        let guardian = self.tx.guardian(coupon.guardian_id).await?.ok_or(WorkflowError::NotFound("guardian"))?;
-        let accounts = self.tx.household_accounts(coupon.guardian_id).await?;
+        let file = self.tx.lock_coupon_file(id).await?.ok_or(WorkflowError::NotFound("coupon"))?;
+        let CouponFile { coupon, lots, child, guardian, accounts } = file;
         let contact = self.contact().await?;
         Ok(OpenCoupon { coupon, lots, child, guardian, accounts, contact, today: self.now.jst_date() })
     }
