@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use todoke_domain::{Event, Timestamp};
+use todoke_domain::Event;
 
 use crate::{Db, Inner, Store, StoreError, Tx, Wall};
 

@@ -198,7 +198,7 @@ macro_rules! insert_many_returning {
     }};
 }
 
-/// Rows of one multi-row insert: with a dozen columns far below the 32,766 marks SQLite takes.
+/// Rows of one multi-row insert: with a few dozen columns below the 32,766 marks SQLite takes.
 pub(crate) const ROWS_PER_INSERT: usize = 200;
 
 impl crate::Tx {

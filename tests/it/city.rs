@@ -110,6 +110,15 @@ impl City {
             message,
         }
     }
+
+    /// Writes another coupon of the child, of a set of its own, with as long a life as the first.
+    pub(crate) async fn another_coupon(&self, store: &Store, balance: i64) {
+        let mut tx = store.begin_write(Wall::None).await.unwrap();
+        let set = coupon_set(&self.code);
+        tx.insert_coupon_set(&set, NOW).await.unwrap();
+        coupon(&mut tx, &self.application, &set, balance).await;
+        tx.commit().await.unwrap();
+    }
 }
 
 async fn found_municipality(tx: &mut Tx, code: &MunicipalityCode) -> Facility {

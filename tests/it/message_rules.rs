@@ -25,6 +25,7 @@ todoke_tests::on_both_databases! {
     a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inbox_only,
     a_language_without_texts_falls_back_and_the_record_says_which_was_used,
     a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional,
+    what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum,
 }
 
 /// When the coupon of a city is sixty days from its end, as the first reminder has it.
@@ -102,4 +103,15 @@ async fn a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional(db
         (&json!(reminded[0].message_id), &json!("duplicate"))
     );
     assert!(deliveries(db, reminded[0].message_id).await.is_empty(), "mail about money is switched off");
+}
+
+async fn what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    city.another_coupon(db, 2_500).await;
+    let timer = Actor::system(town(), "timer");
+    let run = workflow(db.store()).remind_of_expiry(&timer, ReminderRound::First, reminder_day()).await.unwrap();
+    assert_eq!(run.coupons, 2);
+    let reminded = inbox(db, &city.parent, "coupon.expiring").await;
+    assert_eq!(reminded.len(), 1);
+    assert!(reminded[0].body.contains("3,500円"), "{}", reminded[0].body);
 }

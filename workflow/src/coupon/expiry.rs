@@ -1,12 +1,14 @@
 //! What happens by the calendar: cyclic distribution (T04), expiry (T05), reminders (T06), and a last day
 //! that moves with the child.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use todoke_domain::{
     Timestamp, Yen,
     catalogue::{format, template::Placeholder},
     coupon::CouponState,
-    ids::ChildId,
+    ids::{ChildId, CouponId},
     ledger::LotAmount,
     parameter::{EXPIRY_REMINDER_DAYS, EXPIRY_REMINDER_LAST_DAYS, Parameter},
     time::add_days,
@@ -112,20 +114,26 @@ impl Workflow {
         let ends_on = add_days(today, i32::try_from(days).unwrap_or(i32::MAX));
         let lots = work.tx.lots_ending_on(&code, ends_on).await?;
         let mut run = CouponRun::default();
+        // Per child the first of its coupons, which the message leads to, and what ends on all of them.
+        let mut ending: BTreeMap<ChildId, (CouponId, Yen)> = BTreeMap::new();
         for same_coupon in lots.chunk_by(|a, b| a.coupon_id == b.coupon_id) {
             let Some(coupon) = work.tx.coupon(same_coupon[0].coupon_id).await? else { continue };
             if coupon.state() != CouponState::Active {
                 continue;
             }
-            let open = work.open_coupon(coupon.coupon_id).await?;
             let amount: Yen = same_coupon.iter().map(|lot| lot.rest_yen).sum();
-            let mut about = open.about("coupon", coupon.coupon_id.to_string(), &coupon.coupon_no, "active");
+            let (_, sum) = ending.entry(coupon.child_id).or_insert((coupon.coupon_id, Yen::ZERO));
+            *sum += amount;
+            run.coupons += 1;
+        }
+        for (child, (coupon, amount)) in ending {
+            let open = work.open_coupon(coupon).await?;
+            let mut about = open.about("coupon", coupon.to_string(), &open.coupon.coupon_no, "active");
             about.values.set(Placeholder::Amount, amount.to_string());
             about.values.set(Placeholder::Expiry, format::day(ends_on));
-            about.once_per = Some(format!("{today}:{}", coupon.child_id));
-            let cause = work.uncaused(Subject::new("coupon", coupon.coupon_id));
+            about.once_per = Some(format!("{today}:{child}"));
+            let cause = work.uncaused(Subject::new("coupon", coupon));
             work.raise_timer("T06", &cause, &about).await?;
-            run.coupons += 1;
         }
         work.commit().await?;
         Ok(run)
