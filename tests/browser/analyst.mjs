@@ -12,7 +12,7 @@ try {
   await desk.goto(`${base}/staff/analyst`)
   await connected(desk)
   await desk.locator('summary', { hasText: /^coupon_uses$/ }).click()
-  await desk.locator('details[open]').getByText('net_yen', { exact: true }).waitFor()
+  await desk.locator('details[open]').getByRole('button', { name: 'net_yen' }).waitFor()
 
   const editor = desk.locator('.cm-content')
   await editor.click()
