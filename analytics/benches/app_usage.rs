@@ -1,6 +1,6 @@
 //! R05 over a year of app usage: time per report, and a lake for `duckdb_peer.py` to be timed on.
 //!
-//! `cargo bench -p todoke-analytics --bench app_usage` makes a lake of 5 million events in
+//! `./bench reports` makes a lake of 5 million events in
 //! `$TODOKE_BENCH_DIR` (a temporary folder without it; one that exists is used again) and prints
 //! the least and the median time of each variant, from events and from days that are kept; before that, how long
 //! it takes to make all days and to read them after a restart.

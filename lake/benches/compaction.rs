@@ -1,6 +1,6 @@
 //! Compaction: how fast a day of many small files becomes few large ones, and the memory that takes.
 //!
-//! `cargo bench -p todoke-lake --bench compaction` makes a lake of a million usage events in 200 files below
+//! `./bench compaction` makes a lake of a million usage events in 200 files below
 //! `$TODOKE_BENCH_DIR` (a temporary folder without it), joins them and prints the figures. The files stay for
 //! `duckdb_peer.py`, which writes the same rows.
 

@@ -1,6 +1,6 @@
 //! Bloom filters: what looking up one event costs without and with them, and what they cost in the files.
 //!
-//! `cargo bench -p todoke-lake --bench lookup` makes two lakes of 60 days with 50,000 usage events each, one with
+//! `./bench lookup` makes two lakes of 60 days with 50,000 usage events each, one with
 //! filters for `event_id` and `subject_id`, and asks both for one event and for one session, again and again, and
 //! for sessions that there are none of.
 
