@@ -177,9 +177,9 @@ impl EventRows {
         payload: Vec<ArrayRef>,
         ingested_at: Timestamp,
     ) -> Result<(), LakeError> {
-        let mut columns = envelope_columns(rows, order, ingested_at);
-        columns.extend(payload);
-        columns.extend(partition_columns(rows, order));
+        let mut envelope = Envelope::new(order.len());
+        order.iter().for_each(|at| envelope.push(&rows.rows[*at], ingested_at));
+        let columns = envelope.finish(payload);
         let batch = RecordBatch::try_new(Arc::clone(&schema.full), columns).map_err(LakeError::arrow(name))?;
         self.tables.insert(name.to_owned(), batch);
         Ok(())
@@ -234,73 +234,118 @@ fn fits(ty: &FieldType, cell: &Cell<'_>) -> bool {
     }
 }
 
-/// Texts of one column, absent ones as null.
-fn texts<'a>(n_rows: usize, values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
-    let mut builder = StringViewBuilder::with_capacity(n_rows);
-    for value in values {
-        builder.append_option(value);
-    }
-    Arc::new(builder.finish())
+/// The columns every row has, under construction. Each row is visited once for all of them: a row takes a few hundred
+/// bytes, and going through all rows for one column after the other reads them from memory again each time.
+struct Envelope {
+    event_id: StringViewBuilder,
+    event_type: StringViewBuilder,
+    schema_version: Int32Builder,
+    occurred_at: TimestampMicrosecondBuilder,
+    recorded_at: TimestampMicrosecondBuilder,
+    ingested_at: TimestampMicrosecondBuilder,
+    fiscal_year: Int16Builder,
+    actor_role: StringViewBuilder,
+    actor_key: Int64Builder,
+    source_channel: StringViewBuilder,
+    subject_kind: StringViewBuilder,
+    subject_id: StringViewBuilder,
+    subject_seq: Int64Builder,
+    correlation_id: StringViewBuilder,
+    causation_id: StringViewBuilder,
+    recorded_offline: BooleanBuilder,
+    programme_code: StringViewBuilder,
+    facility_id: StringViewBuilder,
+    municipality_code: StringViewBuilder,
+    day: Date32Builder,
+    /// The last day with its fiscal year: rows are in the order of days, so it is looked up once for each.
+    known_day: (i32, i16),
+    id_text: [u8; uuid::fmt::Hyphenated::LENGTH],
 }
 
-fn instants(n_rows: usize, values: impl Iterator<Item = Timestamp>) -> ArrayRef {
-    let mut builder = TimestampMicrosecondBuilder::with_capacity(n_rows).with_timezone("UTC");
-    for value in values {
-        builder.append_value(value.as_micros());
-    }
-    Arc::new(builder.finish())
-}
-
-fn integers(n_rows: usize, values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
-    let mut builder = Int64Builder::with_capacity(n_rows);
-    for value in values {
-        builder.append_option(value);
-    }
-    Arc::new(builder.finish())
-}
-
-fn envelope_columns(rows: &Rows<'_>, order: &[usize], ingested_at: Timestamp) -> Vec<ArrayRef> {
-    let n = order.len();
-    let all = || order.iter().map(|at| &rows.rows[*at]);
-    let mut ids = StringViewBuilder::with_capacity(n);
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    for row in all() {
-        ids.append_value(hyphenated(row.event_id, &mut text));
-    }
-    let mut versions = Int32Builder::with_capacity(n);
-    let mut years = Int16Builder::with_capacity(n);
-    let mut offline = BooleanBuilder::with_capacity(n);
-    // Rows are in the order of days: the year is looked up once for each.
-    let mut known = (i32::MIN, 0);
-    for row in all() {
-        versions.append_value(i32::from(row.schema_version));
-        let day = jst_day(row.occurred_at);
-        if known.0 != day {
-            known = (day, fiscal_year(date_of(day)));
+impl Envelope {
+    fn new(n_rows: usize) -> Self {
+        let text = || StringViewBuilder::with_capacity(n_rows);
+        let instant = || TimestampMicrosecondBuilder::with_capacity(n_rows).with_timezone("UTC");
+        Self {
+            event_id: text(),
+            event_type: text(),
+            schema_version: Int32Builder::with_capacity(n_rows),
+            occurred_at: instant(),
+            recorded_at: instant(),
+            ingested_at: instant(),
+            fiscal_year: Int16Builder::with_capacity(n_rows),
+            actor_role: text(),
+            actor_key: Int64Builder::with_capacity(n_rows),
+            source_channel: text(),
+            subject_kind: text(),
+            subject_id: text(),
+            subject_seq: Int64Builder::with_capacity(n_rows),
+            correlation_id: text(),
+            causation_id: text(),
+            recorded_offline: BooleanBuilder::with_capacity(n_rows),
+            programme_code: text(),
+            facility_id: text(),
+            municipality_code: text(),
+            day: Date32Builder::with_capacity(n_rows),
+            known_day: (i32::MIN, 0),
+            id_text: [0; uuid::fmt::Hyphenated::LENGTH],
         }
-        years.append_value(known.1);
-        offline.append_value(row.recorded_offline);
     }
-    vec![
-        Arc::new(ids.finish()),
-        texts(n, all().map(|row| Some(row.ty.name))),
-        Arc::new(versions.finish()),
-        instants(n, all().map(|row| row.occurred_at)),
-        instants(n, all().map(|row| row.recorded_at)),
-        instants(n, all().map(|_| ingested_at)),
-        Arc::new(years.finish()),
-        texts(n, all().map(|row| Some(row.actor_role))),
-        integers(n, all().map(|row| row.actor_key)),
-        texts(n, all().map(|row| Some(row.source_channel))),
-        texts(n, all().map(|row| Some(row.subject_kind))),
-        texts(n, all().map(|row| Some(row.subject_id.as_ref()))),
-        integers(n, all().map(|row| Some(i64::try_from(row.subject_seq).unwrap_or(i64::MAX)))),
-        texts(n, all().map(|row| row.correlation_id)),
-        texts(n, all().map(|row| row.causation_id)),
-        Arc::new(offline.finish()),
-        texts(n, all().map(|row| row.programme_code)),
-        texts(n, all().map(|row| row.facility_id)),
-    ]
+
+    fn push(&mut self, row: &Row<'_>, ingested_at: Timestamp) {
+        let day = jst_day(row.occurred_at);
+        if self.known_day.0 != day {
+            self.known_day = (day, fiscal_year(date_of(day)));
+        }
+        self.event_id.append_value(hyphenated(row.event_id, &mut self.id_text));
+        self.event_type.append_value(row.ty.name);
+        self.schema_version.append_value(i32::from(row.schema_version));
+        self.occurred_at.append_value(row.occurred_at.as_micros());
+        self.recorded_at.append_value(row.recorded_at.as_micros());
+        self.ingested_at.append_value(ingested_at.as_micros());
+        self.fiscal_year.append_value(self.known_day.1);
+        self.actor_role.append_value(row.actor_role);
+        self.actor_key.append_option(row.actor_key);
+        self.source_channel.append_value(row.source_channel);
+        self.subject_kind.append_value(row.subject_kind);
+        self.subject_id.append_value(row.subject_id.as_ref());
+        self.subject_seq.append_value(i64::try_from(row.subject_seq).unwrap_or(i64::MAX));
+        self.correlation_id.append_option(row.correlation_id);
+        self.causation_id.append_option(row.causation_id);
+        self.recorded_offline.append_value(row.recorded_offline);
+        self.programme_code.append_option(row.programme_code);
+        self.facility_id.append_option(row.facility_id);
+        self.municipality_code.append_value(row.municipality_code);
+        self.day.append_value(day);
+    }
+
+    /// The columns of a table's schema, with those of the payload between the envelope's and the partition's.
+    fn finish(mut self, payload: Vec<ArrayRef>) -> Vec<ArrayRef> {
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(self.event_id.finish()),
+            Arc::new(self.event_type.finish()),
+            Arc::new(self.schema_version.finish()),
+            Arc::new(self.occurred_at.finish()),
+            Arc::new(self.recorded_at.finish()),
+            Arc::new(self.ingested_at.finish()),
+            Arc::new(self.fiscal_year.finish()),
+            Arc::new(self.actor_role.finish()),
+            Arc::new(self.actor_key.finish()),
+            Arc::new(self.source_channel.finish()),
+            Arc::new(self.subject_kind.finish()),
+            Arc::new(self.subject_id.finish()),
+            Arc::new(self.subject_seq.finish()),
+            Arc::new(self.correlation_id.finish()),
+            Arc::new(self.causation_id.finish()),
+            Arc::new(self.recorded_offline.finish()),
+            Arc::new(self.programme_code.finish()),
+            Arc::new(self.facility_id.finish()),
+        ];
+        columns.extend(payload);
+        columns.push(Arc::new(self.municipality_code.finish()));
+        columns.push(Arc::new(self.day.finish()));
+        columns
+    }
 }
 
 /// The id's text, written into `text`.
@@ -317,15 +362,6 @@ fn hyphenated(id: uuid::Uuid, text: &mut [u8; uuid::fmt::Hyphenated::LENGTH]) ->
         at += 2;
     }
     std::str::from_utf8(text).unwrap_or_default()
-}
-
-fn partition_columns(rows: &Rows<'_>, order: &[usize]) -> Vec<ArrayRef> {
-    let mut days = Date32Builder::with_capacity(order.len());
-    for at in order {
-        days.append_value(jst_day(rows.rows[*at].occurred_at));
-    }
-    let codes = texts(order.len(), order.iter().map(|at| Some(rows.rows[*at].municipality_code)));
-    vec![codes, Arc::new(days.finish())]
 }
 
 /// A payload column under construction: as long as the rows before the present one, or shorter by
