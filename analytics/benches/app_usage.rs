@@ -17,7 +17,7 @@ use jiff::{
 };
 use serde_json::{Map, Value, json};
 use todoke_analytics::{
-    Dimension, Engine, EngineConfig, LakeSource, ReportId, ReportRequest, RollupConfig, RowsKind, format,
+    ClaimsOf, Dimension, Engine, EngineConfig, LakeSource, ReportId, ReportRequest, RollupConfig, RowsKind, format,
 };
 use todoke_domain::{Event, Timestamp, ids::EventId};
 use todoke_lake::{EventRows, Lake, LakeOptions};
@@ -82,6 +82,7 @@ fn request(by: &str) -> ReportRequest {
         rows: RowsKind::Figures,
         survey_id: None,
         coupon_set_id: None,
+        claims: ClaimsOf::Municipality,
         created_at: Timestamp::jst_midnight(LAST),
     }
 }

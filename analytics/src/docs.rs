@@ -105,6 +105,8 @@ fn description(name: &str) -> String {
         "applications" => "申請1件ごと。各段階の最初の日時と現在の状態",
         "reservations" => "予約1件ごと。日時、結果、目安料金、キャンセル料、利用枠",
         "claims" => "請求1件ごと。現在の状態",
+        "coupon_claims" => "クーポン請求1件ごと。最後の計算と、差戻し後の進み具合",
+        "coupon_claim_lines" => "クーポン請求に含まれる利用と取消ごと（取消は負）",
         "results_reports" => "実績報告1件ごと。現在の状態",
         "message_steps" => "通知の段階ごと。アプリだけが見た開封と郵送を含む",
         "messages" => "通知と経路ごと。各配信状態の最初の日時",

@@ -35,8 +35,8 @@ pub use docs::{ColumnDoc, TableDoc};
 pub use error::{Cause, ErrorKind, FormatError, ReportError, SourceError, SqlError};
 pub use format::Format;
 pub use report::{
-    Named, Provenance, ReportColumn, ReportDoc, ReportId, ReportParameter, ReportRequest, ReportTable, RowsKind,
-    catalogue,
+    ClaimsOf, Named, Provenance, ReportColumn, ReportDoc, ReportId, ReportParameter, ReportRequest, ReportTable,
+    RowsKind, catalogue,
 };
 pub use rollup::{RollupConfig, forget_rollups};
 pub use session::EngineConfig;

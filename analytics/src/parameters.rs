@@ -16,7 +16,10 @@ use jiff::{
 };
 use todoke_domain::time::fiscal_year;
 
-use crate::{dimension::Dimension, report::ReportRequest};
+use crate::{
+    dimension::Dimension,
+    report::{ClaimsOf, ReportRequest},
+};
 
 /// A value of a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,13 @@ impl Parameters {
             ("survey_id".to_owned(), Bound::Text(request.survey_id.clone().unwrap_or_default())),
             ("coupon_set_id".to_owned(), Bound::Text(request.coupon_set_id.clone().unwrap_or_default())),
         ]);
+        let (facility_id, with_city) = match request.claims {
+            ClaimsOf::Municipality => (String::new(), false),
+            ClaimsOf::Facility(id) => (id.to_string(), false),
+            ClaimsOf::WithCity => (String::new(), true),
+        };
+        all.insert("facility_id".to_owned(), Bound::Text(facility_id));
+        all.insert("with_city".to_owned(), Bound::Flag(with_city));
         for dimension in Dimension::ALL {
             all.insert(format!("by_{dimension}"), Bound::Flag(request.by.contains(dimension)));
         }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::LazyLock};
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use jiff::civil::Date;
 use serde::Serialize;
-use todoke_domain::{MunicipalityCode, Timestamp};
+use todoke_domain::{MunicipalityCode, Timestamp, ids::FacilityId};
 
 use crate::{
     dimension::Dimension,
@@ -23,6 +23,8 @@ pub enum ReportId {
     SurveyAggregate,
     /// R05 アプリ利用情報
     AppUsage,
+    /// R08 クーポン請求データ
+    CouponClaim,
     /// R13 通知配信実績
     MessageDelivery,
     /// R17 KPI指標
@@ -33,10 +35,11 @@ pub enum ReportId {
 
 impl ReportId {
     /// All reports.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::StatisticsSimple,
         Self::SurveyAggregate,
         Self::AppUsage,
+        Self::CouponClaim,
         Self::MessageDelivery,
         Self::Kpi,
         Self::AccessAudit,
@@ -48,6 +51,7 @@ impl ReportId {
             Self::StatisticsSimple => "statistics_simple",
             Self::SurveyAggregate => "survey_aggregate",
             Self::AppUsage => "app_usage",
+            Self::CouponClaim => "coupon_claim",
             Self::MessageDelivery => "message_delivery",
             Self::Kpi => "kpi",
             Self::AccessAudit => "access_audit",
@@ -60,6 +64,7 @@ impl ReportId {
             Self::StatisticsSimple => "統計（簡易版）",
             Self::SurveyAggregate => "アンケート結果集計",
             Self::AppUsage => "アプリ利用情報",
+            Self::CouponClaim => "クーポン請求データ",
             Self::MessageDelivery => "通知配信実績",
             Self::Kpi => "KPI指標",
             Self::AccessAudit => "操作・出力記録",
@@ -71,6 +76,7 @@ impl ReportId {
             Self::StatisticsSimple => "R01",
             Self::SurveyAggregate => "R04",
             Self::AppUsage => "R05",
+            Self::CouponClaim => "R08",
             Self::MessageDelivery => "R13",
             Self::Kpi => "R17",
             Self::AccessAudit => "R18",
@@ -87,6 +93,9 @@ impl ReportId {
             }
             Self::AppUsage => {
                 "アプリの利用者数、セッション、画面、リテンション、エラー、通知を集計します。利用状況の収集に同意した人だけが対象です。"
+            }
+            Self::CouponClaim => {
+                "期間にかかる月の請求を、事業所・対象事業・月ごとに、利用と取消の内訳、進み具合、振替の結果とともに示します。金額は最後に作成したときのものです。"
             }
             Self::MessageDelivery => {
                 "通知の作成、送信、到達、開封、失敗、所要時間を集計します。通知は作成された日に数えます。メールは配信元の受付を到達とみなします。"
@@ -130,7 +139,7 @@ impl ReportId {
                 D::FacilityId,
                 D::BroadcastId,
             ],
-            Self::Kpi => &[],
+            Self::CouponClaim | Self::Kpi => &[],
             Self::AccessAudit => &[D::Day, D::Month, D::Role],
         }
     }
@@ -141,6 +150,7 @@ impl ReportId {
             Self::StatisticsSimple => include_str!("../reports/statistics_simple.sql"),
             Self::SurveyAggregate => include_str!("../reports/survey_aggregate.sql"),
             Self::AppUsage => include_str!("../reports/app_usage.sql"),
+            Self::CouponClaim => include_str!("../reports/coupon_claim.sql"),
             Self::MessageDelivery => include_str!("../reports/message_delivery.sql"),
             Self::Kpi => include_str!("../reports/kpi.sql"),
             Self::AccessAudit => include_str!("../reports/access_audit.sql"),
@@ -153,6 +163,7 @@ impl ReportId {
             Self::StatisticsSimple => include_str!("../reports/statistics_simple_rows.sql"),
             Self::SurveyAggregate => include_str!("../reports/survey_aggregate_rows.sql"),
             Self::AppUsage => include_str!("../reports/app_usage_rows.sql"),
+            Self::CouponClaim => include_str!("../reports/coupon_claim_rows.sql"),
             Self::MessageDelivery => include_str!("../reports/message_delivery_rows.sql"),
             Self::Kpi => include_str!("../reports/kpi_rows.sql"),
             Self::AccessAudit => include_str!("../reports/access_audit_rows.sql"),
@@ -165,6 +176,7 @@ impl ReportId {
             Self::StatisticsSimple => &["rows"],
             Self::SurveyAggregate => &["answers", "targets"],
             Self::AppUsage => &["sessions", "views", "cohorts", "errors", "pushes", "devices", "members"],
+            Self::CouponClaim => &["lines"],
             Self::MessageDelivery => &["messages", "broadcasts"],
             Self::Kpi => &["counted"],
             Self::AccessAudit => &["accesses"],
@@ -173,7 +185,7 @@ impl ReportId {
 
     /// Whether its lines name dimensions that nobody chose: its own ways of splitting.
     pub(crate) const fn names_dimensions(self) -> bool {
-        matches!(self, Self::SurveyAggregate | Self::Kpi)
+        matches!(self, Self::SurveyAggregate | Self::CouponClaim | Self::Kpi)
     }
 
     pub(crate) fn sections(self, rows: bool) -> &'static [Section] {
@@ -231,6 +243,18 @@ pub enum RowsKind {
     Underlying(Option<String>),
 }
 
+/// Which coupon claims R08 tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClaimsOf {
+    /// All of the municipality.
+    #[default]
+    Municipality,
+    /// Those of one facility.
+    Facility(FacilityId),
+    /// Those that are with the city: what the operator has passed on, and nobody has sent back since.
+    WithCity,
+}
+
 /// What to report.
 #[derive(Clone, Debug)]
 pub struct ReportRequest {
@@ -250,6 +274,8 @@ pub struct ReportRequest {
     pub survey_id: Option<String>,
     /// R01: one coupon set only.
     pub coupon_set_id: Option<String>,
+    /// R08: these claims only.
+    pub claims: ClaimsOf,
     /// The caller's now; printed, never used for a figure.
     pub created_at: Timestamp,
 }
@@ -360,7 +386,11 @@ fn doc(id: ReportId) -> ReportDoc {
         ReportId::SurveyAggregate => {
             vec![ReportParameter { name: "survey_id", label: "アンケート", kind: "survey" }]
         }
-        ReportId::AppUsage | ReportId::MessageDelivery | ReportId::Kpi | ReportId::AccessAudit => Vec::new(),
+        ReportId::AppUsage
+        | ReportId::CouponClaim
+        | ReportId::MessageDelivery
+        | ReportId::Kpi
+        | ReportId::AccessAudit => Vec::new(),
     };
     ReportDoc {
         report_id: id.as_str(),
@@ -386,6 +416,7 @@ fn row_set_label(name: &str) -> &'static str {
         "pushes" => "プッシュ通知",
         "devices" => "端末",
         "members" => "登録と同意",
+        "lines" => "利用と取消",
         "messages" => "通知と手段",
         "broadcasts" => "一斉配信",
         "accesses" => "操作・出力",

@@ -24,6 +24,8 @@ views! {
     "applications",
     "reservations",
     "claims",
+    "coupon_claims",
+    "coupon_claim_lines",
     "results_reports",
     "message_steps",
     "messages",

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use todoke_analytics::{Dimension, Format, ReportId, ReportRequest, RowsKind, SqlLimits, SqlRequest, format};
+use todoke_analytics::{ClaimsOf, Dimension, Format, ReportId, ReportRequest, RowsKind, SqlLimits, SqlRequest, format};
 use todoke_domain::MunicipalityCode;
 use tokio::net::TcpStream;
 
@@ -145,6 +145,7 @@ async fn report(
         },
         survey_id: call.survey_id,
         coupon_set_id: call.coupon_set_id,
+        claims: ClaimsOf::Municipality,
         created_at: app.now(),
     };
     let format = form(&call.format)?;

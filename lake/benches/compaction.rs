@@ -4,15 +4,18 @@
 //! `$TODOKE_BENCH_DIR` (a temporary folder without it), joins them and prints the figures. The files stay for
 //! `duckdb_peer.py`, which writes the same rows.
 
+mod usage;
+
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use jiff::civil::{Date, date};
-use serde_json::{Value, json};
-use todoke_domain::{Event, Timestamp, ids::EventId};
+use todoke_domain::{Event, Timestamp};
 use todoke_lake::{CompactOptions, EventRows, Lake, LakeOptions, TableStats};
+
+use usage::screen_viewed;
 
 const DAY: Date = date(2026, 11, 20);
 const N_FILES: u64 = 200;
@@ -83,31 +86,8 @@ async fn make(dir: &Path) {
 fn event(n: u64) -> Event {
     let at = Timestamp::jst_midnight(DAY).plus(Duration::from_micros(n * 86_000_000_000 / (N_FILES * FILE_ROWS)));
     let screen = ["GD03", "GD04", "GD16", "GD18", "GD06", "GD15"][(n % 6) as usize];
-    let payload = json!({
-        "session_id": format!("load-{:09}", n / 8), "screen_id": screen, "previous_screen_id": null,
-        "dwell_ms": 500 + n % 60_000,
-    });
     Event {
-        event_id: EventId::new(at),
-        event_type: "app.screen_viewed".to_owned(),
-        schema_version: 1,
-        occurred_at: at,
-        recorded_at: at.plus(Duration::from_secs(30)),
-        municipality_code: "271004".parse().expect("a code"),
-        actor_role: "guardian".to_owned(),
-        actor_key: Some(4_711),
-        source_channel: "app".to_owned(),
-        subject_kind: "device_session".to_owned(),
-        subject_id: format!("load-{:09}", n / 8),
-        subject_seq: 0,
         correlation_id: Some(format!("019a0000-0000-7000-8000-{:012}", n / BATCH_ROWS)),
-        causation_id: None,
-        recorded_offline: false,
-        programme_code: None,
-        facility_id: None,
-        payload: match payload {
-            Value::Object(payload) => payload,
-            _ => serde_json::Map::new(),
-        },
+        ..screen_viewed(at, format!("load-{:09}", n / 8), screen, 500 + n % 60_000)
     }
 }

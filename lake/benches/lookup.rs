@@ -4,6 +4,8 @@
 //! filters for `event_id` and `subject_id`, and asks both for one event and for one session, again and again, and
 //! for sessions that there are none of.
 
+mod usage;
+
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -11,9 +13,10 @@ use std::{
 
 use datafusion::prelude::{SessionConfig, SessionContext};
 use jiff::civil::{Date, date};
-use serde_json::{Value, json};
-use todoke_domain::{Event, Timestamp, ids::EventId, time::add_days};
+use todoke_domain::{Event, Timestamp, time::add_days};
 use todoke_lake::{EventRows, Lake, LakeOptions, Scope};
+
+use usage::screen_viewed;
 
 const FIRST_DAY: Date = date(2026, 9, 1);
 const DAYS: u64 = 60;
@@ -91,30 +94,5 @@ fn subject(day: u64, n: u64) -> String {
 
 /// The `n`th event of a day: a screen somebody saw.
 fn event(day: u64, n: u64) -> Event {
-    let at = at(day, n);
-    let session = subject(day, n);
-    let payload = json!({ "session_id": session, "screen_id": "GD03", "dwell_ms": 500 + n % 60_000 });
-    Event {
-        event_id: EventId::new(at),
-        event_type: "app.screen_viewed".to_owned(),
-        schema_version: 1,
-        occurred_at: at,
-        recorded_at: at.plus(Duration::from_secs(30)),
-        municipality_code: "271004".parse().expect("a code"),
-        actor_role: "guardian".to_owned(),
-        actor_key: Some(4_711),
-        source_channel: "app".to_owned(),
-        subject_kind: "device_session".to_owned(),
-        subject_id: session,
-        subject_seq: 0,
-        correlation_id: None,
-        causation_id: None,
-        recorded_offline: false,
-        programme_code: None,
-        facility_id: None,
-        payload: match payload {
-            Value::Object(payload) => payload,
-            _ => serde_json::Map::new(),
-        },
-    }
+    screen_viewed(at(day, n), subject(day, n), "GD03", 500 + n % 60_000)
 }

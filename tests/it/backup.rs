@@ -17,7 +17,7 @@ use todoke_tests::{
 };
 
 use crate::{
-    scene::{Scene, inbox, text},
+    scene::{Scene, text},
     usage::visit,
 };
 
@@ -181,14 +181,7 @@ async fn recorded(
     last_during: u32,
     opening: i64,
 ) -> BTreeSet<String> {
-    let told: Vec<String> = inbox(&scene.guardian)
-        .await
-        .iter()
-        .filter(|message| message["type"] == "coupon.used" || message["message_type"] == "coupon.used")
-        .filter_map(|message| {
-            message["subject"]["id"].as_str().or_else(|| message["subject_id"].as_str()).map(str::to_owned)
-        })
-        .collect();
+    let told = scene.uses_told().await;
     let times = |use_id: &String| told.iter().filter(|told| *told == use_id).count();
     for (n, use_id) in acknowledged {
         match times(use_id) {
@@ -198,11 +191,8 @@ async fn recorded(
         }
     }
     let kept: BTreeSet<String> = acknowledged.values().filter(|use_id| times(use_id) == 1).cloned().collect();
-    let home = scene.guardian.get("/v1/home").await.expect(200);
-    let mut coupons =
-        home["children"].as_array().unwrap().iter().flat_map(|child| child["coupons"].as_array().unwrap());
-    let coupon = coupons.find(|coupon| coupon["coupon_id"] == scene.coupon_id()).unwrap();
-    assert_eq!(coupon["balance_yen"], json!(opening - i64::try_from(kept.len()).unwrap()), "balance and messages");
+    let spent = i64::try_from(kept.len()).unwrap();
+    assert_eq!(scene.balance_now().await, opening - spent, "balance and messages");
     kept
 }
 

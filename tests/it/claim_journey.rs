@@ -1,14 +1,20 @@
 //! A claim through the real binary over HTTP: facility, operator and city each do their part and see the others'
 //! live; the bank's answers come over the command line and over HTTP.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde_json::{Value, json};
 use todoke_tests::{
     http::{Answer, Client},
     live::Live,
     todoke::{DemoOptions, Todoke},
+    wait::eventually,
 };
 
-use crate::scene::{Scene, inbox, text};
+use crate::{
+    reports::rows,
+    scene::{Scene, inbox, text},
+};
 
 /// The present day and month in Japan by the server's clock.
 async fn today(who: &Client) -> (String, String) {
@@ -59,6 +65,8 @@ async fn a_claim_goes_from_the_facility_to_the_bank_before_the_eyes_of_all() {
     at(&manager, "submit", json!({})).await.expect(200);
     at(&operator, "receive", json!({})).await.expect(200);
     assert_eq!(section.get(&format!("/v1/claims/{id}")).await.status, 404, "not with the city yet");
+    told(&operator, &claim, "received").await;
+    assert_eq!(in_report(&section, &claim).await, None, "not with the city yet");
     let ids = json!({"claim_ids": [id]});
     assert_eq!(operator.post("/v1/claims/forward", &ids).await.expect(200)["items"][0]["state"], "forwarded");
     city.wait_for("the claim at the city", |p| p.data["type"] == "claim.forwarded").await;
@@ -69,10 +77,58 @@ async fn a_claim_goes_from_the_facility_to_the_bank_before_the_eyes_of_all() {
     what_it_is_for(&section, &claim).await;
     pay_it(&todoke, &scene, (&manager, &operator, &section), &claim).await;
     office.wait_for("the payment at the facility", |p| p.data["state"] == "paid").await;
+    who_is_told(&todoke, &scene, (&manager, &operator, &section), &claim).await;
     let told = inbox(&manager).await;
     let of_type = |kind: &str| told.iter().filter(|message| message["type"] == kind).count();
     assert_eq!((of_type("claim.transfer_failed"), of_type("claim.transfer_completed")), (1, 1));
     todoke.stop().await;
+}
+
+fn report_path(claim: &Value) -> String {
+    let month = text(claim, "month");
+    format!("/v1/reports/coupon_claim?from={month}-01&to={month}-01")
+}
+
+/// The claim in R08 as `who` gets it.
+async fn in_report(who: &Client, claim: &Value) -> Option<BTreeMap<String, Value>> {
+    let report = who.get(&report_path(claim)).await.expect(200);
+    rows(&report).into_iter().find(|row| row["claim_id"] == claim["claim_id"])
+}
+
+/// The claim in R08 once the lake knows that it came to `state`.
+async fn told(who: &Client, claim: &Value, state: &str) -> BTreeMap<String, Value> {
+    eventually("the claim's state is in the report", Duration::from_secs(60), async || {
+        in_report(who, claim).await.filter(|row| row["state"] == state)
+    })
+    .await
+}
+
+/// R08 says of the claim what the record says, and to nobody else than facility, operator and city.
+async fn who_is_told(
+    todoke: &Todoke,
+    scene: &Scene,
+    (manager, operator, section): (&Client, &Client, &Client),
+    claim: &Value,
+) {
+    let record = section.get(&format!("/v1/claims/{}", text(claim, "claim_id"))).await.expect(200)["claim"].clone();
+    for who in [manager, operator, section] {
+        let row = told(who, claim, "paid").await;
+        for (name, value) in row.iter().filter(|(name, _)| !["units", "result_code"].contains(&name.as_str())) {
+            assert_eq!(value, &record[name.as_str()], "{name}");
+        }
+        assert_eq!((&row["units"], &row["result_code"]), (&json!(0), &json!("ok")));
+        let lines = who.get(&format!("{}&rows=true", report_path(claim))).await.expect(200);
+        let lines = rows(&lines).into_iter().filter(|row| row["claim_id"] == claim["claim_id"]);
+        assert_eq!(lines.map(|row| row["amount_yen"].as_i64().unwrap()).sum::<i64>(), claim["net_yen"]);
+    }
+    let offered = manager.get("/v1/reports").await.expect(200);
+    let ids: Vec<&Value> = offered["items"].as_array().unwrap().iter().map(|report| &report["report_id"]).collect();
+    assert_eq!(ids, ["coupon_claim"], "of all reports a facility gets its own");
+    let alien = manager.get("/v1/reports/statistics_simple?from=2026-06-01&to=2026-06-01").await;
+    assert_eq!(alien.status, 403);
+    for who in [&scene.staff, &scene.guardian, &todoke.sign_in("analyst").await] {
+        assert_eq!(who.get(&report_path(claim)).await.status, 403);
+    }
 }
 
 /// Its lines add up to it, on the screen and in the file.

@@ -19,7 +19,7 @@ use todoke_tests::{
 const PROVENANCE: [&str; 4] = ["period_from", "period_to", "snapshot_id", "created_at"];
 
 /// A report as rows by column name, without provenance.
-fn rows(report: &Value) -> Vec<BTreeMap<String, Value>> {
+pub(crate) fn rows(report: &Value) -> Vec<BTreeMap<String, Value>> {
     let columns: Vec<&str> =
         report["columns"].as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap()).collect();
     let named = |row: &Value| -> BTreeMap<String, Value> {

@@ -60,15 +60,32 @@ impl Scene {
     pub(crate) async fn pay(&self, key: &str, amount: i64) -> Answer {
         self.guardian.with_header("idempotency-key", key).post("/v1/coupon-uses", &self.payment(amount)).await
     }
+
+    /// The uses that the guardian's inbox tells of, one for each message.
+    pub(crate) async fn uses_told(&self) -> Vec<String> {
+        let of_uses = inbox(&self.guardian).await.into_iter().filter(|message| message["type"] == "coupon.used");
+        of_uses.map(|message| text(&message["subject"], "id")).collect()
+    }
+
+    /// What is on the coupon now. Yen.
+    pub(crate) async fn balance_now(&self) -> i64 {
+        let coupons = coupons(&self.guardian).await;
+        let coupon = coupons.iter().find(|coupon| coupon["coupon_id"] == self.coupon_id()).expect("the coupon");
+        coupon["balance_yen"].as_i64().unwrap()
+    }
+}
+
+/// All coupons of a guardian's children.
+async fn coupons(guardian: &Client) -> Vec<Value> {
+    let home = guardian.get("/v1/home").await.expect(200);
+    let children = home["children"].as_array().expect("children").iter();
+    children.flat_map(|child| child["coupons"].as_array().expect("coupons").clone()).collect()
 }
 
 /// The coupon of a guardian with the most on it.
 async fn rich_coupon(guardian: &Client) -> Value {
-    let home = guardian.get("/v1/home").await.expect(200);
-    let children = home["children"].as_array().expect("children").iter();
-    let coupons = children.flat_map(|child| child["coupons"].as_array().expect("coupons").clone());
-    let richest = coupons.max_by_key(|coupon| coupon["balance_yen"].as_i64());
-    let coupon = richest.unwrap_or_else(|| panic!("the demo's guardian has no coupon: {home}"));
+    let richest = coupons(guardian).await.into_iter().max_by_key(|coupon| coupon["balance_yen"].as_i64());
+    let coupon = richest.expect("the demo's guardian has a coupon");
     assert!(coupon["balance_yen"].as_i64() >= Some(1_000), "the demo's guardian has no money left: {coupon}");
     coupon
 }

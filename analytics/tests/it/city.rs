@@ -6,7 +6,7 @@ use jiff::civil::{Date, Time};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use todoke_analytics::{
-    Dimension, Engine, EngineConfig, LakeSource, ReportError, ReportId, ReportRequest, ReportTable, RowsKind,
+    ClaimsOf, Dimension, Engine, EngineConfig, LakeSource, ReportError, ReportId, ReportRequest, ReportTable, RowsKind,
     SqlAnswer, SqlError, SqlLimits, SqlRequest, format,
 };
 use todoke_domain::{Event, MunicipalityCode, Timestamp, ids::EventId};
@@ -164,6 +164,7 @@ pub(crate) fn request(report: ReportId, from: &str, to: &str, by: &str) -> Repor
         rows: RowsKind::Figures,
         survey_id: None,
         coupon_set_id: None,
+        claims: ClaimsOf::Municipality,
         created_at: at("2026-11-21", "10:00"),
     }
 }

@@ -20,6 +20,7 @@ async fn columns_of_all_reports_and_row_sets() {
             ReportId::AppUsage => {
                 &["", "day,platform,app_version,role", "week,screen_id,error_kind", "month,message_type"]
             }
+            ReportId::CouponClaim => &[""],
             ReportId::MessageDelivery => &["", "day,hour,message_type,category,channel,facility_id,broadcast_id"],
             ReportId::Kpi => &[""],
             ReportId::AccessAudit => &["", "day,role", "month"],

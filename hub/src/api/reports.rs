@@ -8,9 +8,9 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use todoke_analytics::{Dimension, Format, ReportId, ReportRequest, RowsKind, format};
+use todoke_analytics::{ClaimsOf, Dimension, Format, ReportId, ReportRequest, RowsKind, format};
 use todoke_domain::role::Permission;
-use todoke_workflow::audit::Access;
+use todoke_workflow::{Actor, audit::Access, claim::Scope};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -25,11 +25,36 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 #[utoipa::path(get, path = "/v1/reports", tag = "reports", responses((status = 200, description = "reports with dimensions and their SQL")))]
 async fn catalogue(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
-    caller.actor.require(Permission::RunReports)?;
-    let may_audit = caller.actor.require(Permission::ReadAudit).is_ok();
-    let hidden = ReportId::AccessAudit.as_str();
-    let items: Vec<_> = app.engine.reports().iter().filter(|report| may_audit || report.report_id != hidden).collect();
+    let is_offered = |id: ReportId| seen(&caller.actor, id).is_ok();
+    let items: Vec<_> =
+        app.engine.reports().iter().filter(|doc| doc.report_id.parse::<ReportId>().is_ok_and(is_offered)).collect();
+    if items.is_empty() {
+        return Err(Problem::denied());
+    }
     Ok(Json(json!({ "items": items, "next": null })))
+}
+
+/// What the caller sees of a report: of R08 its own claims, of the others everything in the municipality.
+///
+/// Errors: the report is for others.
+fn seen(actor: &Actor, report: ReportId) -> Result<ClaimsOf, Problem> {
+    let permission = match report {
+        ReportId::CouponClaim => {
+            return Ok(match Scope::of(actor)? {
+                Scope::Municipality => ClaimsOf::Municipality,
+                Scope::Facility(own) => ClaimsOf::Facility(own),
+                Scope::WithCity => ClaimsOf::WithCity,
+            });
+        }
+        ReportId::AccessAudit => Permission::ReadAudit,
+        ReportId::StatisticsSimple
+        | ReportId::SurveyAggregate
+        | ReportId::AppUsage
+        | ReportId::MessageDelivery
+        | ReportId::Kpi => Permission::RunReports,
+    };
+    actor.require(permission)?;
+    Ok(ClaimsOf::Municipality)
 }
 
 /// Parameters of a report.
@@ -59,11 +84,8 @@ async fn run(
     At(report): At<String>,
     Asked(query): Asked<Query>,
 ) -> Result<Response, Problem> {
-    caller.actor.require(Permission::RunReports)?;
     let report = report.parse::<ReportId>()?;
-    if report == ReportId::AccessAudit {
-        caller.actor.require(Permission::ReadAudit)?;
-    }
+    let claims = seen(&caller.actor, report)?;
     let rows = match query.rows.as_deref() {
         None | Some("" | "false" | "0") => RowsKind::Figures,
         Some("true" | "1") => RowsKind::Underlying(None),
@@ -78,6 +100,7 @@ async fn run(
         rows,
         survey_id: query.survey_id.filter(|id| !id.is_empty()),
         coupon_set_id: query.coupon_set_id.filter(|id| !id.is_empty()),
+        claims,
         created_at: app.now(),
     };
     let format = output(query.format.as_deref())?;

@@ -8,8 +8,8 @@ use clap::Args;
 use jiff::civil::Date;
 use serde_json::json;
 use todoke_analytics::{
-    Dimension, Engine, EngineConfig, Format, LakeSource, ReportId, ReportRequest, RowsKind, SqlLimits, SqlRequest,
-    format,
+    ClaimsOf, Dimension, Engine, EngineConfig, Format, LakeSource, ReportId, ReportRequest, RowsKind, SqlLimits,
+    SqlRequest, format,
 };
 use todoke_domain::MunicipalityCode;
 use todoke_lake::LakeView;
@@ -94,6 +94,7 @@ pub(super) async fn report(args: ReportArgs) -> anyhow::Result<()> {
         rows,
         survey_id: args.survey,
         coupon_set_id: args.coupon_set,
+        claims: ClaimsOf::Municipality,
         created_at: Clock::system().now(),
     };
     let table = engine(&config).await?.report(&request).await.map_err(told)?;

@@ -9,7 +9,7 @@ mod view;
 
 pub use account::{AccountDraft, AccountView};
 pub use transfer::TransferView;
-pub use view::{ClaimQuery, ClaimView, LineView, claim_csv, line_csv};
+pub use view::{ClaimQuery, ClaimView, LineView, Scope, claim_csv, line_csv};
 
 use serde_json::{Map, Value, json};
 use todoke_domain::{
@@ -25,7 +25,7 @@ use todoke_domain::{
 use todoke_store::claim::Claim;
 
 use crate::{Work, WorkflowError, messaging::About, work::Subject};
-use view::{Names, Scope};
+use view::Names;
 
 /// Where each side finds what a message is about.
 pub(crate) const FACILITY_PAGE: &str = "/staff/facility/claims";

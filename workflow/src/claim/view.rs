@@ -25,9 +25,9 @@ pub(super) fn invalid(field: &str, detail: &str) -> WorkflowError {
     WorkflowError::Invalid(vec![FieldError::new(field, detail)])
 }
 
-/// Whose claims an actor sees.
+/// Which claims an actor sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub enum Scope {
     /// The own facility's.
     Facility(FacilityId),
     /// The municipality's, from the first computation on.
@@ -37,7 +37,8 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    pub(super) fn of(actor: &Actor) -> Result<Self, WorkflowError> {
+    /// The scope of a role; roles that see none are refused.
+    pub fn of(actor: &Actor) -> Result<Self, WorkflowError> {
         match actor.role {
             None => Ok(Self::Municipality),
             Some(Role::FacilityManager) => actor.facility_id.map(Self::Facility).ok_or(WorkflowError::Denied),

@@ -1,4 +1,5 @@
 import { claimRoutes } from '../claim/routes'
+import { reportRoutes } from '../report/routes'
 import { accountRoute, inboxRoute, type Workspace } from '../staff/workspace'
 
 const base = '/staff/facility'
@@ -11,6 +12,7 @@ export const workspace: Workspace = {
     { href: `${base}/take`, text: 'クーポン受付', icon: 'pay' },
     { href: `${base}/uses`, text: '月別の利用', icon: 'table' },
     { href: `${base}/claims`, text: '請求', icon: 'file', allowed: (account) => account.role === 'facility_manager' },
+    { href: `${base}/reports`, text: '請求の集計', icon: 'chart', allowed: (account) => account.role === 'facility_manager' },
     { href: `${base}/qr`, text: '二次元コード表示', icon: 'ticket' },
     { href: `${base}/inbox`, text: '受信箱', icon: 'inbox', badge: 'unread' },
     { href: `${base}/members`, text: '職員管理', icon: 'people', allowed: (account) => account.role === 'facility_manager' },
@@ -23,6 +25,7 @@ export const workspace: Workspace = {
     { pattern: `${base}/qr`, screen: 'FD03', title: '二次元コード表示', load: () => import('./QrPage.svelte') },
     { pattern: `${base}/members`, screen: 'FM02', title: '職員管理', load: () => import('./MembersPage.svelte') },
     ...claimRoutes(base, 'FM04'),
+    ...reportRoutes(base, 'FM04'),
     inboxRoute(base),
     accountRoute(base),
   ],
