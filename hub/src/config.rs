@@ -16,7 +16,7 @@ use todoke_notifier::{
     apns::ApnsSettings, dispatch::DispatchSettings, fcm::FcmSettings, mail::MailSettings, web_push::WebPushSettings,
 };
 
-use crate::{broker::BrokerConfig, realtime::RealtimeConfig};
+use crate::{api::BODY_MIB_MAX, broker::BrokerConfig, realtime::RealtimeConfig};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,6 +126,8 @@ pub struct IngestConfig {
     pub outside_types: Vec<String>,
     /// Events per API key and minute.
     pub outside_events_per_min: u32,
+    /// Memory that bodies with events take together while they are read, MiB; a body beyond it is refused with 503.
+    pub bodies_mib_max: usize,
 }
 
 /// Reports and SQL.
@@ -226,7 +228,7 @@ impl Default for IngestConfig {
     fn default() -> Self {
         // What the record itself never writes: a sender cannot make up a coupon's use.
         let types = ["support", "system.incident_detected", "system.incident_resolved"];
-        Self { outside_types: types.map(str::to_owned).to_vec(), outside_events_per_min: 600_000 }
+        Self { outside_types: types.map(str::to_owned).to_vec(), outside_events_per_min: 600_000, bodies_mib_max: 256 }
     }
 }
 
@@ -278,6 +280,11 @@ impl Config {
         anyhow::ensure!(self.lake.flush_age_ms_max > 0, "lake.flush_age_ms_max must be above 0");
         // Staging stops at this limit and every commit frees some: with none nothing would ever be staged.
         anyhow::ensure!((1..=1 << 20).contains(&self.lake.staged_mib_max), "lake.staged_mib_max must be 1 to 1048576");
+        // With less the longest body would be told for ever to come again.
+        anyhow::ensure!(
+            (BODY_MIB_MAX..=1 << 20).contains(&self.ingest.bodies_mib_max),
+            "ingest.bodies_mib_max must be {BODY_MIB_MAX} to 1048576"
+        );
         anyhow::ensure!(
             self.lake.retention.fiscal_years > 0 && self.lake.retention.delivery_months > 0,
             "lake.retention must be at least one fiscal year and one month: what leaves the lake does not come back"
@@ -359,6 +366,15 @@ mod tests {
             assert!(config.check().is_err(), "{years} years, {months} months");
         }
         assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn the_longest_body_has_room_or_the_server_does_not_start() {
+        for (mib, is_taken) in [(0, false), (BODY_MIB_MAX - 1, false), (BODY_MIB_MAX, true)] {
+            let mut config = Config::default();
+            config.ingest.bodies_mib_max = mib;
+            assert_eq!(config.check().is_ok(), is_taken, "{mib} MiB");
+        }
     }
 
     #[test]

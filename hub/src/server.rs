@@ -170,7 +170,7 @@ impl Server {
             workflow: workflow.clone(),
             hub: hub.clone(),
             usage,
-            intake: Arc::new(Semaphore::new(api::ROOM_KIB)),
+            intake: Arc::new(Semaphore::new(config.ingest.bodies_mib_max << 10)),
             lake: lake.clone(),
             sink: sink.status(),
             engine,

@@ -22,6 +22,7 @@ mod erase;
 mod import;
 mod ingest;
 mod ingest_faults;
+mod ingest_overload;
 mod journey;
 mod kill_loop;
 mod lake_engines;
