@@ -111,6 +111,7 @@ impl Store {
     /// out of order there. On SQLite, with its one writer, they do not, and a batch is a range of ids.
     pub async fn assign_lake_batch(&self, after_batch_no: i64, n_max: i64) -> Result<Option<LakeBatch>, StoreError> {
         let mut tx = self.begin_write(Wall::None).await?;
+        tx.take_turn_at_lake_batches().await?;
         let open: Option<(i64,)> = fetch_optional!(
             tx,
             (i64,),
@@ -176,6 +177,18 @@ impl Tx {
                 Ok((seq, event.map_err(|_| StoreError::Corrupt { what: "event" })?))
             })
             .collect()
+    }
+
+    /// Makes relays of other nodes wait until this transaction ends.
+    ///
+    /// Each statement of theirs would see what this one has committed meanwhile: a relay that found no open batch and
+    /// then the number of a new one would pass that batch over, and what it reports as done would cover it. On SQLite
+    /// there is one writer.
+    async fn take_turn_at_lake_batches(&mut self) -> Result<(), StoreError> {
+        if self.is_postgres() {
+            execute!(self, "LOCK TABLE lake_batch IN SHARE ROW EXCLUSIVE MODE")?;
+        }
+        Ok(())
     }
 
     /// Gives the oldest events without a batch the next number, at most `n_max` of them; `None` when there are none.

@@ -53,4 +53,5 @@ mod store_kept;
 mod store_wall;
 mod survey;
 mod tidy;
+mod two_nodes;
 mod usage;
