@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::future::{join, join_all};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_tests::{
@@ -16,7 +17,7 @@ use todoke_tests::{
     object_store::ObjectStore,
     postgres,
     process::signal,
-    todoke::{DemoOptions, Todoke, cli_with},
+    todoke::{DemoOptions, Todoke, cli_with, recently},
 };
 
 use crate::{
@@ -50,6 +51,15 @@ impl Acts {
     }
 }
 
+/// A visit of a day that is over: compaction looks for repetitions in whatever it holds.
+fn visit_of_yesterday(n: u32) -> Vec<Value> {
+    let now: Timestamp = recently().parse().unwrap();
+    let at = (now - SignedDuration::from_hours(23)).to_string();
+    let mut events = visit(n);
+    events.iter_mut().for_each(|event| event["occurred_at"] = json!(at));
+    events
+}
+
 /// Pays a yen and visits the app for each number, at one node.
 async fn act(guardian: &Client, payment: &Value, numbers: impl Iterator<Item = u32>, acted: &dyn Fn()) -> Acts {
     let mut acts = Acts::default();
@@ -63,7 +73,7 @@ async fn act(guardian: &Client, payment: &Value, numbers: impl Iterator<Item = u
                 acts.unanswered.insert(n);
             }
         }
-        let batch = json!({"device_key": 4_711, "events": visit(n)}).to_string();
+        let batch = json!({"device_key": 4_711, "events": visit_of_yesterday(n)}).to_string();
         let headers = [("content-type", "application/json")];
         match guardian.try_request("POST", "/v1/usage", &headers, batch).await {
             Ok(answer) => {
