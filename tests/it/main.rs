@@ -54,4 +54,5 @@ mod store_wall;
 mod survey;
 mod tidy;
 mod two_nodes;
+mod upgrade;
 mod usage;

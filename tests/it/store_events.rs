@@ -26,7 +26,7 @@ todoke_tests::on_both_databases! {
     the_newest_leave_no_place_to_unwanted_types,
 }
 
-fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
+pub(crate) fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
     Event {
         event_id: EventId::new(at),
         event_type: event_type.to_owned(),
@@ -49,7 +49,7 @@ fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
     }
 }
 
-async fn append(store: &Store, subject: &str) -> Event {
+pub(crate) async fn append(store: &Store, subject: &str) -> Event {
     let mut events = [event("coupon.used", subject, NOW)];
     let mut tx = store.begin_write(Wall::None).await.unwrap();
     tx.append_events(&mut events).await.unwrap();
