@@ -72,6 +72,9 @@ pub struct RecordConfig {
     pub connections_max: u32,
     /// Folder of `pg_dump` and `pg_restore`, for backups; empty means `PATH`.
     pub programs: PathBuf,
+    /// Whole fiscal years (April to March) that an event stays in the record's log after the one it was recorded in;
+    /// what the lake does not hold yet stays longer.
+    pub events_fiscal_years: u16,
 }
 
 /// Limits of the HTTP API.
@@ -191,7 +194,13 @@ impl Default for Config {
 
 impl Default for RecordConfig {
     fn default() -> Self {
-        Self { url: String::new(), schema: "todoke".to_owned(), connections_max: 16, programs: PathBuf::new() }
+        Self {
+            url: String::new(),
+            schema: "todoke".to_owned(),
+            connections_max: 16,
+            programs: PathBuf::new(),
+            events_fiscal_years: 5,
+        }
     }
 }
 
@@ -269,6 +278,10 @@ impl Config {
         anyhow::ensure!(
             url.is_empty() || url.starts_with("postgres://") || url.starts_with("postgresql://"),
             "record.url must be empty (SQLite) or begin with postgres://"
+        );
+        anyhow::ensure!(
+            self.record.events_fiscal_years > 0,
+            "record.events_fiscal_years must be at least 1: what leaves the record does not come back"
         );
         self.realtime.check().map_err(anyhow::Error::msg)?;
         let url = &self.lake.url;
@@ -360,6 +373,9 @@ mod tests {
 
     #[test]
     fn a_retention_of_nothing_is_refused() {
+        let mut config = Config::default();
+        config.record.events_fiscal_years = 0;
+        assert!(config.check().is_err());
         for (years, months) in [(0, 13), (10, 0)] {
             let mut config = Config::default();
             config.lake.retention = Retention { fiscal_years: years, delivery_months: months };

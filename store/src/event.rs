@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use todoke_domain::Event;
+use todoke_domain::{Event, Timestamp};
 
 use crate::{Db, Inner, Store, StoreError, Tx, Wall};
 
@@ -189,6 +189,36 @@ impl Tx {
             execute!(self, "LOCK TABLE lake_batch IN SHARE ROW EXCLUSIVE MODE")?;
         }
         Ok(())
+    }
+
+    /// Deletes those of the oldest `n_max` events that were recorded before an instant and that the lake holds, and the
+    /// batches nothing is left of. Returns how many events there were.
+    ///
+    /// What comes later has the numbers it would have had: those of subjects, batches and the log go on.
+    pub async fn forget_events(&mut self, before: Timestamp, n_max: i64) -> Result<u64, StoreError> {
+        let (events, batches) = if self.is_postgres() {
+            (
+                "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $2) AND recorded_at_us < $1
+                 AND lake_batch IN (SELECT batch_no FROM lake_batch WHERE done)",
+                "DELETE FROM lake_batch WHERE done AND batch_no < (SELECT MIN(lake_batch) FROM event)
+                 AND batch_no < (SELECT MAX(batch_no) FROM lake_batch WHERE done)",
+            )
+        } else {
+            (
+                concat!(
+                    "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $2) AND recorded_at_us < $1
+                     AND seq <= ",
+                    last_in_lake!()
+                ),
+                "DELETE FROM lake_batch WHERE done AND last_seq < (SELECT MIN(seq) FROM event)
+                 AND batch_no < (SELECT MAX(batch_no) FROM lake_batch WHERE done)",
+            )
+        };
+        let n_events = execute!(self, events, before.as_micros(), n_max)?;
+        if n_events > 0 {
+            execute!(self, batches)?;
+        }
+        Ok(n_events)
     }
 
     /// Gives the oldest events without a batch the next number, at most `n_max` of them; `None` when there are none.

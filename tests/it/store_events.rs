@@ -19,6 +19,7 @@ todoke_tests::on_both_databases! {
     a_batch_is_the_same_after_a_crash_until_it_is_finished,
     two_relays_never_give_one_event_two_batches,
     no_relay_passes_over_a_batch_that_is_not_finished,
+    events_leave_the_log_when_they_are_old_and_in_the_lake,
     positions_of_a_channel_have_no_gap_under_concurrency,
     a_rolled_back_publication_takes_no_position,
     pruned_publications_are_never_passed_off_as_complete,
@@ -50,7 +51,11 @@ pub(crate) fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
 }
 
 pub(crate) async fn append(store: &Store, subject: &str) -> Event {
-    let mut events = [event("coupon.used", subject, NOW)];
+    append_at(store, subject, NOW).await
+}
+
+async fn append_at(store: &Store, subject: &str, at: Timestamp) -> Event {
+    let mut events = [event("coupon.used", subject, at)];
     let mut tx = store.begin_write(Wall::None).await.unwrap();
     tx.append_events(&mut events).await.unwrap();
     tx.commit().await.unwrap();
@@ -176,6 +181,52 @@ async fn no_relay_passes_over_a_batch_that_is_not_finished(db: &TestStore) {
     let (_, one, two) = tokio::time::timeout(Duration::from_secs(60), relaying).await.unwrap();
     assert_eq!(one, two, "both relays got the same batches");
     other.close().await;
+}
+
+async fn forget(db: &TestStore, before: Timestamp, n_max: i64) -> u64 {
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let n = tx.forget_events(before, n_max).await.unwrap();
+    tx.commit().await.unwrap();
+    n
+}
+
+/// Subjects of the events that the log still has of those in the lake, and how many wait for it.
+async fn in_log(db: &TestStore) -> (Vec<String>, i64) {
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let in_lake = tx.events_in_lake(0, 100).await.unwrap();
+    let (_, waiting) = tx.event_counts().await.unwrap();
+    (in_lake.into_iter().map(|(_, event)| event.subject_id).collect(), waiting)
+}
+
+async fn events_leave_the_log_when_they_are_old_and_in_the_lake(db: &TestStore) {
+    let store = db.store();
+    let day = Duration::from_secs(86_400);
+    for subject in ["a", "b", "c", "late"] {
+        append_at(&store, subject, NOW.minus(day)).await;
+    }
+    append(&store, "young").await;
+    let first = db.assign_lake_batch(0, 3).await.unwrap().unwrap();
+    assert_eq!(forget(db, NOW, 100).await, 0, "the lake has none of them yet");
+    db.finish_lake_batches(first.batch_no).await.unwrap();
+    assert_eq!((forget(db, NOW.minus(day), 100).await, forget(db, NOW, 2).await), (0, 2));
+    assert_eq!(in_log(db).await, (vec!["c".to_owned()], 2));
+    assert_eq!(forget(db, NOW, 100).await, 1);
+    assert_eq!((in_log(db).await, forget(db, NOW, 100).await), ((Vec::new(), 2), 0), "what waits for the lake stays");
+
+    let second = db.assign_lake_batch(first.batch_no, 100).await.unwrap().unwrap();
+    assert_eq!((second.batch_no, second.events.len()), (2, 2));
+    db.finish_lake_batches(second.batch_no).await.unwrap();
+    assert_eq!(forget(db, NOW, 100).await, 1);
+    assert_eq!(in_log(db).await, (vec!["young".to_owned()], 0));
+    // With nothing left all numbers go on.
+    assert_eq!(forget(db, NOW.plus(day), 100).await, 1);
+    assert_eq!(in_log(db).await, (Vec::new(), 0));
+    assert_eq!(append(&store, "a").await.subject_seq, 2);
+    let third = db.assign_lake_batch(second.batch_no, 100).await.unwrap().unwrap();
+    assert_eq!((third.batch_no, third.events.len()), (3, 1));
+    assert_eq!(in_log(db).await, (Vec::new(), 1));
+    db.finish_lake_batches(third.batch_no).await.unwrap();
+    assert_eq!(in_log(db).await, (vec!["a".to_owned()], 0));
 }
 
 fn channel() -> Channel {
