@@ -1,7 +1,7 @@
 //! How long events stay in the record's own log (events.md §2).
 //!
-//! The lake has them for longer. The log is what `todoke lake verify` counts the lake against, what an erasure rewrites,
-//! and what a lake that is behind is filled from: nothing leaves before the lake holds it.
+//! The lake has them for longer. The log is what `todoke lake verify` counts the lake against, what an erasure
+//! rewrites, and what a lake that is behind is filled from: nothing leaves before the lake holds it.
 
 use std::time::Duration;
 

@@ -206,8 +206,8 @@ impl Tx {
         } else {
             (
                 concat!(
-                    "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $2) AND recorded_at_us < $1
-                     AND seq <= ",
+                    "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $2)
+                     AND recorded_at_us < $1 AND seq <= ",
                     last_in_lake!()
                 ),
                 "DELETE FROM lake_batch WHERE done AND last_seq < (SELECT MIN(seq) FROM event)
