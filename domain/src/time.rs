@@ -134,6 +134,12 @@ pub fn fiscal_year(date: Date) -> i16 {
     if date.month() >= 4 { date.year() } else { date.year() - 1 }
 }
 
+/// 1 April of the fiscal year that is `years` before the one a day belongs to.
+pub fn fiscal_year_start(date: Date, years: u16) -> Date {
+    let year = i16::try_from(i32::from(fiscal_year(date)) - i32::from(years)).ok();
+    year.and_then(|year| Date::new(year, 4, 1).ok()).unwrap_or(Date::MIN)
+}
+
 /// First day of the month of `date`.
 pub fn month_start(date: Date) -> Date {
     date.first_of_month()
@@ -188,6 +194,13 @@ mod tests {
         assert_eq!(fiscal_year(next.jst_date()), 2026);
         assert_eq!(Timestamp::jst_midnight(date(2026, 4, 1)), next);
         assert_eq!(next.to_string(), "2026-03-31T15:00:00.000000Z");
+    }
+
+    #[test]
+    fn fiscal_years_begin_in_april() {
+        assert_eq!(fiscal_year_start(date(2026, 3, 31), 0), date(2025, 4, 1));
+        assert_eq!(fiscal_year_start(date(2026, 4, 1), 5), date(2021, 4, 1));
+        assert_eq!(fiscal_year_start(date(2026, 4, 1), u16::MAX), Date::MIN);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use todoke_notifier::{
     apns::ApnsSettings, dispatch::DispatchSettings, fcm::FcmSettings, mail::MailSettings, web_push::WebPushSettings,
 };
 
-use crate::{broker::BrokerConfig, realtime::RealtimeConfig};
+use crate::{api::BODY_MIB_MAX, broker::BrokerConfig, realtime::RealtimeConfig};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,6 +72,9 @@ pub struct RecordConfig {
     pub connections_max: u32,
     /// Folder of `pg_dump` and `pg_restore`, for backups; empty means `PATH`.
     pub programs: PathBuf,
+    /// Whole fiscal years (April to March) that an event stays in the record's log after the one it was recorded in;
+    /// what the lake does not hold yet stays longer.
+    pub events_fiscal_years: u16,
 }
 
 /// Limits of the HTTP API.
@@ -126,6 +129,8 @@ pub struct IngestConfig {
     pub outside_types: Vec<String>,
     /// Events per API key and minute.
     pub outside_events_per_min: u32,
+    /// Memory that bodies with events take together while they are read, MiB; a body beyond it is refused with 503.
+    pub bodies_mib_max: usize,
 }
 
 /// Reports and SQL.
@@ -189,7 +194,13 @@ impl Default for Config {
 
 impl Default for RecordConfig {
     fn default() -> Self {
-        Self { url: String::new(), schema: "todoke".to_owned(), connections_max: 16, programs: PathBuf::new() }
+        Self {
+            url: String::new(),
+            schema: "todoke".to_owned(),
+            connections_max: 16,
+            programs: PathBuf::new(),
+            events_fiscal_years: 5,
+        }
     }
 }
 
@@ -226,7 +237,7 @@ impl Default for IngestConfig {
     fn default() -> Self {
         // What the record itself never writes: a sender cannot make up a coupon's use.
         let types = ["support", "system.incident_detected", "system.incident_resolved"];
-        Self { outside_types: types.map(str::to_owned).to_vec(), outside_events_per_min: 600_000 }
+        Self { outside_types: types.map(str::to_owned).to_vec(), outside_events_per_min: 600_000, bodies_mib_max: 256 }
     }
 }
 
@@ -268,6 +279,10 @@ impl Config {
             url.is_empty() || url.starts_with("postgres://") || url.starts_with("postgresql://"),
             "record.url must be empty (SQLite) or begin with postgres://"
         );
+        anyhow::ensure!(
+            self.record.events_fiscal_years > 0,
+            "record.events_fiscal_years must be at least 1: what leaves the record does not come back"
+        );
         self.realtime.check().map_err(anyhow::Error::msg)?;
         let url = &self.lake.url;
         anyhow::ensure!(
@@ -278,6 +293,11 @@ impl Config {
         anyhow::ensure!(self.lake.flush_age_ms_max > 0, "lake.flush_age_ms_max must be above 0");
         // Staging stops at this limit and every commit frees some: with none nothing would ever be staged.
         anyhow::ensure!((1..=1 << 20).contains(&self.lake.staged_mib_max), "lake.staged_mib_max must be 1 to 1048576");
+        // With less the longest body would be told for ever to come again.
+        anyhow::ensure!(
+            (BODY_MIB_MAX..=1 << 20).contains(&self.ingest.bodies_mib_max),
+            "ingest.bodies_mib_max must be {BODY_MIB_MAX} to 1048576"
+        );
         anyhow::ensure!(
             self.lake.retention.fiscal_years > 0 && self.lake.retention.delivery_months > 0,
             "lake.retention must be at least one fiscal year and one month: what leaves the lake does not come back"
@@ -353,12 +373,24 @@ mod tests {
 
     #[test]
     fn a_retention_of_nothing_is_refused() {
+        let mut config = Config::default();
+        config.record.events_fiscal_years = 0;
+        assert!(config.check().is_err());
         for (years, months) in [(0, 13), (10, 0)] {
             let mut config = Config::default();
             config.lake.retention = Retention { fiscal_years: years, delivery_months: months };
             assert!(config.check().is_err(), "{years} years, {months} months");
         }
         assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn the_longest_body_has_room_or_the_server_does_not_start() {
+        for (mib, is_taken) in [(0, false), (BODY_MIB_MAX - 1, false), (BODY_MIB_MAX, true)] {
+            let mut config = Config::default();
+            config.ingest.bodies_mib_max = mib;
+            assert_eq!(config.check().is_ok(), is_taken, "{mib} MiB");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod dimensions;
 pub mod error_page;
+pub mod event_log;
 pub mod feed;
 pub mod gate;
 pub mod history_lock;

@@ -37,7 +37,7 @@ use crate::{
     broker::MemoryBroker,
     clock::Clock,
     config::{Config, LakeConfig},
-    dimensions, error_page,
+    dimensions, error_page, event_log,
     feed::StoreFeed,
     gate::RecordGate,
     limit::Limiter,
@@ -166,11 +166,12 @@ impl Server {
         let dispatcher = dispatcher(&config, &store, &clock, wake, demo)?;
         let sample_every = Duration::from_secs(config.realtime.sample_every_s);
         let lake_config = config.lake.clone();
+        let events_fiscal_years = config.record.events_fiscal_years;
         let state = AppState::new(Parts {
             workflow: workflow.clone(),
             hub: hub.clone(),
             usage,
-            intake: Arc::new(Semaphore::new(api::ROOM_KIB)),
+            intake: Arc::new(Semaphore::new(config.ingest.bodies_mib_max << 10)),
             lake: lake.clone(),
             sink: sink.status(),
             engine,
@@ -187,7 +188,7 @@ impl Server {
         services.spawn("deliveries", async move { Ok(dispatcher.run(core).await?) });
         spawn_services(
             &mut services,
-            Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, sample_every },
+            Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, events_fiscal_years, sample_every },
             &stop_edge,
             &stop_core,
         );
@@ -284,6 +285,7 @@ struct Spawned {
     queue: AnnouncerQueue,
     sink: LakeSink,
     lake_config: LakeConfig,
+    events_fiscal_years: u16,
     sample_every: Duration,
 }
 
@@ -293,7 +295,8 @@ fn spawn_services(
     stop_edge: &CancellationToken,
     stop_core: &CancellationToken,
 ) {
-    let Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, sample_every } = parts;
+    let Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, events_fiscal_years, sample_every } =
+        parts;
     let realtime = hub.clone();
     let edge = stop_edge.clone();
     services.spawn("realtime", async move {
@@ -316,6 +319,8 @@ fn spawn_services(
         let every = Duration::from_secs(lake_config.refresh_every_s);
         services.spawn("lake view", follow(lake.clone(), every, stop_edge.clone()));
     }
+    let log = event_log::run(store.clone(), clock.clone(), events_fiscal_years, stop_edge.clone());
+    services.spawn("event log", log);
     services.spawn("upkeep", upkeep(store, lake, clock, lake_config, stop_edge.clone()));
 }
 

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use todoke_domain::{
     Timestamp,
-    time::{add_months, fiscal_year},
+    time::{add_months, fiscal_year_start},
 };
 
 use crate::{Lake, LakeError, file::DataFile, maintenance::removal, rows::day_number};
@@ -41,9 +41,7 @@ impl Retention {
         if group == DELIVERIES {
             return add_months(today, -i32::from(self.delivery_months));
         }
-        let year = i32::from(fiscal_year(today)) - i32::from(self.fiscal_years);
-        let year = i16::try_from(year).unwrap_or(i16::MIN);
-        Date::new(year, 4, 1).unwrap_or(Date::MIN)
+        fiscal_year_start(today, self.fiscal_years)
     }
 }
 

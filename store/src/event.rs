@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use todoke_domain::Event;
+use todoke_domain::{Event, Timestamp};
 
 use crate::{Db, Inner, Store, StoreError, Tx, Wall};
 
@@ -111,6 +111,7 @@ impl Store {
     /// out of order there. On SQLite, with its one writer, they do not, and a batch is a range of ids.
     pub async fn assign_lake_batch(&self, after_batch_no: i64, n_max: i64) -> Result<Option<LakeBatch>, StoreError> {
         let mut tx = self.begin_write(Wall::None).await?;
+        tx.take_turn_at_lake_batches().await?;
         let open: Option<(i64,)> = fetch_optional!(
             tx,
             (i64,),
@@ -176,6 +177,48 @@ impl Tx {
                 Ok((seq, event.map_err(|_| StoreError::Corrupt { what: "event" })?))
             })
             .collect()
+    }
+
+    /// Makes relays of other nodes wait until this transaction ends.
+    ///
+    /// Each statement of theirs would see what this one has committed meanwhile: a relay that found no open batch and
+    /// then the number of a new one would pass that batch over, and what it reports as done would cover it. On SQLite
+    /// there is one writer.
+    async fn take_turn_at_lake_batches(&mut self) -> Result<(), StoreError> {
+        if self.is_postgres() {
+            execute!(self, "LOCK TABLE lake_batch IN SHARE ROW EXCLUSIVE MODE")?;
+        }
+        Ok(())
+    }
+
+    /// Deletes those of the oldest `n_max` events that were recorded before an instant and that the lake holds, and the
+    /// batches nothing is left of. Returns how many events there were.
+    ///
+    /// What comes later has the numbers it would have had: those of subjects, batches and the log go on.
+    pub async fn forget_events(&mut self, before: Timestamp, n_max: i64) -> Result<u64, StoreError> {
+        let (events, batches) = if self.is_postgres() {
+            (
+                "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $2) AND recorded_at_us < $1
+                 AND lake_batch IN (SELECT batch_no FROM lake_batch WHERE done)",
+                "DELETE FROM lake_batch WHERE done AND batch_no < (SELECT MIN(lake_batch) FROM event)
+                 AND batch_no < (SELECT MAX(batch_no) FROM lake_batch WHERE done)",
+            )
+        } else {
+            (
+                concat!(
+                    "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $2)
+                     AND recorded_at_us < $1 AND seq <= ",
+                    last_in_lake!()
+                ),
+                "DELETE FROM lake_batch WHERE done AND last_seq < (SELECT MIN(seq) FROM event)
+                 AND batch_no < (SELECT MAX(batch_no) FROM lake_batch WHERE done)",
+            )
+        };
+        let n_events = execute!(self, events, before.as_micros(), n_max)?;
+        if n_events > 0 {
+            execute!(self, batches)?;
+        }
+        Ok(n_events)
     }
 
     /// Gives the oldest events without a batch the next number, at most `n_max` of them; `None` when there are none.

@@ -53,7 +53,7 @@ async fn epoch(data: &Path, schema: Option<&str>) -> String {
     instance.epoch
 }
 
-async fn drop_schema(schema: &str) {
+pub(crate) async fn drop_schema(schema: &str) {
     let mut connection = PgConnection::connect(postgres::shared_url()).await.unwrap();
     let drop = format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE");
     sqlx::query(AssertSqlSafe(drop)).execute(&mut connection).await.unwrap();

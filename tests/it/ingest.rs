@@ -26,7 +26,7 @@ pub(crate) async fn send(who: &Client, path: &str, media_type: &str, coding: Opt
     who.request("POST", path, &headers, body).await
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

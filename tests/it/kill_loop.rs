@@ -22,7 +22,7 @@ const AT_ONCE: usize = 8;
 const ATTEMPTS: usize = 24;
 
 /// One attempt and the answer it got, if any, by key.
-type Acknowledged = BTreeMap<String, String>;
+pub(crate) type Acknowledged = BTreeMap<String, String>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_equals_inbox_equals_lake_after_twenty_kills() {
@@ -89,7 +89,7 @@ async fn load(scene: &Scene, keys: Vec<String>, enough: usize, kill: impl Fn()) 
 }
 
 /// The id of the booked use; none when the server went away before it answered.
-async fn settled(client: &Client, body: &Value) -> Option<String> {
+pub(crate) async fn settled(client: &Client, body: &Value) -> Option<String> {
     let answer = client
         .try_request("POST", "/v1/coupon-uses", &[("content-type", "application/json")], body.to_string())
         .await
@@ -99,7 +99,7 @@ async fn settled(client: &Client, body: &Value) -> Option<String> {
 }
 
 /// The record and the inbox hold what was acknowledged, each once, and nothing that was not.
-async fn audit(scene: &Scene, opening: i64, acknowledged: &Acknowledged) {
+pub(crate) async fn audit(scene: &Scene, opening: i64, acknowledged: &Acknowledged) {
     let told = scene.uses_told().await;
     let booked: BTreeSet<&String> = acknowledged.values().collect();
     assert_eq!(booked.len(), acknowledged.len(), "two keys, one use");

@@ -22,14 +22,14 @@ use crate::scene::{Scene, text};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-type Settings<'a> = &'a [(&'a str, String)];
+pub(crate) type Settings<'a> = &'a [(&'a str, String)];
 
 async fn answer(data: &Path, arguments: &[&str], settings: Settings<'_>) -> Value {
     let printed = cli_with(data, arguments, settings).await.success();
     serde_json::from_str(&printed).expect("JSON on standard output")
 }
 
-async fn rows(data: &Path, town: &str, query: &str, settings: Settings<'_>) -> Vec<Vec<Value>> {
+pub(crate) async fn rows(data: &Path, town: &str, query: &str, settings: Settings<'_>) -> Vec<Vec<Value>> {
     let asked = ["sql", query, "--municipality", town, "--format", "json"];
     serde_json::from_value(answer(data, &asked, settings).await["rows"].clone()).expect("rows")
 }

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
 use todoke_tests::todoke::{DemoOptions, Todoke, cli_over};
+
+use crate::scene::Scene;
 
 async fn n_rows(data: &Path, town: &str, table: &str) -> i64 {
     let query = format!("SELECT COUNT(*) FROM events_{table}");
@@ -43,4 +46,40 @@ async fn deliveries_past_their_months_leave_the_lake_and_nothing_else_does() {
     let after = cli_over(&data, &["lake", "verify"]).await;
     assert!(after.stdout.contains("incomplete: ") && !after.stdout.contains("repeated: "), "{}", after.stdout);
     cli_over(&data, &["lake", "verify", "--config", config]).await.success();
+}
+
+async fn n_events(record: &mut SqliteConnection) -> i64 {
+    sqlx::query_scalar("SELECT COUNT(*) FROM event").fetch_one(record).await.unwrap()
+}
+
+/// The record forgets sooner than the lake (events.md §2), and goes on filling it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_past_their_years_leave_the_record_and_the_lake_keeps_them() {
+    const OLD: i64 = 300;
+    let dir = tempfile::TempDir::with_prefix("todoke-retain-").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let (data, town) = (todoke.data_dir().to_path_buf(), todoke.municipality());
+    todoke.stop().await;
+    let url = format!("sqlite://{}", data.join("record.sqlite").display());
+    let mut record = SqliteConnection::connect(&url).await.unwrap();
+    // Seven years are more than five fiscal years, whichever day it is.
+    let older = "UPDATE event SET recorded_at_us = recorded_at_us - $1
+                 WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $2)";
+    sqlx::query(older).bind(7 * 366 * 86_400_000_000_i64).bind(OLD).execute(&mut record).await.unwrap();
+    let before = n_events(&mut record).await;
+    let coupons = n_rows(&data, &town, "coupon").await;
+
+    let done = cli_over(&data, &["lake", "retain"]).await.success();
+    assert!(done.contains(&format!("record: {OLD} events from before ")), "{done}");
+    assert_eq!(n_events(&mut record).await, before - OLD);
+    let nothing = cli_over(&data, &["lake", "retain"]).await.success();
+    assert!(!nothing.contains("record: "), "{nothing}");
+    record.close().await.unwrap();
+    let sound = cli_over(&data, &["lake", "verify"]).await.success();
+    assert!(sound.ends_with("sound\n"), "{sound}");
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    Scene::of(&todoke).await.pay("after", 1).await.expect(201);
+    todoke.stop().await;
+    assert!(n_rows(&data, &town, "coupon").await > coupons, "what was forgotten is there, and what came since");
+    cli_over(&data, &["lake", "verify"]).await.success();
 }

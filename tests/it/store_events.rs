@@ -18,6 +18,8 @@ todoke_tests::on_both_databases! {
     every_event_reaches_the_lake_in_exactly_one_batch,
     a_batch_is_the_same_after_a_crash_until_it_is_finished,
     two_relays_never_give_one_event_two_batches,
+    no_relay_passes_over_a_batch_that_is_not_finished,
+    events_leave_the_log_when_they_are_old_and_in_the_lake,
     positions_of_a_channel_have_no_gap_under_concurrency,
     a_rolled_back_publication_takes_no_position,
     pruned_publications_are_never_passed_off_as_complete,
@@ -25,7 +27,7 @@ todoke_tests::on_both_databases! {
     the_newest_leave_no_place_to_unwanted_types,
 }
 
-fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
+pub(crate) fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
     Event {
         event_id: EventId::new(at),
         event_type: event_type.to_owned(),
@@ -48,8 +50,12 @@ fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
     }
 }
 
-async fn append(store: &Store, subject: &str) -> Event {
-    let mut events = [event("coupon.used", subject, NOW)];
+pub(crate) async fn append(store: &Store, subject: &str) -> Event {
+    append_at(store, subject, NOW).await
+}
+
+async fn append_at(store: &Store, subject: &str, at: Timestamp) -> Event {
+    let mut events = [event("coupon.used", subject, at)];
     let mut tx = store.begin_write(Wall::None).await.unwrap();
     tx.append_events(&mut events).await.unwrap();
     tx.commit().await.unwrap();
@@ -135,11 +141,9 @@ async fn two_relays_never_give_one_event_two_batches(db: &TestStore) {
     for n in 0..20 {
         append(db, &format!("s{n}")).await;
     }
-    // One of the two may be refused as too late; what is given out must not overlap.
     let (store, other) = (db.store(), db.open_again().await);
     let (one, two) = futures_util::future::join(store.assign_lake_batch(0, 10), other.assign_lake_batch(0, 10)).await;
-    let batches: Vec<_> = [one, two].into_iter().filter_map(|batch| batch.ok().flatten()).collect();
-    assert!(!batches.is_empty());
+    let batches = [one, two].map(|batch| batch.unwrap().expect("a batch"));
     for batch in &batches {
         let held: BTreeSet<_> = batch.events.iter().map(|event| event.event_id).collect();
         assert_eq!(held.len(), 10);
@@ -150,6 +154,79 @@ async fn two_relays_never_give_one_event_two_batches(db: &TestStore) {
         }
     }
     other.close().await;
+}
+
+/// A relay that skipped a batch of another one would report it as done with its own: whatever happened to that other
+/// one, the batch would reach the lake no more.
+async fn no_relay_passes_over_a_batch_that_is_not_finished(db: &TestStore) {
+    let writing = join_all((0..WRITERS).map(|n| {
+        let store = db.store();
+        async move { append(&store, &format!("s{n}")).await }
+    }));
+    let other = db.open_again().await;
+    let relay = async |store: Store| {
+        let (mut seen, mut batch_no) = (Vec::new(), 0);
+        while seen.len() < WRITERS {
+            if let Some(batch) = store.assign_lake_batch(batch_no, 3).await.unwrap() {
+                assert_eq!(batch.batch_no, batch_no + 1, "a batch was passed over");
+                batch_no = batch.batch_no;
+                seen.extend(batch.events.iter().map(|event| event.event_id));
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+        seen
+    };
+    let relaying = futures_util::future::join3(writing, relay(db.store()), relay(other.clone()));
+    let (_, one, two) = tokio::time::timeout(Duration::from_secs(60), relaying).await.unwrap();
+    assert_eq!(one, two, "both relays got the same batches");
+    other.close().await;
+}
+
+async fn forget(db: &TestStore, before: Timestamp, n_max: i64) -> u64 {
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let n = tx.forget_events(before, n_max).await.unwrap();
+    tx.commit().await.unwrap();
+    n
+}
+
+/// Subjects of the events that the log still has of those in the lake, and how many wait for it.
+async fn in_log(db: &TestStore) -> (Vec<String>, i64) {
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let in_lake = tx.events_in_lake(0, 100).await.unwrap();
+    let (_, waiting) = tx.event_counts().await.unwrap();
+    (in_lake.into_iter().map(|(_, event)| event.subject_id).collect(), waiting)
+}
+
+async fn events_leave_the_log_when_they_are_old_and_in_the_lake(db: &TestStore) {
+    let store = db.store();
+    let day = Duration::from_secs(86_400);
+    for subject in ["a", "b", "c", "late"] {
+        append_at(&store, subject, NOW.minus(day)).await;
+    }
+    append(&store, "young").await;
+    let first = db.assign_lake_batch(0, 3).await.unwrap().unwrap();
+    assert_eq!(forget(db, NOW, 100).await, 0, "the lake has none of them yet");
+    db.finish_lake_batches(first.batch_no).await.unwrap();
+    assert_eq!((forget(db, NOW.minus(day), 100).await, forget(db, NOW, 2).await), (0, 2));
+    assert_eq!(in_log(db).await, (vec!["c".to_owned()], 2));
+    assert_eq!(forget(db, NOW, 100).await, 1);
+    assert_eq!((in_log(db).await, forget(db, NOW, 100).await), ((Vec::new(), 2), 0), "what waits for the lake stays");
+
+    let second = db.assign_lake_batch(first.batch_no, 100).await.unwrap().unwrap();
+    assert_eq!((second.batch_no, second.events.len()), (2, 2));
+    db.finish_lake_batches(second.batch_no).await.unwrap();
+    assert_eq!(forget(db, NOW, 100).await, 1);
+    assert_eq!(in_log(db).await, (vec!["young".to_owned()], 0));
+    // With nothing left all numbers go on.
+    assert_eq!(forget(db, NOW.plus(day), 100).await, 1);
+    assert_eq!(in_log(db).await, (Vec::new(), 0));
+    assert_eq!(append(&store, "a").await.subject_seq, 2);
+    let third = db.assign_lake_batch(second.batch_no, 100).await.unwrap().unwrap();
+    assert_eq!((third.batch_no, third.events.len()), (3, 1));
+    assert_eq!(in_log(db).await, (Vec::new(), 1));
+    db.finish_lake_batches(third.batch_no).await.unwrap();
+    assert_eq!(in_log(db).await, (vec!["a".to_owned()], 0));
 }
 
 fn channel() -> Channel {

@@ -7,11 +7,14 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
+    sqlite::SqliteConnectOptions,
+};
 use tempfile::TempDir;
 use todoke_store::{Durability, Store};
 
-use crate::postgres::shared_url;
+use crate::{postgres::shared_url, process::workspace_root};
 
 const CONNECTIONS_MAX: u32 = 16;
 
@@ -36,10 +39,34 @@ impl TestStore {
         Self { store, place: Place::Sqlite(dir) }
     }
 
+    /// As [`TestStore::sqlite`], but the migrations up to `version` and then the statements of `fill` made it, before
+    /// it was opened by the present version.
+    pub async fn sqlite_since(version: i64, fill: &str) -> Self {
+        let dir = TempDir::with_prefix("todoke-record-").unwrap();
+        let path = dir.path().join("record.sqlite");
+        let mut old = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+        migrations("sqlite").await.run_to(version, &mut old).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut old).await.unwrap();
+        old.close().await.unwrap();
+        let store = Store::open_sqlite(&path, Durability::Full).await.unwrap();
+        Self { store, place: Place::Sqlite(dir) }
+    }
+
     /// On PostgreSQL, in a schema of its own.
     pub async fn postgres() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let schema = format!("todoke_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let schema = fresh_schema();
+        let store = Store::open_postgres(shared_url(), &schema, CONNECTIONS_MAX).await.unwrap();
+        Self { store, place: Place::Postgres { schema } }
+    }
+
+    /// As [`TestStore::sqlite_since`], on PostgreSQL.
+    pub async fn postgres_since(version: i64, fill: &str) -> Self {
+        let schema = fresh_schema();
+        let mut old = in_schema(&schema).await;
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut old).await.unwrap();
+        migrations("postgres").await.run_to(version, &mut old).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut old).await.unwrap();
+        old.close().await.unwrap();
         let store = Store::open_postgres(shared_url(), &schema, CONNECTIONS_MAX).await.unwrap();
         Self { store, place: Place::Postgres { schema } }
     }
@@ -70,8 +97,7 @@ impl TestStore {
     /// Panics on SQLite.
     pub async fn postgres_connection(&self) -> PgConnection {
         let Place::Postgres { schema } = &self.place else { panic!("this record is on SQLite") };
-        let options = PgConnectOptions::from_str(shared_url()).unwrap().options([("search_path", schema)]);
-        options.connect().await.unwrap()
+        in_schema(schema).await
     }
 
     /// Closes and deletes it.
@@ -90,6 +116,22 @@ impl Deref for TestStore {
     fn deref(&self) -> &Store {
         &self.store
     }
+}
+
+fn fresh_schema() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("todoke_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn in_schema(schema: &str) -> PgConnection {
+    let options = PgConnectOptions::from_str(shared_url()).unwrap().options([("search_path", schema)]);
+    options.connect().await.unwrap()
+}
+
+/// The migrations of `sqlite` or `postgres`.
+pub async fn migrations(kind: &str) -> Migrator {
+    let dir = workspace_root().join("store/migrations").join(kind);
+    Migrator::new(dir).await.unwrap()
 }
 
 /// Makes a test on SQLite and one on PostgreSQL from each contract function `async fn(&TestStore)`.

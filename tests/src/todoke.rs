@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -138,17 +138,38 @@ impl Todoke {
         Self::start(command, dir).await
     }
 
+    /// `todoke serve` over the data of `dir`, with settings of its environment: a node, also of a record and a lake
+    /// that others use. Its ready file has the address only.
+    ///
+    /// Panics with the log when it does not become ready.
+    pub async fn serve_in_with(dir: &Path, settings: &[(&str, String)]) -> Self {
+        let mut command = binary();
+        command.arg("serve");
+        for (name, value) in settings {
+            command.env(name, value);
+        }
+        let mut node = Self::start_noting(command, dir, &dir.join("data/running.json")).await;
+        let listen = node.ready["listen"].as_str().expect("an address in the note of a running server");
+        node.ready = json!({"base_url": format!("http://{listen}")});
+        node
+    }
+
     async fn start(mut command: Command, dir: &Path) -> Self {
-        let (data, ready_file, log) = (dir.join("data"), dir.join("ready.json"), dir.join("log"));
+        let ready_file = dir.join("ready.json");
+        command.arg("--ready-file").arg(&ready_file);
+        Self::start_noting(command, dir, &ready_file).await
+    }
+
+    /// Starts a server that writes `ready_file` when it listens.
+    async fn start_noting(mut command: Command, dir: &Path, ready_file: &Path) -> Self {
+        let (data, log) = (dir.join("data"), dir.join("log"));
         // A ready file of an earlier start would name an address nobody listens on.
-        let _ = std::fs::remove_file(&ready_file);
+        let _ = std::fs::remove_file(ready_file);
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let child = command
             .arg("--data")
             .arg(&data)
             .args(["--listen", "127.0.0.1:0"])
-            .arg("--ready-file")
-            .arg(&ready_file)
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -160,10 +181,10 @@ impl Todoke {
             if let Some(status) = todoke.child.try_wait().unwrap() {
                 panic!("todoke ended with {status}:\n{}", read_log(&todoke.log));
             }
-            serde_json::from_slice(&std::fs::read(&ready_file).ok()?).ok()
+            serde_json::from_slice(&std::fs::read(ready_file).ok()?).ok()
         })
         .await;
-        let ready = std::fs::metadata(&ready_file).and_then(|file| file.modified()).unwrap();
+        let ready = std::fs::metadata(ready_file).and_then(|file| file.modified()).unwrap();
         RECENTLY.get_or_init(|| {
             let ready = jiff::Timestamp::try_from(ready).unwrap();
             format!("{:.6}", ready - jiff::SignedDuration::from_hours(1))

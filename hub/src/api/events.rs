@@ -14,7 +14,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{intake::Intake, usage};
 use crate::{
-    auth::Caller,
     problem::Problem,
     quarantine::{self, Entrance},
     state::AppState,
@@ -31,11 +30,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         (status = 403, description = "not an API key"), (status = 413, description = "too long"),
         (status = 415, description = "not CloudEvents"), (status = 429, description = "the key's quota is used up"),
         (status = 503, description = "too much waits: send the same again after Retry-After")))]
-async fn take(
-    State(app): State<AppState>,
-    caller: Caller,
-    intake: Intake,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode, Json<Value>), Problem> {
+    let caller = &intake.caller;
     // People have screens; what comes here is a system with a key of its own.
     if caller.session.is_some() {
         return Err(Problem::denied());

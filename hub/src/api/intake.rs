@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, StatusCode, header},
 };
 use futures_util::StreamExt;
@@ -14,7 +14,7 @@ use todoke_ingest::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{problem::Problem, state::AppState};
+use crate::{auth::Caller, problem::Problem, state::AppState};
 
 /// Longest body as it is sent, bytes.
 pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
@@ -22,13 +22,14 @@ pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
 pub(super) const DECODED_BYTES_MAX: usize = 16 << 20;
 /// A body that is too long is read and dropped up to this length, bytes.
 const DRAINED_BYTES_MAX: usize = 64 << 20;
-/// Memory that bodies under way may take together, KiB.
-pub(crate) const ROOM_KIB: usize = 256 << 10;
+/// Memory that one body takes at the most, MiB: as it was sent and decompressed, and what rounding up adds.
+pub(crate) const BODY_MIB_MAX: usize = (BODY_BYTES_MAX + DECODED_BYTES_MAX) / (1 << 20) + 1;
 /// A body of this length is worked on beside the tasks that serve sockets.
 const LARGE_BYTES: usize = 128 << 10;
 
-/// A body with what its headers say. Holds its share of the memory until it is dropped.
+/// A body with its sender and what its headers say. Holds its share of the memory until it is dropped.
 pub(super) struct Intake {
+    pub(super) caller: Caller,
     pub(super) raw: Bytes,
     pub(super) headers: HeaderMap,
     coding: Coding,
@@ -43,7 +44,15 @@ impl FromRequest<AppState> for Intake {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let caller = match Caller::from_request_parts(&mut parts, app).await {
+            Ok(caller) => caller,
+            // Who is told to come again later has to hear it.
+            Err(refusal) => {
+                drain(body).await;
+                return Err(refusal);
+            }
+        };
         let Some(coding) = Coding::of(header(&parts.headers, &header::CONTENT_ENCODING)) else {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad-encoding", "Unknown Content-Encoding")
                 .detail("対応していない圧縮形式です。"));
@@ -62,7 +71,7 @@ impl FromRequest<AppState> for Intake {
             return Err(Problem::from(IngestError::Busy { retry_after_s: 1 }));
         };
         let raw = axum::body::to_bytes(body, declared.max(1)).await.map_err(|_| too_long())?;
-        Ok(Self { raw, headers: parts.headers, coding, _room: room })
+        Ok(Self { caller, raw, headers: parts.headers, coding, _room: room })
     }
 }
 

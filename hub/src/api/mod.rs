@@ -42,7 +42,7 @@ mod topics;
 mod transfers;
 mod usage;
 
-pub(crate) use intake::ROOM_KIB;
+pub(crate) use intake::BODY_MIB_MAX;
 
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;

@@ -10,7 +10,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::intake::Intake;
 use crate::{
-    auth::Caller,
     problem::Problem,
     quarantine::{self, Entrance},
     state::AppState,
@@ -25,13 +24,11 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     request_body(content((Object = "application/json"), (String = "application/x-ndjson"))),
     responses((status = 202, description = "on disk; duplicates are counted, bad events named and kept in quarantine"),
         (status = 413, description = "longer than 8 MiB, or than 16 MiB once decompressed"),
+        (status = 429, description = "the account's requests per minute are used up"),
         (status = 503, description = "too much waits: send the same again after Retry-After")))]
-async fn collect(
-    State(app): State<AppState>,
-    caller: Caller,
-    intake: Intake,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+async fn collect(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode, Json<Value>), Problem> {
     let now = app.now();
+    let caller = &intake.caller;
     let role = caller.account.role;
     if role.is_household() && !app.workflow.may_collect_usage(&caller.actor).await? {
         // Consent may have been withdrawn while a phone was offline: nothing is kept, and the phone may forget it.

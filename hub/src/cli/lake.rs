@@ -8,6 +8,7 @@ use todoke_domain::{Event, MunicipalityCode};
 use todoke_ingest::{UsageLog, UsageLogConfig};
 use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope};
 use todoke_store::{Durability, Wall};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Common,
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::Config,
-    local, quarantine,
+    event_log, local, quarantine,
     run_file::RunFile,
     server::{open_lake, open_record},
 };
@@ -34,7 +35,8 @@ enum What {
     Stats(Common),
     /// Joins small files; needs the server to be stopped
     Compact(Common),
-    /// Takes days past their time (lake.retention) out of every table; needs the server to be stopped
+    /// Takes days past their time (lake.retention) out of every table, and events past theirs out of the record's log;
+    /// needs the server to be stopped
     Retain(Common),
     /// Takes one person out of the lake and writes a certificate; needs the server to be stopped
     Erase(EraseArgs),
@@ -194,5 +196,12 @@ async fn retain(common: &Common) -> anyhow::Result<()> {
             output::write(format!("{name}: {rows} rows in {files} files from before {first_day}\n").as_bytes())?;
         }
     }
+    let store = open_record(&config, Durability::Full).await?;
+    let first_day = event_log::first_day(config.record.events_fiscal_years, now);
+    let n_events = event_log::forget_before(&store, first_day, &CancellationToken::new()).await?;
+    if n_events > 0 {
+        output::write(format!("record: {n_events} events from before {first_day}\n").as_bytes())?;
+    }
+    store.close().await;
     output::write(b"only what is to be kept is left\n")
 }
