@@ -1,6 +1,7 @@
 //! Reports and SQL over a real lake in a temporary folder.
 
 mod city;
+mod claims;
 mod columns;
 mod ledger;
 mod messages;
