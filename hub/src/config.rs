@@ -115,6 +115,8 @@ pub struct LakeConfig {
     pub staged_mib_max: u64,
     /// Minutes between two compactions of small files; days past their time leave the lake with them.
     pub compact_every_min: u64,
+    /// Memory of the rows, ids and files that a compaction joins, MiB.
+    pub compact_mib_max: u64,
     /// MiB that compaction reads in a second, at most; 0 is no limit.
     pub compact_mib_per_s_max: u64,
     /// How long rows are kept.
@@ -227,6 +229,7 @@ impl Default for LakeConfig {
             flush_rows_max: 200_000,
             staged_mib_max: 256,
             compact_every_min: 60,
+            compact_mib_max: 256,
             compact_mib_per_s_max: 64,
             retention: Retention::default(),
         }

@@ -349,6 +349,7 @@ async fn upkeep(
     let every = Duration::from_secs(config.compact_every_min.max(1) * 60);
     let files_kept = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
     let options = CompactOptions {
+        memory_bytes_max: config.compact_mib_max.saturating_mul(1 << 20),
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };

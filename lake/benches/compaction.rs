@@ -58,6 +58,7 @@ async fn measure(dir: &Path) {
     println!("read: {:.1} MiB, {:.1} MiB/s", mib(before.bytes), mib(before.bytes) / seconds);
     println!("bytes per row: {:.2} before, {:.2} after", per_row(&before), per_row(&after));
     println!("memory: {:.0} MiB before, {:.0} MiB at most", mib(resident), mib(most));
+    println!("of that rows, ids and files: {:.0} MiB at most", mib(done.held_bytes_max as u64));
 }
 
 fn app(lake: &Lake) -> TableStats {

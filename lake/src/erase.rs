@@ -31,6 +31,7 @@ use crate::{
     file::{self, DataFile, Encoded, Layout, encode},
     maintenance::removal,
     schema::{self, GroupSchema, MUNICIPALITY},
+    slice::sort_file,
     table::Committed,
 };
 
@@ -110,7 +111,7 @@ impl Lake {
         let mut erased = ErasedTable::default();
         let mut actions = Vec::new();
         for file in committed.files.iter().filter(|file| *file.municipality == *who.municipality.as_str()) {
-            let content = fetch(&committed, schema, file).await?;
+            let content = committed.content(&schema.name, file).await?;
             let layout = self.options.layout();
             let (who, about) = (who.clone(), Arc::clone(file));
             let purged = tokio::task::spawn_blocking(move || purge(content, schema, &about, &who, &layout, now))
@@ -137,12 +138,6 @@ impl Lake {
         self.view.shared.publish([(*name, present)], &BTreeSet::new());
         Ok(erased)
     }
-}
-
-async fn fetch(committed: &Committed, schema: &GroupSchema, file: &DataFile) -> Result<Bytes, LakeError> {
-    let storage = |source| storage(schema, &file.path, source);
-    let found = committed.store.get(&StorePath::from(file.path.as_str())).await.map_err(storage)?;
-    found.bytes().await.map_err(storage)
 }
 
 fn storage(schema: &GroupSchema, path: &str, source: datafusion::object_store::Error) -> LakeError {
@@ -174,7 +169,8 @@ fn purge(
     } else {
         marks.unlinked(&rows)
     };
-    let rest = rest.map_err(&arrow)?;
+    // The file may have been sorted within its row groups only, and these are cut anew.
+    let rest = rest.and_then(|rest| sort_file(&rest)).map_err(&arrow)?;
     let file = if rest.num_rows() == 0 {
         None
     } else {

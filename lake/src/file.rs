@@ -31,7 +31,8 @@ use crate::{
     schema::{BOUNDED, DAY, EVENT_TYPE, GroupSchema, MUNICIPALITY, OCCURRED_AT, RECORDED_AT},
 };
 
-const PAGE_ROWS_MAX: usize = 20_000;
+/// Rows of a column in one page, at most.
+pub(crate) const PAGE_ROWS_MAX: usize = 20_000;
 
 /// A live data file of a table.
 #[derive(Debug)]
@@ -92,30 +93,80 @@ pub(crate) fn encode(
 ) -> Result<Encoded, ParquetError> {
     let schema = runs.first().map(RecordBatch::schema);
     let schema = schema.ok_or_else(|| ParquetError::General("a file without rows".to_owned()))?;
-    let n_rows = runs.iter().map(RecordBatch::num_rows).sum();
-    let options =
-        ArrowWriterOptions::new().with_properties(properties(&schema, n_rows, layout)?).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
+    let mut encoder = Encoder::new(&schema, runs.iter().map(RecordBatch::num_rows).sum(), layout)?;
     for rows in runs {
-        writer.write(rows)?;
-        writer.flush()?;
+        encoder.write(rows)?;
+        encoder.end_row_group()?;
     }
-    let content = Bytes::from(writer.into_inner()?);
-    let path = format!("{}/part-{}.parquet", folder(municipality, day), uuid::Uuid::new_v4());
-    let add = Add {
-        path: path.clone(),
-        partition_values: [
-            (MUNICIPALITY.to_owned(), Some(municipality.to_owned())),
-            (DAY.to_owned(), Some(date_of(day).to_string())),
-        ]
-        .into(),
-        size: i64::try_from(content.len()).unwrap_or(i64::MAX),
-        modification_time: now.as_micros().div_euclid(1_000),
-        data_change: true,
-        stats: Some(statistics(runs).to_string()),
-        ..Add::default()
-    };
-    Ok(Encoded { path, content, add })
+    encoder.finish(municipality, day, now)
+}
+
+/// A data file under construction. Its row groups are encoded as they fill; only the one under construction and what
+/// is encoded are in memory.
+pub(crate) struct Encoder {
+    writer: ArrowWriter<Vec<u8>>,
+    extents: Vec<Extent>,
+    n_rows: usize,
+}
+
+impl Encoder {
+    /// For at most `n_rows_max` rows without partition columns.
+    pub(crate) fn new(schema: &SchemaRef, n_rows_max: usize, layout: &Layout) -> Result<Self, ParquetError> {
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(schema, n_rows_max, layout)?)
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options)?;
+        let bounded = BOUNDED.into_iter().filter(|name| schema.index_of(name).is_ok());
+        Ok(Self { writer, extents: bounded.map(Extent::of).collect(), n_rows: 0 })
+    }
+
+    /// Appends rows, which must come sorted.
+    pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        for extent in &mut self.extents {
+            extent.add(rows);
+        }
+        self.n_rows += rows.num_rows();
+        self.writer.write(rows)
+    }
+
+    /// What comes next begins a row group.
+    pub(crate) fn end_row_group(&mut self) -> Result<(), ParquetError> {
+        self.writer.flush()
+    }
+
+    /// Memory of the row group under construction, bytes.
+    pub(crate) fn row_group_bytes(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Bytes that are encoded.
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.writer.bytes_written()
+    }
+
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The file, named anew.
+    pub(crate) fn finish(self, municipality: &str, day: i32, now: Timestamp) -> Result<Encoded, ParquetError> {
+        let content = Bytes::from(self.writer.into_inner()?);
+        let path = format!("{}/part-{}.parquet", folder(municipality, day), uuid::Uuid::new_v4());
+        let add = Add {
+            path: path.clone(),
+            partition_values: [
+                (MUNICIPALITY.to_owned(), Some(municipality.to_owned())),
+                (DAY.to_owned(), Some(date_of(day).to_string())),
+            ]
+            .into(),
+            size: i64::try_from(content.len()).unwrap_or(i64::MAX),
+            modification_time: now.as_micros().div_euclid(1_000),
+            data_change: true,
+            stats: Some(statistics(self.n_rows, self.extents).to_string()),
+            ..Add::default()
+        };
+        Ok(Encoded { path, content, add })
+    }
 }
 
 fn properties(schema: &SchemaRef, n_rows: usize, layout: &Layout) -> Result<WriterProperties, ParquetError> {
@@ -148,7 +199,7 @@ fn properties(schema: &SchemaRef, n_rows: usize, layout: &Layout) -> Result<Writ
     }
     // Sized for the rows there are: a filter of a small file would be larger than its rows.
     let n_values = n_rows.min(layout.row_group_rows_max) as u64;
-    for column in &layout.bloom_columns {
+    for column in layout.bloom_columns.iter().filter(|name| schema.index_of(name).is_ok()) {
         let column = ColumnPath::new(vec![column.clone()]);
         builder = builder
             .set_column_bloom_filter_enabled(column.clone(), true)
@@ -157,37 +208,82 @@ fn properties(schema: &SchemaRef, n_rows: usize, layout: &Layout) -> Result<Writ
     Ok(builder.build())
 }
 
+/// What a file holds of a column that queries prune by.
+struct Extent {
+    name: &'static str,
+    ends: Ends,
+    n_nulls: usize,
+}
+
+/// Smallest and largest value.
+enum Ends {
+    /// There is no value.
+    None,
+    Text {
+        low: String,
+        high: String,
+    },
+    /// Microseconds.
+    Instant {
+        low: i64,
+        high: i64,
+    },
+}
+
+impl Extent {
+    fn of(name: &'static str) -> Self {
+        Self { name, ends: Ends::None, n_nulls: 0 }
+    }
+
+    fn add(&mut self, rows: &RecordBatch) {
+        let Some(column) = rows.column_by_name(self.name) else { return };
+        self.n_nulls += column.null_count();
+        self.ends = std::mem::replace(&mut self.ends, Ends::None).widened(Ends::of(column));
+    }
+}
+
+impl Ends {
+    fn of(column: &ArrayRef) -> Self {
+        if column.data_type() == &DataType::Utf8View {
+            let texts = column.as_string_view();
+            let ends = compute::min_string_view(texts).zip(compute::max_string_view(texts));
+            return ends.map_or(Self::None, |(low, high)| Self::Text { low: low.to_owned(), high: high.to_owned() });
+        }
+        let instants = column.as_primitive::<TimestampMicrosecondType>();
+        let ends =
+            compute::min::<TimestampMicrosecondType>(instants).zip(compute::max::<TimestampMicrosecondType>(instants));
+        ends.map_or(Self::None, |(low, high)| Self::Instant { low, high })
+    }
+
+    fn widened(self, by: Self) -> Self {
+        match (self, by) {
+            (Self::Text { low, high }, Self::Text { low: other_low, high: other_high }) => {
+                Self::Text { low: low.min(other_low), high: high.max(other_high) }
+            }
+            (Self::Instant { low, high }, Self::Instant { low: other_low, high: other_high }) => {
+                Self::Instant { low: low.min(other_low), high: high.max(other_high) }
+            }
+            (Self::None, ends) | (ends, _) => ends,
+        }
+    }
+}
+
 /// The log entry's statistics: row count, and the bounds of the columns queries prune by. Instants
 /// are cut to milliseconds, as the Delta protocol asks.
-fn statistics(runs: &[RecordBatch]) -> Value {
+fn statistics(n_rows: usize, extents: Vec<Extent>) -> Value {
     let mut min = Map::new();
     let mut max = Map::new();
     let mut nulls = Map::new();
-    for name in BOUNDED {
-        let columns: Vec<&ArrayRef> = runs.iter().filter_map(|rows| rows.column_by_name(name)).collect();
-        let Some(first) = columns.first() else { continue };
-        nulls.insert(name.to_owned(), json!(columns.iter().map(|column| column.null_count()).sum::<usize>()));
-        let bounds = match first.data_type() {
-            DataType::Utf8View => {
-                let low = columns.iter().filter_map(|column| compute::min_string_view(column.as_string_view())).min();
-                let high = columns.iter().filter_map(|column| compute::max_string_view(column.as_string_view())).max();
-                low.zip(high).map(|(low, high)| (json!(low), json!(high)))
-            }
-            _ => {
-                let values = || columns.iter().map(|column| column.as_primitive::<TimestampMicrosecondType>());
-                let (low, high) = (
-                    values().filter_map(compute::min::<TimestampMicrosecondType>).min(),
-                    values().filter_map(compute::max::<TimestampMicrosecondType>).max(),
-                );
-                low.zip(high).map(|(low, high)| (instant(low), instant(high)))
-            }
+    for Extent { name, ends, n_nulls } in extents {
+        nulls.insert(name.to_owned(), json!(n_nulls));
+        let (low, high) = match ends {
+            Ends::None => continue,
+            Ends::Text { low, high } => (json!(low), json!(high)),
+            Ends::Instant { low, high } => (instant(low), instant(high)),
         };
-        if let Some((low, high)) = bounds {
-            min.insert(name.to_owned(), low);
-            max.insert(name.to_owned(), high);
-        }
+        min.insert(name.to_owned(), low);
+        max.insert(name.to_owned(), high);
     }
-    let n_rows: usize = runs.iter().map(RecordBatch::num_rows).sum();
     json!({ "numRecords": n_rows, "minValues": min, "maxValues": max, "nullCount": nulls })
 }
 

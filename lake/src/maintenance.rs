@@ -2,14 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use datafusion::{
-    arrow::{
-        array::{ArrayRef, Date32Array, RecordBatch, StringViewArray},
-        compute::concat_batches,
-        error::ArrowError,
-    },
-    object_store::{ObjectStoreExt, path::Path as StorePath},
+use datafusion::arrow::{
+    array::{ArrayRef, Date32Array, RecordBatch, StringViewArray},
+    error::ArrowError,
 };
 use deltalake::{
     kernel::{Action, Remove, transaction::CommitProperties},
@@ -22,11 +17,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Lake, LakeError, QUARANTINE,
-    file::{self, DataFile, Encoded, encode},
+    file::DataFile,
+    rewrite::{Shares, rewrite},
     rows::{date_of, day_number},
-    same_id::{self, Ids, candidates},
-    schema::{self, DAY, GroupSchema, MUNICIPALITY},
-    slice::{Conflicts, Slice, Unrepeated, sort_file, unrepeated},
+    schema::{self, DAY, MUNICIPALITY},
+    slice::Slice,
     table::{Committed, Part},
 };
 
@@ -40,8 +35,11 @@ pub struct CompactOptions {
     pub today_files_min: usize,
     /// Files with at most this many rows are small.
     pub small_file_rows_max: usize,
-    /// Rows that become one file, at most. A compaction holds them in memory, some hundred bytes each.
+    /// Rows that become one file, at most.
     pub output_rows_max: usize,
+    /// Memory for the rows, ids and files of a set, bytes. As many files are joined as it has room for, two at least.
+    /// Beyond it go rows whose ids are there twice, and what a file takes that has no room alone.
+    pub memory_bytes_max: u64,
     /// Partitions rewritten in one call, at most: today's, then the oldest.
     pub partitions_max: usize,
     /// Ids are looked for in the files of the neighbouring days, and in others that may hold them up to this many
@@ -58,6 +56,7 @@ impl Default for CompactOptions {
             today_files_min: 24,
             small_file_rows_max: 250_000,
             output_rows_max: 500_000,
+            memory_bytes_max: 256 << 20,
             partitions_max: 64,
             compared_rows_max: 5_000_000,
             bytes_per_s_max: 0,
@@ -80,6 +79,8 @@ pub struct Compacted {
     pub conflicts: usize,
     /// Files that might hold an id and were not asked, because of [`CompactOptions::compared_rows_max`].
     pub files_not_asked: usize,
+    /// Most memory that rows, ids and files took at one moment, bytes. Measured where rows are decoded.
+    pub held_bytes_max: usize,
 }
 
 /// Figures about one table.
@@ -103,15 +104,6 @@ pub struct TableStats {
     pub new_files: usize,
     /// Rows staged in this process and not committed.
     pub staged_rows: u64,
-}
-
-struct Rewritten {
-    /// `None` when every row was another file's.
-    file: Option<Encoded>,
-    repetitions: usize,
-    conflicts: Option<RecordBatch>,
-    files_not_asked: usize,
-    bytes_read: u64,
 }
 
 /// Keeps the bytes read in a second below a limit, so that queries and commits have the rest of the disk.
@@ -198,23 +190,24 @@ impl Lake {
         let mut adds = Vec::new();
         let mut removed: Vec<Arc<DataFile>> = Vec::new();
         for files in work {
-            let rewritten = self.rewrite(&committed, schema, files.clone(), options, now).await?;
+            let rewritten = rewrite(&committed, schema, files, self.options.layout(), options, now).await?;
             result.partitions += 1;
-            result.files_before += files.len();
+            result.files_before += rewritten.files.len();
             result.files_after += usize::from(rewritten.file.is_some());
             result.repetitions += rewritten.repetitions;
             result.files_not_asked += rewritten.files_not_asked;
+            result.held_bytes_max = result.held_bytes_max.max(rewritten.held_bytes_max);
             if let Some(conflicts) = rewritten.conflicts {
                 // Before they leave their table: a crash in between shows them in both, never in none.
                 result.conflicts += conflicts.num_rows();
-                let slice = quarantined(&conflicts, &files[0]).map_err(LakeError::arrow(QUARANTINE))?;
+                let slice = quarantined(&conflicts, &rewritten.files[0]).map_err(LakeError::arrow(QUARANTINE))?;
                 let parts = [Part { origin: None, slices: &[slice] }];
                 let (name, committed, _) = self.commit_parts(QUARANTINE, &parts, now).await?;
                 self.view.shared.publish([(name, committed)], &Default::default());
             }
             let actions = table.lock().await.store(rewritten.file.into_iter().collect(), self.options.fsync).await?;
             adds.extend(actions);
-            removed.extend(files);
+            removed.extend(rewritten.files);
             pace.after(rewritten.bytes_read).await;
         }
         let mut table = table.lock().await;
@@ -234,48 +227,6 @@ impl Lake {
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         self.view.shared.publish([(*name, committed)], &Default::default());
         Ok(())
-    }
-
-    async fn rewrite(
-        &self,
-        committed: &Committed,
-        schema: &'static GroupSchema,
-        files: Vec<Arc<DataFile>>,
-        options: &CompactOptions,
-        now: Timestamp,
-    ) -> Result<Rewritten, LakeError> {
-        let mut contents = Vec::with_capacity(files.len());
-        for file in &files {
-            let storage = |source| LakeError::Storage {
-                table: schema.name.clone(),
-                path: file.path.clone(),
-                source: Box::new(source),
-            };
-            let found = committed.store.get(&StorePath::from(file.path.as_str())).await.map_err(storage)?;
-            contents.push((found.bytes().await.map_err(storage)?, file.is_compared()));
-        }
-        let decoded = tokio::task::spawn_blocking(move || joined(contents, schema));
-        let (sorted, ids) = decoded.await.map_err(LakeError::Task)??;
-        let ids = Arc::new(ids);
-        let (others, files_not_asked) = candidates(committed, &files, &ids, options.compared_rows_max);
-        let bytes_read: u64 = files.iter().chain(&others).map(|file| file.bytes).sum();
-        let elsewhere = same_id::elsewhere(committed, schema, others, &ids).await?;
-        let layout = self.options.layout();
-        let rule = if schema.name == QUARANTINE { Conflicts::Stay } else { Conflicts::Leave };
-        tokio::task::spawn_blocking(move || {
-            let (municipality, day) = (&files[0].municipality, files[0].day);
-            let Unrepeated { rows, repetitions, conflicts } =
-                unrepeated(sorted, day, &elsewhere, rule).map_err(LakeError::arrow(&schema.name))?;
-            let file = if rows.num_rows() == 0 {
-                None
-            } else {
-                let encoded = encode(&[rows], municipality, day, &layout, now);
-                Some(encoded.map_err(LakeError::parquet(&schema.name, "written"))?.compared())
-            };
-            Ok(Rewritten { file, repetitions, conflicts, files_not_asked, bytes_read })
-        })
-        .await
-        .map_err(LakeError::Task)?
     }
 
     /// Deletes files that no version younger than `retention` needs, also those a crash left without
@@ -343,22 +294,6 @@ impl Lake {
     }
 }
 
-/// The sorted rows of files, and the ids of those among them that were not compared yet. Rows of the quarantine are
-/// compared with nothing: it may name an event for several reasons.
-fn joined(contents: Vec<(Bytes, bool)>, schema: &'static GroupSchema) -> Result<(RecordBatch, Ids), LakeError> {
-    let arrow = LakeError::arrow(&schema.name);
-    let (mut batches, mut ids) = (Vec::new(), Ids::default());
-    for (content, is_compared) in contents {
-        let decoded = file::decode(content, schema).map_err(LakeError::parquet(&schema.name, "read"))?;
-        if !is_compared && schema.name != QUARANTINE {
-            decoded.iter().try_for_each(|rows| ids.insert_all(rows)).map_err(&arrow)?;
-        }
-        batches.extend(decoded);
-    }
-    let rows = concat_batches(&schema.file, &batches).and_then(|rows| sort_file(&rows)).map_err(&arrow)?;
-    Ok((rows, ids))
-}
-
 /// Sets of files to rewrite, at most one of each partition: today's first, then from the oldest day on.
 fn due(committed: &Committed, options: &CompactOptions, today: i32) -> Vec<Vec<Arc<DataFile>>> {
     let is_small = |file: &DataFile| file.n_rows <= options.small_file_rows_max;
@@ -374,25 +309,28 @@ fn due(committed: &Committed, options: &CompactOptions, today: i32) -> Vec<Vec<A
         if !is_new && files.len() < files_min.max(2) {
             continue;
         }
-        sets.extend(first_set(files, options.output_rows_max));
+        sets.extend(first_set(files, options));
     }
     sets
 }
 
 /// The first files that fit into one and are worth it: several of them, or a new one.
-fn first_set(files: Vec<Arc<DataFile>>, rows_max: usize) -> Option<Vec<Arc<DataFile>>> {
+fn first_set(files: Vec<Arc<DataFile>>, options: &CompactOptions) -> Option<Vec<Arc<DataFile>>> {
+    let shares = Shares::of(options);
+    let rows_max = options.output_rows_max.min(shares.rows);
     let is_due = |set: &[Arc<DataFile>]| set.len() > 1 || set.iter().any(|file| !file.is_compared());
     let mut set: Vec<Arc<DataFile>> = Vec::new();
-    let mut n_rows = 0;
+    let (mut n_rows, mut bytes) = (0, 0);
     for file in files {
-        if n_rows + file.n_rows > rows_max {
+        if n_rows + file.n_rows > rows_max || bytes + file.bytes > shares.content {
             if is_due(&set) {
                 break;
             }
             set.clear();
-            n_rows = 0;
+            (n_rows, bytes) = (0, 0);
         }
         n_rows += file.n_rows;
+        bytes += file.bytes;
         set.push(file);
     }
     is_due(&set).then_some(set)

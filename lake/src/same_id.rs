@@ -4,27 +4,30 @@
 //! later is looked for, and only in files whose bounds could hold it. An id that carries its event's time lies within
 //! days of it; such files are few. Ids without a time can be anywhere, and are looked for within a bound.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use datafusion::{
     arrow::{
-        array::{AsArray, RecordBatch, UInt32Array},
-        compute::{cast, concat_batches, take_record_batch},
+        array::{AsArray, RecordBatch},
+        compute::{cast, concat_batches},
         datatypes::DataType,
         error::ArrowError,
     },
-    object_store::{ObjectStoreExt, path::Path as StorePath},
     parquet::{
-        arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+        arrow::{
+            ProjectionMask,
+            arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection},
+        },
         errors::ParquetError,
     },
 };
 use uuid::Uuid;
 
 use crate::{
-    LakeError,
-    file::{self, DataFile},
+    LakeError, QUARANTINE,
+    file::DataFile,
+    rows,
     schema::{EVENT_ID, GroupSchema},
     table::Committed,
 };
@@ -42,12 +45,6 @@ const BATCH_ROWS: usize = 65_536;
 pub(crate) struct Ids(HashSet<u128>);
 
 impl Ids {
-    pub(crate) fn insert_all(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
-        let ids = rows.column(rows.schema().index_of(EVENT_ID)?).as_string_view();
-        self.0.extend(ids.iter().flatten().filter_map(id_of));
-        Ok(())
-    }
-
     /// The smallest and the largest, as they are written.
     fn ends(&self) -> Option<(String, String)> {
         let text = |id: &u128| Uuid::from_u128(*id).to_string();
@@ -55,8 +52,59 @@ impl Ids {
     }
 }
 
-fn id_of(text: &str) -> Option<u128> {
+/// Memory that an id takes while a set of files is looked through, bytes at most: in a list of all, and in a table
+/// of the new ones with its free places.
+pub(crate) const ID_BYTES: usize = 64;
+
+/// Ids in a set of files, each with whether its rows were compared: those of rows that were not, and those that
+/// several rows have. Rows of the quarantine are compared with nothing: it may name an event for several reasons.
+pub(crate) fn ids_of_set(
+    set: &[(Bytes, bool)],
+    n_rows: usize,
+    schema: &GroupSchema,
+) -> Result<(Ids, HashSet<u128>), ParquetError> {
+    let mut all: Vec<u128> = Vec::with_capacity(n_rows);
+    let mut new = Ids::default();
+    for (content, is_compared) in set {
+        let is_new = !is_compared && schema.name != QUARANTINE;
+        each_id(content.clone(), |_, id| {
+            all.extend(id);
+            if is_new {
+                new.0.extend(id);
+            }
+        })?;
+    }
+    all.sort_unstable();
+    let repeated = all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    Ok((new, repeated))
+}
+
+/// The id in a column of ids. A text that is no id of ours is nobody's repetition.
+pub(crate) fn id_of(text: &str) -> Option<u128> {
     Uuid::try_parse(text).ok().map(|id| id.as_u128())
+}
+
+/// The ids of rows.
+pub(crate) fn ids_in(rows: &RecordBatch) -> Result<impl Iterator<Item = Option<u128>>, ArrowError> {
+    let ids = rows.column(rows.schema().index_of(EVENT_ID)?).as_string_view();
+    Ok(ids.iter().map(|id| id.and_then(id_of)))
+}
+
+/// Calls `take` with the place and id of each row of a file; only its ids are decoded.
+fn each_id(content: Bytes, mut take: impl FnMut(usize, Option<u128>)) -> Result<(), ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(content)?.with_batch_size(BATCH_ROWS);
+    let only_ids = ProjectionMask::columns(builder.parquet_schema(), [EVENT_ID]);
+    let mut at = 0;
+    for batch in builder.with_projection(only_ids).build()? {
+        let batch = batch?;
+        let column = batch.column_by_name(EVENT_ID).ok_or_else(|| ParquetError::General("no event_id".to_owned()))?;
+        let texts = cast(column, &DataType::Utf8View)?;
+        for id in texts.as_string_view().iter() {
+            take(at, id.and_then(id_of));
+            at += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Rows of one other file.
@@ -112,15 +160,9 @@ pub(crate) async fn elsewhere(
 ) -> Result<Vec<Elsewhere>, LakeError> {
     let mut found = Vec::new();
     for file in files {
-        let storage = |source| LakeError::Storage {
-            table: schema.name.clone(),
-            path: file.path.clone(),
-            source: Box::new(source),
-        };
-        let content = committed.store.get(&StorePath::from(file.path.as_str())).await.map_err(storage)?;
-        let content = content.bytes().await.map_err(storage)?;
+        let content = committed.content(&schema.name, &file).await?;
         let ids = Arc::clone(ids);
-        let rows = tokio::task::spawn_blocking(move || rows_with(content, schema, &ids))
+        let rows = tokio::task::spawn_blocking(move || rows_with(content, schema, &ids.0))
             .await
             .map_err(LakeError::Task)?
             .map_err(LakeError::parquet(&schema.name, "read"))?;
@@ -129,25 +171,25 @@ pub(crate) async fn elsewhere(
     Ok(found)
 }
 
-/// The file's rows that have one of the ids; mostly none, and then only its ids are decoded.
-fn rows_with(content: Bytes, schema: &GroupSchema, ids: &Ids) -> Result<Option<RecordBatch>, ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(content.clone())?.with_batch_size(BATCH_ROWS);
-    let only_ids = ProjectionMask::columns(builder.parquet_schema(), [EVENT_ID]);
-    let (mut places, mut at): (Vec<u32>, u32) = (Vec::new(), 0);
-    for batch in builder.with_projection(only_ids).build()? {
-        let batch = batch?;
-        let column = batch.column_by_name(EVENT_ID).ok_or_else(|| ParquetError::General("no event_id".to_owned()))?;
-        let texts = cast(column, &DataType::Utf8View)?;
-        for id in texts.as_string_view().iter() {
-            if id.and_then(id_of).is_some_and(|id| ids.0.contains(&id)) {
-                places.push(at);
-            }
-            at += 1;
+/// A file's rows that have one of the ids, and no others in memory; mostly none, and then only its ids are decoded.
+pub(crate) fn rows_with(
+    content: Bytes,
+    schema: &GroupSchema,
+    ids: &HashSet<u128>,
+) -> Result<Option<RecordBatch>, ParquetError> {
+    let (mut places, mut n_rows): (Vec<Range<usize>>, usize) = (Vec::new(), 0);
+    each_id(content.clone(), |at, id| {
+        n_rows = at + 1;
+        if id.is_some_and(|id| ids.contains(&id)) {
+            places.push(at..at + 1);
         }
-    }
+    })?;
     if places.is_empty() {
         return Ok(None);
     }
-    let rows = concat_batches(&schema.file, &file::decode(content, schema)?)?;
-    Ok(Some(take_record_batch(&rows, &UInt32Array::from(places))?))
+    let selection = RowSelection::from_consecutive_ranges(places.into_iter(), n_rows);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(content)?.with_row_selection(selection).build()?;
+    let rows: Vec<RecordBatch> =
+        reader.map(|batch| rows::conform(&batch?, schema)).collect::<Result<_, ArrowError>>()?;
+    Ok(Some(concat_batches(&schema.file, &rows)?))
 }

@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use datafusion::object_store::{ObjectStore, PutPayload, path::Path as StorePath};
+use bytes::Bytes;
+use datafusion::object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as StorePath};
 use deltalake::{
     DeltaTable, DeltaTableError, TableProperty,
     kernel::{
@@ -14,6 +15,7 @@ use deltalake::{
     },
     protocol::{DeltaOperation, SaveMode},
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use todoke_domain::Timestamp;
 
@@ -29,6 +31,10 @@ use crate::{
 
 const COMMIT_ATTEMPTS: usize = 5;
 
+/// Files of one commit stored at the same time. An object store answers one after tens of milliseconds, and a commit
+/// has a file for each municipality and day.
+const PUTS_AT_ONCE: usize = 8;
+
 /// What a table holds at one version. Immutable; queries share it.
 #[derive(Debug)]
 pub(crate) struct Committed {
@@ -41,6 +47,14 @@ pub(crate) struct Committed {
 }
 
 impl Committed {
+    /// The content of one of the files.
+    pub(crate) async fn content(&self, table: &str, file: &DataFile) -> Result<Bytes, LakeError> {
+        let storage =
+            |source| LakeError::Storage { table: table.to_owned(), path: file.path.clone(), source: Box::new(source) };
+        let found = self.store.get(&StorePath::from(file.path.as_str())).await.map_err(storage)?;
+        found.bytes().await.map_err(storage)
+    }
+
     /// Whether rows of this origin are in the table.
     pub(crate) fn holds(&self, origin: &Origin) -> bool {
         self.txns.get(&origin.app_id).is_some_and(|done| *done >= origin.version)
@@ -361,27 +375,31 @@ impl Table {
         self.adopt(alone.then_some(known), &apps).await
     }
 
-    /// Stores encoded files and makes them durable.
+    /// Stores encoded files, several at once, and makes them durable.
     pub(crate) async fn store(&self, files: Vec<Encoded>, fsync: bool) -> Result<Vec<Action>, LakeError> {
         let store = self.delta()?.object_store();
-        let mut adds = Vec::with_capacity(files.len());
-        let mut paths = Vec::with_capacity(files.len());
-        for file in files {
-            store
-                .put_opts(&StorePath::from(file.path.as_str()), PutPayload::from(file.content), Default::default())
-                .await
-                .map_err(|source| LakeError::Storage {
-                    table: self.name().to_owned(),
-                    path: file.path.clone(),
-                    source: Box::new(source),
-                })?;
-            paths.push(file.path);
-            adds.push(Action::Add(file.add));
-        }
+        // Collected before they are streamed: a closure inside the stream would not be `Send`.
+        let puts: Vec<_> = files.into_iter().map(|file| put(Arc::clone(&store), self.schema, file)).collect();
+        let stored: Vec<(String, Action)> = stream::iter(puts).buffered(PUTS_AT_ONCE).try_collect().await?;
+        let (paths, adds): (Vec<String>, Vec<Action>) = stored.into_iter().unzip();
         if fsync && !paths.is_empty() {
             self.place.sync(paths).await?;
         }
         Ok(adds)
+    }
+}
+
+/// Stores one encoded file; gives its path and its log entry.
+async fn put(
+    store: Arc<dyn ObjectStore>,
+    schema: &'static GroupSchema,
+    file: Encoded,
+) -> Result<(String, Action), LakeError> {
+    let Encoded { path, content, add } = file;
+    let stored = store.put_opts(&StorePath::from(path.as_str()), PutPayload::from(content), Default::default()).await;
+    match stored {
+        Ok(_) => Ok((path, Action::Add(add))),
+        Err(source) => Err(LakeError::Storage { table: schema.name.clone(), path, source: Box::new(source) }),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod city;
 mod claims;
+mod claims_view;
 mod columns;
 mod ledger;
 mod messages;

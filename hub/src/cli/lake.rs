@@ -176,8 +176,13 @@ async fn open_alone(config: &Config) -> anyhow::Result<Arc<Lake>> {
 }
 
 async fn compact(common: &Common) -> anyhow::Result<()> {
-    let lake = open_alone(&common.load()?).await?;
-    let options = CompactOptions { partitions_max: usize::MAX, ..CompactOptions::default() };
+    let config = common.load()?;
+    let lake = open_alone(&config).await?;
+    let options = CompactOptions {
+        partitions_max: usize::MAX,
+        memory_bytes_max: config.lake.compact_mib_max.saturating_mul(1 << 20),
+        ..CompactOptions::default()
+    };
     for group in todoke_domain::catalogue::events::groups() {
         lake.compact(group.name(), &options, Clock::system().now()).await?;
     }

@@ -2,6 +2,14 @@
 
 use std::time::Duration;
 
+use datafusion::{
+    arrow::{
+        array::AsArray,
+        compute::cast,
+        datatypes::{DataType, TimestampMicrosecondType},
+    },
+    parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
+};
 use serde_json::json;
 use todoke_domain::Event;
 use todoke_lake::{CompactOptions, LakeError, LakeView, Origin, Scope, pin_lake};
@@ -51,6 +59,81 @@ async fn compaction_keeps_every_row_sorted_in_one_file() {
     drop(lake);
     let lake = open(dir.path()).await;
     assert_eq!(lake.append(Origin::new("record", 12), &rows(&[view(112, CHIYODA)]), now()).await.unwrap().rows, 0);
+}
+
+/// Forty files of one day, some of whose events are in several of them: joined without holding their rows.
+#[tokio::test]
+async fn a_compaction_of_many_files_stays_within_its_memory_and_keeps_the_same_rows() {
+    const FILES: u64 = 40;
+    const FILE_ROWS: u64 = 1_500;
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    let options = CompactOptions { memory_bytes_max: 24 << 20, ..CompactOptions::default() };
+    let mut decoded_bytes = 0;
+    for file in 0..FILES {
+        // Interleaved, so that each file has rows from the whole day; and the first of each is in the next one again.
+        let mut numbers: Vec<u64> = (0..FILE_ROWS).map(|n| 1 + n * FILES + file).collect();
+        numbers.extend((file > 0).then_some(file));
+        let yesterday = numbers.into_iter().map(|n| {
+            let occurred_at = at("2026-11-20T01:00:00Z").plus(Duration::from_millis(n));
+            let seen = json!({ "session_id": "s", "screen_id": "G01", "dwell_ms": n });
+            let ended = json!({ "session_id": "s", "duration_ms": n, "screens": 1, "end_reason": "logout" });
+            let (kind, payload) = if n % 3 == 0 { ("app.session_ended", ended) } else { ("app.screen_viewed", seen) };
+            event(n, kind, CHIYODA, occurred_at, payload)
+        });
+        let rows = rows(&yesterday.collect::<Vec<_>>());
+        decoded_bytes += rows.table("app").unwrap().get_array_memory_size();
+        lake.append(Origin::new("record", 1 + file as i64), &rows, now()).await.unwrap();
+    }
+    assert!(decoded_bytes as u64 > options.memory_bytes_max, "{decoded_bytes} bytes would fit as they are");
+    let done = lake.compact("app", &options, now()).await.unwrap();
+    assert_eq!((done.files_before, done.files_after), (FILES as usize, 1));
+    assert_eq!((done.repetitions, done.conflicts), (FILES as usize - 1, 0));
+    assert!(done.held_bytes_max > 0 && done.held_bytes_max as u64 <= options.memory_bytes_max, "{done:?}");
+    let n_rows = (FILES * FILE_ROWS) as i64;
+    assert_each_once(&lake, "app", n_rows).await;
+    let session = session(&lake.view().snapshot(), &Scope::All);
+    // What belongs together stayed together: every value of a row comes from its number.
+    let whole = "SELECT count(*) FROM events_app WHERE CAST(subject_id AS BIGINT) = COALESCE(dwell_ms, duration_ms) \
+                 AND event_type = CASE WHEN dwell_ms IS NULL THEN 'app.session_ended' ELSE 'app.screen_viewed' END";
+    assert_eq!(number(&session, whole).await, n_rows);
+    // Sorted over the whole file, as it lies there.
+    let file = sole_file(&dir.path().join(format!("app/municipality_code={CHIYODA}/jst_date=2026-11-20")));
+    let mut last = (String::new(), i64::MIN);
+    for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+        let batch = batch.unwrap();
+        let types = cast(batch.column_by_name("event_type").unwrap(), &DataType::Utf8View).unwrap();
+        let times = batch.column_by_name("occurred_at").unwrap().as_primitive::<TimestampMicrosecondType>();
+        for (event_type, time) in types.as_string_view().iter().zip(times.iter()) {
+            let key = (event_type.unwrap().to_owned(), time.unwrap());
+            assert!(last <= key, "{key:?} after {last:?}");
+            last = key;
+        }
+    }
+}
+
+/// The file that a compaction made of a day; what it replaced is there until vacuum.
+fn sole_file(day: &std::path::Path) -> std::fs::File {
+    let paths = std::fs::read_dir(day).unwrap().map(|entry| entry.unwrap().path());
+    let mut joined = paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("once-"));
+    let path = joined.next().expect("a joined file");
+    assert!(joined.next().is_none(), "more than one in {}", day.display());
+    std::fs::File::open(path).unwrap()
+}
+
+/// A memory that is too small for several files does not end compaction, and does not make it go round in circles.
+#[tokio::test]
+async fn files_are_joined_in_pairs_where_the_memory_has_no_room_for_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    for n in 1..=5_u64 {
+        lake.append(Origin::new("record", n as i64), &rows(&[view(n, CHIYODA)]), now()).await.unwrap();
+    }
+    let options = CompactOptions { memory_bytes_max: 512 << 10, today_files_min: 2, ..CompactOptions::default() };
+    let done = lake.compact("app", &options, now()).await.unwrap();
+    assert!(done.partitions < options.partitions_max, "{done:?}");
+    assert!(done.files_before > done.files_after, "{done:?}");
+    assert_each_once(&lake, "app", 5).await;
 }
 
 #[tokio::test]
