@@ -121,7 +121,10 @@ async fn fire(
     match timer {
         Daily::Expiry => drop(workflow.expire_lots(actor, now).await?),
         Daily::Distribution => drop(workflow.distribute_due(actor, now).await?),
-        Daily::AccountEnd => drop(workflow.end_accounts(actor, now).await?),
+        Daily::AccountEnd => {
+            workflow.end_accounts(actor, now).await?;
+            workflow.warn_of_account_end(actor, due.jst_date(), now).await?;
+        }
         Daily::Solicitation => {
             workflow.solicitation_due(actor, now).await?;
             workflow.resolicit(actor, now).await?;

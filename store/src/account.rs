@@ -193,6 +193,19 @@ impl Tx {
         Ok(self.see_all(rows))
     }
 
+    /// Living accounts of facilities whose last day is `day`, those of a facility together.
+    pub async fn facility_accounts_ending_on(&mut self, day: Date) -> Result<Vec<Account>, StoreError> {
+        let rows = fetch_all!(
+            self,
+            Account,
+            select_account!(
+                "WHERE valid_to = $1 AND facility_id IS NOT NULL AND state IN ('issued', 'active', 'locked') ORDER BY facility_id, account_id"
+            ),
+            day.to_string(),
+        )?;
+        Ok(self.see_all(rows))
+    }
+
     /// Locks the account's row for the rest of the transaction and reads it.
     pub async fn lock_account(&mut self, id: AccountId) -> Result<Option<Account>, StoreError> {
         execute!(

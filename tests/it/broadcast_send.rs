@@ -254,6 +254,15 @@ async fn only_who_has_not_read_it_gets_it_again(db: &TestStore) {
     scene.workflow.plan_resends(&author, sent.broadcast_id, &[60], seconds(90 * 60)).await.unwrap();
     scene.send_all(seconds(90 * 60)).await;
     assert_eq!(scene.view(&sent).await.rounds[3].created, 20);
+    for minutes in [0, 14, 20, 61] {
+        let refused = scene.workflow.plan_resends(&author, sent.broadcast_id, &[15, minutes], seconds(91 * 60)).await;
+        let Err(WorkflowError::Invalid(errors)) = refused else { panic!("no resend after {minutes} minutes") };
+        assert_eq!(
+            (errors[0].field.as_str(), errors[0].detail.as_str()),
+            ("resend_after_min", "再送は15分後、30分後、60分後から選んでください。")
+        );
+    }
+    assert_eq!(scene.view(&sent).await.resend_after_min, [60], "what is refused changes nothing");
 }
 
 async fn read(db: &Store, people: &[AccountId], now: Timestamp) {

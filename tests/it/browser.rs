@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use todoke_tests::{
     node,
+    standin::Providers,
     todoke::{DemoOptions, Todoke},
     wait::eventually,
 };
@@ -12,6 +13,7 @@ use todoke_tests::{
 use crate::{
     delivery_api::MailBox,
     journey,
+    push_journey::{message_about, on_the_phone, tagged},
     scene::{Scene, inbox, sql, text},
 };
 
@@ -226,5 +228,40 @@ async fn an_analyst_finds_a_column_runs_a_statement_and_takes_the_rows_along() {
     assert_eq!(u64::try_from(csv.trim_end().lines().count()), Ok(rows + 1), "{csv}");
     assert!(seen["wrong"].as_str().unwrap().contains("no_such_column"), "{seen}");
     assert_eq!(seen["faults"], json!([]));
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_is_shown_without_names_leads_to_its_screen_and_the_inbox_is_kept_for_offline() {
+    let providers = Providers::start().await;
+    let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;
+    let scene = Scene::of(&todoke).await;
+    providers.equip(&scene.guardian, 1).await;
+    let used = text(&scene.pay("browser-push-1", 300).await.expect(201), "use_id");
+    let message = message_about(&scene.guardian, &used).await;
+    // What the server encrypted for a browser, which no push service can bring into this one.
+    let tag = text(&on_the_phone(&providers, &text(&message, "message_id")).await["data"], "tag");
+    let [_, _, service] = providers.all();
+    let sent = eventually("the push service has it", LIMIT, async || tagged(&service, &tag).pop()).await;
+    let push = providers.subscriber.open(&sent).await.plain;
+
+    let input = json!({"base": todoke.base_url(), "guardian": credentials(&todoke, "guardian"), "push": push});
+    let seen = script("push.mjs", &input, &[]).await;
+    assert_eq!(
+        (&seen["shown"], &seen["badges"], &seen["displayed"]),
+        (&json!([{"title": message["title"], "body": push["body"], "tag": tag}]), &json!([push["badge"]]), &json!(200)),
+        "{seen}"
+    );
+    assert!(push["badge"].as_u64() >= Some(1), "{push}");
+    let (shown, kept) = (text(&push, "body"), seen["kept"].to_string());
+    let home = scene.guardian.get("/v1/home").await.expect(200);
+    let coupon_of = |child: &&Value| child["coupons"].to_string().contains(scene.coupon_id());
+    let child =
+        text(home["children"].as_array().unwrap().iter().find(coupon_of).expect("the child of the coupon"), "name");
+    assert!(shown.contains("お子さま") && !shown.contains(&child), "no name on a lock screen: {shown}");
+    assert!(kept.contains(&child), "the inbox tells whose coupon it was: {kept}");
+    assert_eq!((&seen["screen"], &seen["left"]), (&message["link"], &json!(0)), "{seen}");
+    assert!(message_about(&scene.guardian, &used).await["read_at"].is_string(), "tapped is read");
+    assert_eq!(seen["faults"], json!([]), "{seen}");
     todoke.stop().await;
 }

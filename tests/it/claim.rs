@@ -34,6 +34,7 @@ todoke_tests::on_both_databases! {
     a_claim_that_was_sent_back_is_computed_anew,
     every_wrong_cell_of_a_result_is_named_and_nothing_is_taken,
     a_result_is_taken_once_and_its_days_must_fit,
+    what_is_forwarded_or_paid_together_is_told_once,
     each_role_has_its_own_part_and_no_more,
     claims_stay_behind_the_wall_and_in_their_facility,
     an_account_is_checked_and_two_windows_are_told,
@@ -458,6 +459,39 @@ async fn a_result_is_taken_once_and_its_days_must_fit(db: &TestStore) {
     assert_eq!((forced.state, forced.first_errors[0].column.as_str()), ("failed", "claim_no"), "it is paid already");
     assert_eq!(events_of(db, "claim.paid").await.len(), 1);
     assert_eq!(inbox(db, &scene.manager, "claim.transfer_completed").await.len(), 1);
+}
+
+async fn what_is_forwarded_or_paid_together_is_told_once(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    scene.set_account().await;
+    let operator = scene.city.operator();
+    let mut claims = Vec::new();
+    for (month, at) in [(6, 0), (7, JULY)] {
+        scene.pay(300, at).await;
+        let claim = scene.claim(month, at + 10).await.unwrap();
+        scene.submit(claim.claim_id, at + 10).await;
+        scene.workflow.receive_claim(&operator, claim.claim_id, after(at + 20)).await.unwrap();
+        claims.push(claim);
+    }
+    let ids: Vec<ClaimId> = claims.iter().map(|claim| claim.claim_id).collect();
+    scene.workflow.forward_claims(&operator, ids.clone(), after(JULY + 30)).await.unwrap();
+    let told = inbox(db, &scene.section, "claim.forwarded").await;
+    let bodies: Vec<&str> = told.iter().map(|message| message.body.as_str()).collect();
+    assert_eq!(bodies, ["2026年6月・2026年7月分の請求データ（2件）をご確認ください。"]);
+
+    // Ordered one by one, so that the bank answers each in a row of its own.
+    for id in ids {
+        scene.order(vec![id], JULY + 40).await;
+    }
+    let rows: Vec<String> = claims.iter().map(|claim| format!("{},0,2026-07-01,300", claim.claim_no)).collect();
+    let taken = scene.import(&rows, JULY + 50).await;
+    assert!(taken.is_completed(), "{:?}", taken.first_errors);
+    for account in [&scene.manager, &scene.city.operator] {
+        let told = inbox(db, account, "claim.transfer_completed").await;
+        let bodies: Vec<&str> = told.iter().map(|message| message.body.as_str()).collect();
+        let expected = "2026年6月・2026年7月分のお支払い手続きが完了しました。入金をご確認ください。";
+        assert_eq!(bodies, [expected], "{:?}", account.role);
+    }
 }
 
 async fn each_role_has_its_own_part_and_no_more(db: &TestStore) {

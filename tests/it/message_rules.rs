@@ -25,6 +25,7 @@ use crate::{
 todoke_tests::on_both_databases! {
     a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inbox_only,
     a_language_without_texts_falls_back_and_the_record_says_which_was_used,
+    easy_japanese_arrives_where_it_is_chosen,
     a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional,
     what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum,
 }
@@ -83,6 +84,34 @@ async fn a_language_without_texts_falls_back_and_the_record_says_which_was_used(
     let created = created.iter().find(|event| event.subject_id == message.message_id.to_string()).unwrap();
     let version = messages::get("coupon.used").unwrap().template_version;
     assert_eq!((&created.payload["locale"], &created.payload["template_version"]), (&json!("ja"), &json!(version)));
+}
+
+async fn easy_japanese_arrives_where_it_is_chosen(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let easy = device_of(&town(), city.parent.account_id, Provider::Fcm, "token", NOW);
+    let easy = Device { language: "ja-easy".to_owned(), ..easy };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    assert!(tx.put_device(&easy).await.unwrap());
+    tx.commit().await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
+    let message = told(db, &city, &city.parent).await.remove(0);
+    assert_eq!((message.locale.as_str(), message.title.as_str()), ("ja-easy", "クーポンを使いました"));
+    let on_their_way = deliveries(db, message.message_id).await;
+    assert!(on_their_way.iter().any(|row| row.channel == "push"));
+    for row in on_their_way {
+        assert_eq!(row.subject, message.title, "{}", row.channel);
+        assert!(row.body.contains("お子さまのクーポンを300円使いました"), "{}: {}", row.channel, row.body);
+    }
+    let created = events_of(db, "message.created").await;
+    let created = created.iter().find(|event| event.subject_id == message.message_id.to_string()).unwrap();
+    let version = messages::get("coupon.used").unwrap().template_version;
+    assert_eq!(
+        (&created.payload["locale"], &created.payload["template_version"]),
+        (&json!("ja-easy"), &json!(version))
+    );
+    let desk = inbox(db, &city.staff, "coupon.used.facility").await.remove(0);
+    assert_eq!(desk.locale, "ja", "each in their own language");
 }
 
 async fn a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional(db: &TestStore) {

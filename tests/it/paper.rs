@@ -349,4 +349,11 @@ async fn the_error_file_names_each_error_with_its_code(db: &TestStore) {
     let export = events_of(db, "access.audited").await.pop().unwrap();
     assert_eq!((export.payload["what"].as_str(), export.payload["rows"].as_i64()), (Some("export"), Some(5)));
     assert!(matches!(workflow.matching_errors_csv(&city.staff(), NOW).await, Err(WorkflowError::Denied)));
+
+    // A run tries all of them again, and what is left is one message.
+    let before = inbox(db, &city.operator, "application.coupon.matching_failed").await.len();
+    assert_eq!(workflow.match_waiting(&operator, after(5)).await.unwrap().failed, 5);
+    let told = inbox(db, &city.operator, "application.coupon.matching_failed").await;
+    assert_eq!(told.len(), before + 1);
+    assert!(told[0].body.starts_with("照合できなかった児童が5件あります。"), "{}", told[0].body);
 }

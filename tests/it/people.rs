@@ -3,6 +3,7 @@
 use todoke_domain::{
     Role, Timestamp,
     catalogue::messages::{self, Channel, Class},
+    time::add_days,
 };
 use todoke_store::{
     Wall,
@@ -34,6 +35,7 @@ todoke_tests::on_both_databases! {
     mandatory_messages_come_with_every_switch_off,
     the_city_is_told_of_results_and_sees_them,
     the_identity_permission_is_given_and_withdrawn_at_any_time,
+    a_manager_is_told_once_of_all_accounts_that_end_on_a_day,
 }
 
 const PASSWORD: &str = "Abcdefghi1";
@@ -333,4 +335,35 @@ async fn the_identity_permission_is_given_and_withdrawn_at_any_time(db: &TestSto
     let told = inbox(db, &city.parent, "account.identity_permission_changed").await;
     let words: Vec<bool> = told.iter().map(|message| message.body.contains("許諾しない")).collect();
     assert_eq!(words, [false, true, false], "newest first");
+}
+
+async fn a_manager_is_told_once_of_all_accounts_that_end_on_a_day(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let (workflow, today) = (workflow(db.store()), NOW.jst_date());
+    let colleague = |role: Role, email: &str, valid_to| Account {
+        facility_id: Some(city.facility.facility_id),
+        valid_to,
+        ..account(&town(), role, email)
+    };
+    let manager = colleague(Role::FacilityManager, "manager@example.jp", add_days(today, 365));
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_account(&manager, NOW).await.unwrap();
+    for (no, days) in [13, 14, 14, 14, 15].into_iter().enumerate() {
+        let ending = colleague(Role::FacilityStaff, &format!("ending-{no}@example.jp"), add_days(today, days));
+        tx.insert_account(&ending, NOW).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let timer = Actor::system(town(), "timer");
+    // A run that a crash repeats tells nobody twice.
+    for _ in 0..2 {
+        assert_eq!(workflow.warn_of_account_end(&timer, today, NOW).await.unwrap(), 3);
+    }
+    let told = inbox(db, &manager, "account.ending").await;
+    assert_eq!(told.len(), 1, "one message for all three");
+    assert_eq!(
+        told[0].body,
+        "3件の職員アカウントが2026年6月15日（月）に終了します。継続する場合は終了日を変更してください。"
+    );
+    assert_eq!(mails_to(db, "manager@example.jp").await.len(), 1);
+    assert!(inbox(db, &city.staff, "account.ending").await.is_empty(), "managers only");
 }

@@ -16,7 +16,7 @@ use crate::scene::{Scene, inbox, text};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the phone was sent about a message, once it has been.
-async fn on_the_phone(providers: &Providers, message_id: &str) -> Value {
+pub(crate) async fn on_the_phone(providers: &Providers, message_id: &str) -> Value {
     eventually("Google has the push", LIMIT, async || {
         let mut sent = providers.google.messages.taken().into_iter().map(|seen| seen.json()["message"].clone());
         sent.find(|push| push["data"]["message_id"] == message_id)
@@ -25,13 +25,13 @@ async fn on_the_phone(providers: &Providers, message_id: &str) -> Value {
 }
 
 /// The pushes that a provider took under a tag.
-fn tagged(provider: &Provider<'_>, tag: &str) -> Vec<Seen> {
+pub(crate) fn tagged(provider: &Provider<'_>, tag: &str) -> Vec<Seen> {
     let mut taken = provider.standin.taken();
     taken.retain(|seen| (provider.tag_of)(seen).as_deref() == Some(tag));
     taken
 }
 
-async fn message_about(guardian: &Client, use_id: &str) -> Value {
+pub(crate) async fn message_about(guardian: &Client, use_id: &str) -> Value {
     let all = inbox(guardian).await;
     all.into_iter().find(|message| message["subject"]["id"] == use_id).expect("the message of the use")
 }

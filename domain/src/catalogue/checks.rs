@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::{
     cause::ENVELOPE_FIELDS,
     events::{self, DataClass, FieldType, LakeUse},
-    messages::{self, ChannelSet, Condition, Trigger, TriggerBy, facts},
-    template::{Placeholder, Placeholders, Privacy, render},
+    messages::{self, ChannelSet, Condition, LOCALE_COMPLETE, Trigger, TriggerBy, facts},
+    template::{Placeholder, Placeholders, Privacy, Template, render_in},
 };
 
 /// Timers of flows.md part B.
@@ -490,19 +490,36 @@ proptest! {
             }
         }
         let message = &messages::all()[at];
-        for (_, variant, template) in message.templates() {
+        for (locale, variant, template) in message.templates() {
             for privacy in [Privacy::TransitHousehold, Privacy::TransitStaff] {
-                if let Ok(text) = render(message, variant, &values, privacy) {
+                if let Ok(text) = render_in(message, locale, variant, &values, privacy) {
                     prop_assert!(!text.subject.contains(MARK) && !text.body.contains(MARK));
                     let label_left = text.body.contains("内容：") || text.body.contains("理由：");
                     prop_assert!(!label_left || other.contains('：'), "a label without its reason");
                 }
             }
-            let full = render(message, variant, &values, Privacy::Inbox);
+            let full = render_in(message, locale, variant, &values, Privacy::Inbox);
             let blank = template.placeholders().any(|placeholder| values.get(placeholder).is_none());
             prop_assert_eq!(full.is_err(), blank, "an error exactly when a value is missing");
         }
     }
+}
+
+/// Another locale says the same: it has the gaps of the Japanese text, and nothing that this one lacks.
+#[test]
+fn every_text_has_the_placeholders_of_the_japanese_one() {
+    let mut n_other = 0;
+    for message in messages::all() {
+        for (locale, variant, template) in message.templates().filter(|(locale, ..)| *locale != LOCALE_COMPLETE) {
+            let complete = message.template(LOCALE_COMPLETE, variant);
+            let complete = complete.unwrap_or_else(|| panic!("{} {variant} is not in Japanese", message.id));
+            let gaps = |template: &Template| template.placeholders().collect::<HashSet<_>>();
+            assert_eq!(gaps(template), gaps(complete), "{} {locale} {variant}", message.id);
+            assert_eq!(template.transit_body.is_some(), complete.transit_body.is_some(), "{} {locale}", message.id);
+            n_other += 1;
+        }
+    }
+    assert!(n_other > 0, "there is another locale");
 }
 
 #[test]

@@ -185,6 +185,11 @@ impl Standin {
         self.state.taken.lock().unwrap().clone()
     }
 
+    /// How many requests were taken.
+    pub fn n_taken(&self) -> usize {
+        self.state.taken.lock().unwrap().len()
+    }
+
     /// Connections so far.
     pub fn n_connections(&self) -> usize {
         *self.state.n_connections.lock().unwrap()

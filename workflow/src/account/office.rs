@@ -14,16 +14,22 @@ use todoke_domain::{
     ids::{AccountId, ApiKeyId, FacilityId},
     role::Permission,
     text,
+    time::add_days,
 };
 use todoke_store::{StoreError, account::Account, session::ApiKey};
 
 use super::link::LinkKind;
-use crate::{Actor, FieldError, Work, Workflow, WorkflowError, error::Fields, revision::Revision, secret};
+use crate::{
+    Actor, FieldError, Work, Workflow, WorkflowError, error::Fields, messaging::About, revision::Revision, secret,
+    work::Subject,
+};
 
 /// Version of the terms of use and the privacy policy in force.
 pub const TERMS_VERSION: i64 = 1;
 /// Default last day of an account (`staff_account_end`).
 pub(super) const FOREVER: Date = Date::constant(2999, 12, 31);
+/// Days before the last one when managers are told of it (T18).
+const WARNED_DAYS: i32 = 14;
 
 /// An account as entered.
 #[derive(Debug, Clone, Default)]
@@ -213,6 +219,39 @@ impl Workflow {
             self.live().account_ended(account.account_id);
         }
         Ok(over.len())
+    }
+
+    /// Tells the managers of each facility how many of its accounts end a fortnight after `today` (T18), in one
+    /// message; gives the number of accounts.
+    pub async fn warn_of_account_end(
+        &self,
+        actor: &Actor,
+        today: Date,
+        now: Timestamp,
+    ) -> Result<usize, WorkflowError> {
+        let ends_on = add_days(today, WARNED_DAYS);
+        let mut work = self.begin(actor, now).await?;
+        let ending = work.tx.facility_accounts_ending_on(ends_on).await?;
+        for colleagues in ending.chunk_by(|a, b| a.facility_id == b.facility_id) {
+            let Some(facility) = colleagues[0].facility_id else { continue };
+            let about = About {
+                subject_kind: "facility",
+                subject_id: facility.to_string(),
+                state: "ending".to_owned(),
+                facility: Some(facility),
+                values: Placeholders::new()
+                    .with(Placeholder::Count, colleagues.len().to_string())
+                    .with(Placeholder::Date, format::day(ends_on)),
+                facts: vec![("stage", json!("before_end"))],
+                office_link: "/staff/facility/members".to_owned(),
+                once_per: Some(ends_on.to_string()),
+                ..About::default()
+            };
+            let cause = work.uncaused(Subject::new("facility", facility));
+            work.raise_timer("T18", &cause, &about).await?;
+        }
+        work.commit().await?;
+        Ok(ending.len())
     }
 
     /// Makes a key for a machine that acts as the caller's municipality with a role. The key is shown once.

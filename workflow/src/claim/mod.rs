@@ -11,6 +11,9 @@ pub use account::{AccountDraft, AccountView};
 pub use transfer::TransferView;
 pub use view::{ClaimQuery, ClaimView, LineView, Scope, claim_csv, line_csv};
 
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 use todoke_domain::{
     Event,
@@ -29,7 +32,7 @@ use view::Names;
 
 /// Where each side finds what a message is about.
 pub(crate) const FACILITY_PAGE: &str = "/staff/facility/claims";
-const OPERATOR_PAGE: &str = "/staff/operator/claims";
+pub(crate) const OPERATOR_PAGE: &str = "/staff/operator/claims";
 pub(crate) const CITY_PAGE: &str = "/staff/city/claims";
 
 impl Work<'_> {
@@ -88,6 +91,12 @@ impl Work<'_> {
 
 /// Type of the publications about a claim's progress.
 const CHANGED: &str = "claim.changed";
+
+/// The months of several claims in a message about all of them: `2026年5月・2026年6月`.
+pub(crate) fn months_text(months: impl Iterator<Item = Date>) -> String {
+    let months: BTreeSet<Date> = months.collect();
+    months.into_iter().map(format::month).collect::<Vec<_>>().join("・")
+}
 
 /// The claim in its next state.
 pub(crate) fn stepped(mut claim: Claim, event: ClaimEvent) -> Result<Claim, WorkflowError> {

@@ -1,7 +1,5 @@
 //! A claim's way from the facility over the operator to the city, and back.
 
-use std::collections::BTreeMap;
-
 use todoke_domain::{
     Timestamp,
     catalogue::template::Placeholder,
@@ -12,7 +10,7 @@ use todoke_domain::{
 };
 
 use super::{
-    CITY_PAGE, FACILITY_PAGE, OPERATOR_PAGE, chosen,
+    CITY_PAGE, FACILITY_PAGE, OPERATOR_PAGE, chosen, months_text,
     view::{ClaimView, invalid},
 };
 use crate::{Actor, Workflow, WorkflowError};
@@ -80,7 +78,7 @@ impl Workflow {
         Ok(view)
     }
 
-    /// Passes claims on to the city, all or none; it is told once for each month.
+    /// Passes claims on to the city, all or none; it is told once of all of them (K4).
     pub async fn forward_claims(
         &self,
         actor: &Actor,
@@ -91,7 +89,7 @@ impl Workflow {
         let ids = chosen(ids)?;
         let mut work = self.begin(actor, now).await?;
         let mut views = Vec::with_capacity(ids.len());
-        let mut told = BTreeMap::new();
+        let (mut months, mut first) = (Vec::with_capacity(ids.len()), None);
         for id in ids {
             let mut claim = work.step_claim(id, ClaimEvent::Forward).await?;
             claim.forwarded_at = Some(now);
@@ -99,11 +97,13 @@ impl Workflow {
             let event = work.note_claim(&claim, "claim.forwarded", None);
             let (view, about) = work.show_claim(&claim, None).await?;
             views.push(view);
-            told.entry(claim.month).or_insert_with(|| (event, about, 0_usize)).2 += 1;
+            months.push(claim.month);
+            first.get_or_insert((event, about));
         }
-        for (event, mut about, count) in told.into_values() {
+        if let Some((event, mut about)) = first {
             about.office_link = CITY_PAGE.to_owned();
-            about.values.set(Placeholder::Count, count.to_string());
+            about.values.set(Placeholder::Month, months_text(months.into_iter()));
+            about.values.set(Placeholder::Count, views.len().to_string());
             work.raise(&event, &about).await?;
         }
         work.commit().await?;

@@ -1,21 +1,25 @@
 //! I05, what the bank answers: which transfers it made and which it could not make.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::Date;
 use serde_json::json;
 use todoke_domain::{
-    Yen,
-    catalogue::{format, template::Placeholder},
+    Event, Yen,
+    catalogue::{
+        format,
+        template::{Placeholder, Placeholders},
+    },
     claim::ClaimEvent,
-    ids::ClaimId,
+    ids::{ClaimId, EventId, FacilityId},
 };
 use todoke_store::claim::Claim;
 
 use super::table::{Column, Findings, Row, Table};
 use crate::{
     Work, WorkflowError,
-    claim::{CITY_PAGE, FACILITY_PAGE, stepped},
+    claim::{CITY_PAGE, FACILITY_PAGE, OPERATOR_PAGE, months_text, stepped},
+    messaging::About,
     work::Subject,
 };
 
@@ -38,6 +42,27 @@ struct Answer<'a> {
     result_code: &'a str,
     transferred_on: Date,
     amount: Yen,
+}
+
+/// A claim that was paid, and the event that says so.
+struct Paid {
+    facility_id: FacilityId,
+    month: Date,
+    event: Event,
+}
+
+/// What is told of the claims that one file paid: to a facility, or to the operator when there is none.
+fn digest(paid: &[&Paid], facility: Option<FacilityId>, file: EventId) -> About {
+    About {
+        subject_kind: "transfer_result",
+        subject_id: file.to_string(),
+        state: "paid".to_owned(),
+        facility,
+        values: Placeholders::new().with(Placeholder::Month, months_text(paid.iter().map(|one| one.month))),
+        office_link: if facility.is_some() { FACILITY_PAGE } else { OPERATOR_PAGE }.to_owned(),
+        once_per: Some(file.to_string()),
+        ..About::default()
+    }
 }
 
 fn digits(cell: &str, n_max: usize) -> bool {
@@ -83,8 +108,26 @@ impl Work<'_> {
         if !findings.errors.is_empty() {
             return Ok(());
         }
+        let mut paid = Vec::new();
         for (claim, result_code, transferred_on) in answered {
-            self.note_transfer(claim, result_code, transferred_on).await?;
+            paid.extend(self.note_transfer(claim, result_code, transferred_on).await?);
+        }
+        self.tell_paid(&paid).await
+    }
+
+    /// Tells once of all that a file paid: the operator of everything, each facility of its own claims (K4).
+    async fn tell_paid(&mut self, paid: &[Paid]) -> Result<(), WorkflowError> {
+        let Some(first) = paid.first() else { return Ok(()) };
+        let all: Vec<&Paid> = paid.iter().collect();
+        let mut by_facility: BTreeMap<FacilityId, Vec<&Paid>> = BTreeMap::new();
+        for one in paid {
+            by_facility.entry(one.facility_id).or_default().push(one);
+        }
+        // One key for the whole file: the operator, who is told first, is not told again with each facility.
+        let file = first.event.event_id;
+        self.raise(&first.event, &digest(&all, None, file)).await?;
+        for (facility, own) in by_facility {
+            self.raise(&own[0].event, &digest(&own, Some(facility), file)).await?;
         }
         Ok(())
     }
@@ -136,13 +179,13 @@ impl Work<'_> {
         Ok(if findings.errors.len() == before { claims } else { Vec::new() })
     }
 
-    /// What the bank did with a claim: its state, its events and its messages.
+    /// What the bank did with a claim: its state, its events, and the message of a failed one; a paid one is given.
     async fn note_transfer(
         &mut self,
         claim: Claim,
         result_code: &str,
         transferred_on: Date,
-    ) -> Result<(), WorkflowError> {
+    ) -> Result<Option<Paid>, WorkflowError> {
         let is_paid = result_code == PAID;
         let mut claim = stepped(claim, if is_paid { ClaimEvent::TransferDone } else { ClaimEvent::TransferFailed })?;
         claim.transferred_on = Some(transferred_on);
@@ -162,10 +205,13 @@ impl Work<'_> {
             self.event_because(&event, "claim.paid", subject, payload);
         }
         let (_, mut about) = self.show_claim(&claim, None).await?;
-        // Of a paid claim its facility is told, of a failed one above all the city.
-        about.office_link = if is_paid { FACILITY_PAGE } else { CITY_PAGE }.to_owned();
+        if is_paid {
+            return Ok(Some(Paid { facility_id: claim.facility_id, month: claim.month, event }));
+        }
+        // Of a failed claim above all the city is told.
+        about.office_link = CITY_PAGE.to_owned();
         about.values.set(Placeholder::Date, format::day(transferred_on));
-        // Paid claims cause one message, not one for each of their two events.
-        self.raise(&event, &about).await
+        self.raise(&event, &about).await?;
+        Ok(None)
     }
 }

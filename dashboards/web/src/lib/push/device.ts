@@ -3,6 +3,10 @@ import { toApiError } from '$lib/api/problem'
 import { uuid7 } from '$lib/usage/uuid7'
 
 const DEVICE_ID_KEY = 'todoke.device-id'
+const LANGUAGE_KEY = 'todoke.message-language'
+
+/** Languages that messages can be had in; a text that one lacks comes in the first. */
+export const LANGUAGES = [{ value: 'ja', text: '日本語' }, { value: 'ja-easy', text: 'やさしい にほんご' }]
 
 /** A device as the server knows it. */
 export interface Device {
@@ -23,6 +27,11 @@ export type PushState = 'unsupported' | 'home-screen' | 'denied' | 'off' | 'on'
 /** The id this device registers under, if it has. */
 export function ownDeviceId(): string | undefined {
   return localStorage.getItem(DEVICE_ID_KEY) ?? undefined
+}
+
+/** The language of messages to this device. */
+export function messageLanguage(): string {
+  return localStorage.getItem(LANGUAGE_KEY) ?? 'ja'
 }
 
 function isIos(agent: string, touchPoints: number): boolean {
@@ -62,7 +71,7 @@ async function register(subscription: PushSubscription): Promise<void> {
   const { endpoint, keys } = subscription.toJSON()
   const body = {
     kind: 'webpush', endpoint, keys, permission: Notification.permission,
-    language: document.documentElement.lang || 'ja',
+    language: messageLanguage(),
     platform: platformOf(navigator.userAgent, navigator.maxTouchPoints),
     app_version: __APP_VERSION__,
   }
@@ -95,6 +104,7 @@ export async function turnOn(): Promise<PushState> {
 export async function turnOff(): Promise<void> {
   const id = ownDeviceId()
   localStorage.removeItem(DEVICE_ID_KEY)
+  localStorage.removeItem(LANGUAGE_KEY)
   if (id) await api.delete(`/v1/devices/${id}`).catch(() => undefined)
   const subscription = await (await registration())?.pushManager.getSubscription()
   await subscription?.unsubscribe()
@@ -110,4 +120,10 @@ export async function refresh(): Promise<void> {
     subscription = await worker.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: keyBytes(key) })
   }
   if (subscription) await register(subscription)
+}
+
+/** Messages come in this language from now on: the server takes that of the device used last. */
+export async function chooseLanguage(language: string): Promise<void> {
+  localStorage.setItem(LANGUAGE_KEY, language)
+  await refresh()
 }
