@@ -112,7 +112,8 @@ impl ErasureNote {
             anyhow::ensure!(there == place, "{there} is erasing a person from the lake: try again afterwards");
         }
         let note = Self { location, log: usage.id().to_owned() };
-        match others(&note.location, Some(&note.log)).await {
+        let found = others(&note.location, Some(note.log.as_str())).await;
+        match found {
             Ok(others) if others.is_empty() => Ok(Some(note)),
             Ok(others) => {
                 note.remove().await;
