@@ -302,6 +302,10 @@ impl Config {
             "ingest.bodies_mib_max must be {BODY_MIB_MAX} to 1048576"
         );
         anyhow::ensure!(
+            (16..=1 << 20).contains(&self.lake.compact_mib_max),
+            "lake.compact_mib_max must be 16 to 1048576"
+        );
+        anyhow::ensure!(
             self.lake.retention.fiscal_years > 0 && self.lake.retention.delivery_months > 0,
             "lake.retention must be at least one fiscal year and one month: what leaves the lake does not come back"
         );

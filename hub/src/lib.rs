@@ -19,6 +19,7 @@ pub mod limit;
 pub mod live;
 pub mod live_samples;
 pub mod local;
+pub mod nodes;
 pub mod problem;
 pub mod quarantine;
 pub mod realtime;

@@ -42,7 +42,9 @@ use crate::{
     gate::RecordGate,
     limit::Limiter,
     live::{Announcer, AnnouncerQueue},
-    live_samples, quarantine,
+    live_samples,
+    nodes::NodeNote,
+    quarantine,
     realtime::{self, Realtime},
     run_file::RunFile,
     services::Services,
@@ -64,6 +66,8 @@ pub struct Server {
     stop_edge: CancellationToken,
     stop_core: CancellationToken,
     data: PathBuf,
+    /// At a lake that other nodes use as well.
+    node: Option<NodeNote>,
 }
 
 /// Folder of the app usage kept by day, below the data folder. It may be deleted while no server runs.
@@ -138,6 +142,7 @@ impl Server {
         config.listen = listener.local_addr()?;
         let lake = open_lake(&config).await?;
         let usage = open_usage_log(&config)?;
+        let node = NodeNote::leave(&config, &usage).await?;
         let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
         let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config(&config));
         let wake = Wake::default();
@@ -159,7 +164,12 @@ impl Server {
         let engine = Engine::new(Arc::new(LakeSource::new(lake.view())), engine_config)
             .context("the query engine cannot start")?;
         let local_secret = secret::token();
-        let note = RunFile { listen: config.listen, secret: local_secret.clone(), pid: std::process::id() };
+        let note = RunFile {
+            listen: config.listen,
+            secret: local_secret.clone(),
+            pid: std::process::id(),
+            log: usage.id().to_owned(),
+        };
         note.write(&config.data)?;
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let data = config.data.clone();
@@ -192,7 +202,7 @@ impl Server {
             &stop_edge,
             &stop_core,
         );
-        Ok(Self { state, listener, signals, services, sockets, stop_edge, stop_core, data })
+        Ok(Self { state, listener, signals, services, sockets, stop_edge, stop_core, data, node })
     }
 
     /// Address it listens on.
@@ -236,7 +246,13 @@ impl Server {
         }
         // Only now may ingest end: everything acknowledged before has reached its source.
         self.stop_core.cancel();
-        self.services.join_all(drain).await;
+        let all_ended = self.services.join_all(drain).await;
+        if all_ended
+            && self.state.usage.backlog_bytes() == 0
+            && let Some(node) = self.node
+        {
+            node.remove().await;
+        }
         self.state.workflow.store().close().await;
         RunFile::remove(&self.data);
         tracing::info!("stopped");

@@ -26,8 +26,8 @@ impl Services {
         }
     }
 
-    /// Waits for all services, at most `wait_max`; logs those that failed or did not end.
-    pub async fn join_all(mut self, wait_max: Duration) {
+    /// Waits for all services, at most `wait_max`; logs those that failed or did not end. `true` if all have ended.
+    pub async fn join_all(mut self, wait_max: Duration) -> bool {
         let all = async {
             while let Some(ended) = self.tasks.join_next().await {
                 match ended {
@@ -39,8 +39,10 @@ impl Services {
                 }
             }
         };
-        if timeout(wait_max, all).await.is_err() {
+        let all_ended = timeout(wait_max, all).await.is_ok();
+        if !all_ended {
             tracing::error!("services did not stop in time; dropped");
         }
+        all_ended
     }
 }

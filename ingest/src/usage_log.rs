@@ -293,6 +293,11 @@ impl UsageLog {
         answered.await.map_err(|_| IngestError::Closed)?
     }
 
+    /// The log's own random name: it keeps it through restarts, and no other log has it.
+    pub fn id(&self) -> &str {
+        &self.inner.common.log_id
+    }
+
     /// Names this log for the lake: another log, also one that replaces a lost one, has another name.
     pub fn app_id(&self, node: &str) -> String {
         format!("usage:{node}:{}", self.inner.common.log_id)

@@ -1,6 +1,7 @@
 //! Where a lake lies: in a folder of this machine, or in a bucket of an S3-compatible object store.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,6 +26,9 @@ use crate::{LakeError, durable};
 
 /// Folder of a table's log.
 pub(crate) const LOG: &str = "_delta_log";
+
+/// Folder of what nodes note for each other, beside the tables.
+const NOTES: &str = "nodes";
 
 /// How long a request to the object store is tried again. Whoever writes to the lake tries again by itself, and
 /// whoever asks waits for the answer.
@@ -298,6 +302,72 @@ impl LakeLocation {
             return Err(file_failure(path, std::io::Error::from(std::io::ErrorKind::NotFound)));
         };
         write_file(to.join(path), content).await.map_err(|source| file_failure(path, source))
+    }
+
+    /// Leaves a note for all who use the lake, durable; `false` if there is one of that name, which stays.
+    pub async fn note(&self, name: &str, text: &str) -> Result<bool, LakeError> {
+        let path = format!("{NOTES}/{name}");
+        match &self.0 {
+            Kind::Folder(dir) => {
+                let failure = |source: std::io::Error| file_failure(&path, source);
+                tokio::fs::create_dir_all(dir.join(NOTES)).await.map_err(failure)?;
+                let mut options = tokio::fs::OpenOptions::new();
+                match options.write(true).create_new(true).open(dir.join(&path)).await {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+                    Err(error) => return Err(failure(error).into()),
+                }
+                tokio::fs::write(dir.join(&path), text).await.map_err(failure)?;
+                durable::sync(dir.clone(), vec![path]).await?;
+                Ok(true)
+            }
+            Kind::Bucket(bucket) => {
+                let payload = PutPayload::from(text.to_owned());
+                match bucket.store.put_opts(&StorePath::from(path.as_str()), payload, creating()).await {
+                    Ok(_) => Ok(true),
+                    Err(StoreError::AlreadyExists { .. }) => Ok(false),
+                    Err(source) => Err(file_failure(&path, source).into()),
+                }
+            }
+        }
+    }
+
+    /// All notes by their names.
+    pub async fn notes(&self) -> Result<BTreeMap<String, String>, LocationError> {
+        let mut names = Vec::new();
+        match &self.0 {
+            Kind::Folder(dir) if dir.join(NOTES).is_dir() => {
+                files_below(&dir.join(NOTES), "", &mut names).map_err(|source| file_failure(NOTES, source))?;
+            }
+            Kind::Folder(_) => {}
+            Kind::Bucket(_) => {
+                let paths = self.paths_below(NOTES).await?;
+                names.extend(paths.iter().filter_map(|path| Some(path.rsplit_once('/')?.1.to_owned())));
+            }
+        }
+        let mut notes = BTreeMap::new();
+        for name in names {
+            // One that went meanwhile says nothing any more.
+            if let Some(text) = self.read(&format!("{NOTES}/{name}")).await? {
+                notes.insert(name, String::from_utf8_lossy(&text).into_owned());
+            }
+        }
+        Ok(notes)
+    }
+
+    /// Takes a note away, if it is there.
+    pub async fn remove_note(&self, name: &str) -> Result<(), LocationError> {
+        let path = format!("{NOTES}/{name}");
+        match &self.0 {
+            Kind::Folder(dir) => match tokio::fs::remove_file(dir.join(&path)).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_failure(&path, error)),
+                _ => Ok(()),
+            },
+            Kind::Bucket(bucket) => match bucket.store.delete(&StorePath::from(path.as_str())).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+                Err(source) => Err(file_failure(&path, source)),
+            },
+        }
     }
 
     /// Copies the lake in the folder `from` to this place, durable, the logs last and in their order: until then there

@@ -233,3 +233,57 @@ async fn two_nodes_and_a_kill_lose_and_double_nothing_in_a_folder() {
     };
     two_nodes_load_at_once(dir.path(), &settings, n_commits).await;
 }
+
+/// What another node's log may hold is never certified as gone, and a backup says what it lacks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_erased_while_another_node_runs_or_was_killed() {
+    let dir = TempDir::with_prefix("todoke-nodes-").unwrap();
+    let shared = dir.path().join("shared");
+    let settings = [("TODOKE_LAKE__URL", format!("file://{}", shared.display()))];
+    let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
+    let (town, first) = (todoke.municipality(), todoke.data_dir().to_path_buf());
+    let email = todoke.account("guardian").email;
+    let notes = shared.join("nodes");
+    let noted = || std::fs::read_dir(&notes).map_or(0, Iterator::count);
+    assert_eq!(noted(), 1, "a server says that it runs");
+    todoke.stop().await;
+    assert_eq!(noted(), 0, "and that its log is empty");
+
+    // A second node: the same city with a log of its own.
+    let elsewhere = dir.path().join("elsewhere");
+    let second = elsewhere.join("data");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let copied = std::process::Command::new("cp").arg("-r").arg(&first).arg(&second).status().unwrap();
+    assert!(copied.success());
+    std::fs::remove_dir_all(second.join("ingest")).unwrap();
+    let other = Todoke::demo_in_with(&elsewhere, DemoOptions::small(), &settings).await;
+    let certificate = dir.path().join("certificate.json");
+    let erase = ["lake", "erase", &email, "--municipality", &town, "--certificate", certificate.to_str().unwrap()];
+    let backup = dir.path().join("backup");
+    let backup = ["backup", "--to", backup.to_str().unwrap()];
+    let refused = async |when: &str| {
+        let refused = cli_with(&first, &erase, &settings).await;
+        let said = refused.stderr.contains("logs of other nodes") && refused.stderr.contains("elsewhere/data");
+        assert!(!refused.status.success() && said, "{when}: {}", refused.stderr);
+        assert!(!certificate.exists());
+    };
+    refused("while it runs").await;
+    let warned = cli_with(&first, &backup, &settings).await;
+    assert!(warned.status.success() && warned.stderr.contains("is not in this backup"), "{}", warned.stderr);
+    assert!(warned.stderr.contains("elsewhere/data"), "{}", warned.stderr);
+    other.kill().await;
+    refused("after it was killed").await;
+    Todoke::demo_in_with(&elsewhere, DemoOptions::small(), &settings).await.stop().await;
+
+    // Nothing begins while somebody is being erased.
+    std::fs::write(notes.join("erasing"), "host-3:/srv/todoke").unwrap();
+    for (data, command) in [(&second, &["serve", "--listen", "127.0.0.1:0"][..]), (&first, &erase[..])] {
+        let refused = cli_with(data, command, &settings).await;
+        assert!(!refused.status.success() && refused.stderr.contains("host-3:/srv/todoke"), "{}", refused.stderr);
+    }
+    assert_eq!(noted(), 1, "who was refused leaves no note");
+    std::fs::remove_file(notes.join("erasing")).unwrap();
+    cli_with(&first, &erase, &settings).await.success();
+    assert!(certificate.exists());
+    assert_eq!(noted(), 0);
+}

@@ -9,6 +9,8 @@ use super::{Common, lake, output};
 use crate::{
     backup::{self, Manifest},
     clock::Clock,
+    nodes::unflushed_elsewhere,
+    run_file::RunFile,
 };
 
 #[derive(Debug, Args)]
@@ -54,6 +56,13 @@ pub(super) async fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     if let Some(to) = &args.what.to {
         let manifest = backup::back_up(&config, to, Clock::system().now()).await?;
         output::write(described(&manifest).as_bytes())?;
+        let own = RunFile::read(&config.data).map(|note| note.log);
+        if let Some(others) = unflushed_elsewhere(&config, own.as_deref()).await? {
+            eprintln!(
+                "todoke: app usage that waits in the logs of other nodes is not in this backup: {others}. What they have \
+                 committed is; back each of them up, or stop them before."
+            );
+        }
     }
     if let Some(dir) = &args.what.verify {
         let manifest = Manifest::read(dir)?;

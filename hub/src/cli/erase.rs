@@ -22,12 +22,16 @@ use todoke_workflow::{Actor, NobodyListens, Workflow, account::Unlinked};
 use super::{Common, output};
 use crate::{
     clock::Clock,
+    config::Config,
     feed::StoreFeed,
     history_lock::HistoryLock,
+    nodes::ErasureNote,
     run_file::RunFile,
     server::{ROLLUPS, identity, open_lake, open_record},
 };
 
+/// Folder of the usage log, below the data folder.
+const INGEST: &str = "ingest";
 /// Tables whose rows are about behaviour alone: they go. The others are the city's business, and stay without the person.
 const BEHAVIOUR: [&str; 1] = ["app"];
 
@@ -100,10 +104,25 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
          remove the older versions first"
     );
     // Held to the end: a server that is just stopping, or another command, has it, and this one gives way.
-    let log_dir = config.data.join("ingest");
-    let usage = UsageLog::open(&log_dir, UsageLogConfig::default())?;
+    let usage = UsageLog::open(&config.data.join(INGEST), UsageLogConfig::default())?;
+    let note = ErasureNote::leave(&config, &usage).await?;
+    let erased = erase(args, &config, &location, &usage, note.as_ref()).await;
+    if let Some(note) = note {
+        note.remove().await;
+    }
+    output::write(erased?.as_bytes())
+}
+
+/// Forgets the person and writes the certificate; gives what there is to say about it.
+async fn erase(
+    args: &EraseArgs,
+    config: &Config,
+    location: &LakeLocation,
+    usage: &UsageLog,
+    note: Option<&ErasureNote>,
+) -> anyhow::Result<String> {
     let clock = Clock::system();
-    let store = open_record(&config, Durability::Full).await?;
+    let store = open_record(config, Durability::Full).await?;
     let workflow = Workflow::new(store.clone(), Arc::new(NobodyListens), &config.public_url());
     let actor = Actor::system(args.municipality.clone(), "console");
     let stand_ins = workflow
@@ -113,10 +132,13 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
 
     // Everything on its way goes to the tables first, so that there is one place to look.
     let instance = identity(&store, &clock).await?;
-    let lake = open_lake(&config).await?;
+    let lake = open_lake(config).await?;
     let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
     let mut sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), SinkConfig::default());
     sink.collect_and_flush().await?;
+    if let Some(note) = note {
+        note.own_log_is_empty().await?;
+    }
 
     let record = workflow.unlink_events(&actor, &stand_ins, clock.now()).await?;
     let erasure = Erasure {
@@ -129,7 +151,8 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
     let rollups_dir = config.data.join(ROLLUPS);
     forget_rollups(&rollups_dir, &args.municipality)
         .with_context(|| format!("{} cannot be emptied", rollups_dir.display()))?;
-    let searched = search(&location, log_dir, rollups_dir, stand_ins.keys().copied().collect()).await?;
+    let log_dir = config.data.join(INGEST);
+    let searched = search(location, log_dir, rollups_dir, stand_ins.keys().copied().collect()).await?;
     let found: Vec<&String> = searched.values().flat_map(|searched| &searched.found).collect();
     anyhow::ensure!(found.is_empty(), "still named in {found:?}: nothing is certified, the key is kept; try again");
 
@@ -153,12 +176,9 @@ pub(super) async fn run(args: &EraseArgs) -> anyhow::Result<()> {
     file.sync_all()?;
     // Last, so that whatever is cut off before can be done again with the key.
     workflow.renew_keys(&actor, &stand_ins, &certificate.certificate_id, clock.now()).await?;
-    output::write(
-        format!(
-            "erased; certificate {} (SHA-256 {digest}) in {}\n",
-            certificate.certificate_id,
-            args.certificate.display()
-        )
-        .as_bytes(),
-    )
+    Ok(format!(
+        "erased; certificate {} (SHA-256 {digest}) in {}\n",
+        certificate.certificate_id,
+        args.certificate.display()
+    ))
 }

@@ -23,7 +23,9 @@ use super::{Common, output, progress::Progress};
 use crate::{
     clock::Clock,
     history_lock::HistoryLock,
-    local, quarantine,
+    local,
+    nodes::refuse_while_erasing,
+    quarantine,
     server::{open_lake, open_record},
 };
 
@@ -104,6 +106,7 @@ pub(super) async fn run(args: IngestArgs) -> anyhow::Result<()> {
     let code = &args.municipality;
     anyhow::ensure!(all.iter().any(|known| known.municipality_code == *code), "there is no municipality {code}");
     let _lock = HistoryLock::shared(&config.data)?;
+    refuse_while_erasing(&config).await?;
     // Beside a running server this is safe: its commits and these have other origins, and the tables take both.
     let lake = open_lake(&config).await?;
     let mut loader = Loader { store, lake, args: &args, reader: Some(HistoryReader::new(code.clone())) };

@@ -49,6 +49,7 @@ over_both_places!(
     two_compactions_of_the_same_files_never_double_a_row,
     days_past_their_time_and_people_leave,
     a_pinned_version_goes_to_another_place_and_is_the_same_there,
+    a_note_is_left_by_one_and_seen_by_all_until_it_is_taken_away,
 );
 
 async fn open_at(place: &LakeLocation) -> Arc<Lake> {
@@ -237,4 +238,24 @@ async fn lakes_in_one_bucket_do_not_see_each_other() {
     assert!(!town.is_empty().await.unwrap());
     assert_each_once(&first, "app", 2).await;
     assert_eq!(second.committed_version("record").await.unwrap(), None);
+}
+
+async fn a_note_is_left_by_one_and_seen_by_all_until_it_is_taken_away(place: LakeLocation) {
+    assert!(place.notes().await.unwrap().is_empty());
+    let lake = filled(&place, 1).await;
+    assert!(place.note("first", "host-1:/srv/a").await.unwrap());
+    assert!(place.note("second", "host-2:/srv/b").await.unwrap());
+    assert!(!place.note("first", "somebody else").await.unwrap(), "it is there already");
+    let expected = [("first", "host-1:/srv/a"), ("second", "host-2:/srv/b")];
+    let expected = BTreeMap::from(expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
+    assert_eq!(place.notes().await.unwrap(), expected);
+    // No table: the lake is read and copied as before.
+    assert_each_once(&lake, "app", 1).await;
+    let copy = tempfile::tempdir().unwrap();
+    let pinned = pin_lake(&place, copy.path()).await.unwrap();
+    assert!(pinned.log_files.iter().chain(&pinned.data_files).all(|file| !file.starts_with("nodes/")));
+    for _ in 0..2 {
+        place.remove_note("first").await.unwrap();
+        assert_eq!(place.notes().await.unwrap().into_keys().collect::<Vec<_>>(), ["second"]);
+    }
 }
