@@ -18,22 +18,22 @@ try {
   await phone.waitForSelector(`text=${push.title}`)
   await phone.waitForFunction(() => navigator.serviceWorker.controller !== null)
   const worker = phone.context().serviceWorkers()[0]
-  // No page can read the number on the icon, so what the worker asks for is noted. A displayed push ends with its receipt.
+  // No page can read the number on the icon, so what the worker asks for is noted, and so are the answers to its receipts.
   await worker.evaluate(() => {
     self.badges = []
     const { setAppBadge } = navigator
     navigator.setAppBadge = (n) => (self.badges.push(n), setAppBadge.call(navigator, n))
     const send = self.fetch
-    self.displayed = new Promise((done) => {
-      self.fetch = async (address, options) => {
-        const answer = await send(address, options)
-        if (String(options?.body).includes('"displayed"')) done(answer.status)
-        return answer
-      }
-    })
+    self.told = { displayed: Promise.withResolvers(), opened: Promise.withResolvers() }
+    self.fetch = async (address, options) => {
+      const answer = await send(address, options)
+      const kind = Object.keys(self.told).find((kind) => String(options?.body).includes(`"${kind}"`))
+      if (kind) self.told[kind].resolve(answer.status)
+      return answer
+    }
   })
   await devtools.send('ServiceWorker.deliverPushMessage', { origin: base, registrationId: await registered, data: JSON.stringify(push) })
-  const displayed = await worker.evaluate(() => self.displayed)
+  const displayed = await worker.evaluate(() => self.told.displayed.promise)
   const shown = await worker.evaluate(async () => {
     const all = await self.registration.getNotifications()
     return all.map(({ title, body, tag }) => ({ title, body, tag }))
@@ -47,6 +47,7 @@ try {
   })
   await phone.waitForURL((url) => url.pathname !== '/inbox')
   await phone.waitForSelector('h1')
+  const opened = await worker.evaluate(() => self.told.opened.promise)
   const screen = new URL(phone.url()).pathname
   const left = await worker.evaluate(async () => (await self.registration.getNotifications()).length)
 
@@ -54,7 +55,7 @@ try {
   await phone.goto(`${base}/inbox`)
   await phone.waitForSelector('text=保存した内容を表示しています')
   const kept = await phone.locator('ul.panel > li').allInnerTexts()
-  process.stdout.write(JSON.stringify({ displayed, shown, badges, screen, left, kept, faults: city.faults }))
+  process.stdout.write(JSON.stringify({ displayed, opened, shown, badges, screen, left, kept, faults: city.faults }))
 } finally {
   await city.browser.close()
 }

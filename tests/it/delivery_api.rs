@@ -130,6 +130,8 @@ async fn a_payment_is_mailed_and_its_link_opens_the_message() {
     let read = inbox(&scene.guardian).await.into_iter().find(about).unwrap();
     assert!(read["read_at"].is_string(), "opened by mail is read in the inbox");
     assert_eq!(open.get("/m/nonsense").await.header("location"), "/");
+    let sender = open.get("/v1/mail/sender").await.expect(200);
+    assert_eq!(sender["domain"], "todoke.test", "what people must let in");
 
     let operator = todoke.sign_in("operator").await;
     let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
@@ -174,6 +176,7 @@ async fn a_device_is_registered_listed_tried_out_and_removed() {
 
     let open = todoke.client();
     assert_eq!(open.get("/v1/push/web-key").await.status, 404, "no key is set");
+    assert_eq!(open.get("/v1/mail/sender").await.expect(200), json!({ "domain": null }), "no mail is sent");
     let unknown = json!({ "receipts": [{ "receipt": "0".repeat(48), "kind": "opened" }] });
     assert_eq!(open.post("/v1/receipts", &unknown).await.expect(200)["changed"], 0);
     let page = open.get(&format!("/v1/unsubscribe/{}", "0".repeat(48))).await;

@@ -33,6 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(link))
         .routes(routes!(ask_unsubscribe, unsubscribe))
         .routes(routes!(bounces))
+        .routes(routes!(sender))
 }
 
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -136,6 +137,13 @@ fn is_allowed(app: &AppState, headers: &HeaderMap) -> bool {
     // Hashes are compared, so that the time it takes tells nothing of the secret.
     let hash = todoke_workflow::secret::hash;
     !secret.is_empty() && given.is_some_and(|given| hash(given) == hash(&format!("Bearer {secret}")))
+}
+
+#[utoipa::path(get, path = "/v1/mail/sender", tag = "receipts",
+    responses((status = 200, description = "domain that our mails come from, for people who must let them in; null when none are sent")))]
+async fn sender(State(app): State<AppState>) -> Json<Value> {
+    let mail = &app.config().mail;
+    Json(json!({ "domain": mail.domain().filter(|_| mail.is_on()) }))
 }
 
 #[utoipa::path(post, path = "/v1/mail/bounces", tag = "receipts", request_body(content = BounceBody, description = "JSON, or the report itself as message/rfc822"),

@@ -1,5 +1,6 @@
 //! What the channel to mailboxes is told.
 
+use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
 
 /// Settings of outgoing mail (`TODOKE_MAIL__…`). It is off until a server is set.
@@ -52,6 +53,13 @@ impl MailSettings {
     /// Whether a server is set.
     pub fn is_on(&self) -> bool {
         !self.smtp_url.is_empty()
+    }
+
+    /// Domain of the sender: people allow it in their filters, and its DNS says who may send for it. `None` when the
+    /// sender is no mail address.
+    pub fn domain(&self) -> Option<String> {
+        let from: Mailbox = self.from.parse().ok()?;
+        Some(from.email.domain().to_owned())
     }
 }
 
