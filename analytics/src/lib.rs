@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads a clock, and nothing here knows HTTP.
 
+mod aggregate;
 mod calendar;
 mod dimension;
 mod docs;
@@ -30,6 +31,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use todoke_domain::MunicipalityCode;
 use tokio::task::JoinSet;
 
+pub use aggregate::{AGGREGATES, Aggregate, PERSONS_MIN, aggregate};
 pub use dimension::Dimension;
 pub use docs::{ColumnDoc, TableDoc};
 pub use error::{Cause, ErrorKind, FormatError, ReportError, SourceError, SqlError};

@@ -41,7 +41,7 @@ pub enum Role {
 pub enum Permission {
     /// Act for the own household: apply, pay, answer.
     ActAsGuardian,
-    /// Delete the household's account, manage the proxy.
+    /// Delete the household's account, manage the proxy, permit the use of identity data.
     ManageOwnHousehold,
     /// Take coupons at the own facility and see its uses.
     TakeCoupons,
@@ -71,6 +71,8 @@ pub enum Permission {
     ManageAccounts,
     /// Run the standard reports.
     RunReports,
+    /// See masked figures of the municipalities below the own authority, and nothing else of them.
+    ReadAggregates,
     /// Run SQL over the lake of the municipality.
     QueryLake,
     /// Read who looked at, exported and changed what.
@@ -161,6 +163,7 @@ impl Role {
             P::ReadSurveys => matches!(self, Self::Operator) || self.is_city(),
             P::ManageParameters | P::ManageAccounts => matches!(self, Self::MunicipalAdmin | Self::MunicipalStaff),
             P::RunReports => matches!(self, Self::Operator | Self::Analyst) || self.is_city(),
+            P::ReadAggregates => matches!(self, Self::StatsViewer),
             P::QueryLake => {
                 matches!(self, Self::Analyst | Self::Operator | Self::MunicipalAdmin | Self::MunicipalStaff)
             }

@@ -72,9 +72,9 @@ pub async fn run(workflow: Workflow, clock: Clock, stop: CancellationToken) -> a
 
 /// Fires everything that is due at `now`.
 pub async fn tick(workflow: &Workflow, now: Timestamp) -> Result<(), WorkflowError> {
-    let municipalities = {
+    let (municipalities, authorities) = {
         let mut tx = workflow.store().begin_read(Wall::None).await?;
-        tx.municipalities().await?
+        (tx.municipalities().await?, tx.authorities().await?)
     };
     for municipality in municipalities {
         let actor = Actor::system(municipality.municipality_code.clone(), "timer");
@@ -85,6 +85,13 @@ pub async fn tick(workflow: &Workflow, now: Timestamp) -> Result<(), WorkflowErr
         }
         workflow.due_surveys(&actor, now).await?;
         workflow.due_notices(&actor, now).await?;
+    }
+    // An authority has accounts and nothing else that could fall due.
+    for authority in authorities {
+        let actor = Actor::system(authority.municipality_code.clone(), "timer");
+        for due in due_instants(workflow.store(), Daily::AccountEnd, &authority.municipality_code, now).await? {
+            fire(workflow, &actor, Daily::AccountEnd, due, now).await?;
+        }
     }
     workflow.due_escalations(now).await?;
     prune(workflow.store(), now).await

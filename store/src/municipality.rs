@@ -19,7 +19,7 @@ pub struct Instance {
     pub token_secret: String,
 }
 
-/// A municipality.
+/// A municipality, or an authority above municipalities.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Municipality {
     /// Six digits.
@@ -100,7 +100,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Adds a municipality.
+    /// Adds a municipality or an authority.
     pub async fn insert_municipality(&mut self, row: &Municipality, now: Timestamp) -> Result<(), StoreError> {
         execute!(
             self,
@@ -112,12 +112,27 @@ impl Tx {
         Ok(())
     }
 
-    /// All municipalities, by code.
+    /// All municipalities, by code; the authorities above them are not among them.
     pub async fn municipalities(&mut self) -> Result<Vec<Municipality>, StoreError> {
-        fetch_all!(self, Municipality, "SELECT municipality_code, name FROM municipality ORDER BY municipality_code")
+        fetch_all!(
+            self,
+            Municipality,
+            "SELECT municipality_code, name FROM municipality WHERE municipality_code NOT LIKE '%0000'
+             ORDER BY municipality_code",
+        )
     }
 
-    /// One municipality.
+    /// All authorities above municipalities (`MunicipalityCode::is_authority`), by code.
+    pub async fn authorities(&mut self) -> Result<Vec<Municipality>, StoreError> {
+        fetch_all!(
+            self,
+            Municipality,
+            "SELECT municipality_code, name FROM municipality WHERE municipality_code LIKE '%0000'
+             ORDER BY municipality_code",
+        )
+    }
+
+    /// One municipality or authority.
     pub async fn municipality(&mut self, code: &MunicipalityCode) -> Result<Option<Municipality>, StoreError> {
         fetch_optional!(
             self,

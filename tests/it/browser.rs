@@ -79,8 +79,9 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
         ("operator", "staff", "/staff/operator/data", "operator-data"),
         ("analyst", "staff", "/staff/analyst", "analyst-sql"),
         ("analyst", "staff", "/staff/analyst/data", "analyst-data"),
+        ("stats_viewer", "staff", "/staff/statistics", "statistics"),
     ];
-    let roles = ["guardian", "facility_staff", "operator", "municipal_staff", "analyst"];
+    let roles = ["guardian", "facility_staff", "operator", "municipal_staff", "analyst", "stats_viewer"];
     let input = json!({
         "base": todoke.base_url(),
         "accounts": roles.iter().map(|role| ((*role).to_owned(), credentials(&todoke, role))).collect::<serde_json::Map<_, _>>(),

@@ -1,5 +1,6 @@
 //! The tests of the whole system, in one binary.
 
+mod aggregates;
 mod backfill;
 mod backup;
 mod broadcast;

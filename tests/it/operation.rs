@@ -23,7 +23,9 @@ async fn every_command_explains_itself_and_takes_the_data_folder() {
         let help = cli_over(dir.path(), &[command, "--help"]).await.success();
         assert!(help.contains(&format!("Usage: todoke {command}")) && help.contains("--data <DIR>"), "{help}");
     }
-    for (command, part) in [("admin", "add-municipality"), ("admin", "add-account"), ("lake", "stats")] {
+    for (command, part) in
+        [("admin", "add-municipality"), ("admin", "add-account"), ("admin", "add-authority"), ("lake", "stats")]
+    {
         let help = cli_over(dir.path(), &[command, part, "--help"]).await.success();
         assert!(help.contains(&format!("Usage: todoke {command} {part}")) && help.contains("--data <DIR>"), "{help}");
     }
@@ -258,6 +260,18 @@ async fn a_new_installation_takes_its_first_steps_by_command() {
     assert!(!account("no_such_role").await.status.success());
     assert!(account("municipal_admin").await.success().contains("issued"));
     assert!(!account("operator").await.status.success(), "an address has one role");
+    for (command, code, is_taken) in
+        [("add-authority", "990000", true), ("add-authority", "990102", false), ("add-municipality", "980000", false)]
+    {
+        let added = cli_over(&data, &["admin", command, code, "ひかり県"]).await;
+        assert_eq!(added.status.success(), is_taken, "{command} {code}: {}", added.stderr);
+    }
+    let viewer = async |authority: &str| {
+        let who = ["--role", "stats_viewer", "--email", "tokei@hikari.example.jp", "--name", "統計 花子"];
+        cli_over(&data, &[&["admin", "add-account", "--municipality", authority], &who[..]].concat()).await
+    };
+    assert!(!viewer("990101").await.status.success(), "a municipality has nobody who sees others");
+    assert!(viewer("990000").await.success().contains("issued"));
 
     let row = "A1,サトウ ハナ,佐藤 花,female,2026-02-03,H1,birth,2026-02-03,530-0001,北区1-1".to_owned();
     let import = async |name: &str, rows: &[String], rest: &[&str]| {

@@ -332,6 +332,10 @@ async fn the_identity_permission_is_given_and_withdrawn_at_any_time(db: &TestSto
     }
     assert_eq!(events_of(db, "account.identity_permission_granted").await.len(), 2, "what is so already is no change");
     assert_eq!(events_of(db, "account.identity_permission_withdrawn").await.len(), 1);
+    let proxy =
+        workflow.add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "父", after(5)).await.unwrap();
+    let by_proxy = workflow.set_consent(&Actor::of(&proxy, None), "identity_data", true, after(6)).await;
+    assert!(matches!(by_proxy, Err(WorkflowError::Denied)), "it is the guardian's alone: {by_proxy:?}");
     let told = inbox(db, &city.parent, "account.identity_permission_changed").await;
     let words: Vec<bool> = told.iter().map(|message| message.body.contains("許諾しない")).collect();
     assert_eq!(words, [false, true, false], "newest first");

@@ -31,6 +31,7 @@ todoke_tests::on_both_databases! {
     a_transaction_that_is_dropped_leaves_nothing,
     a_beginning_cut_off_anywhere_spoils_no_connection,
     a_reader_sees_one_moment,
+    an_authority_is_no_municipality,
 }
 
 /// Adds a municipality.
@@ -299,4 +300,16 @@ async fn postgres_columns(db: &TestStore) -> BTreeSet<Column> {
     .await
     .unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+async fn an_authority_is_no_municipality(db: &TestStore) {
+    let prefecture: MunicipalityCode = "270000".parse().unwrap();
+    for code in [&town(), &prefecture] {
+        found(db, code).await;
+    }
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let codes = |rows: Vec<Municipality>| rows.into_iter().map(|row| row.municipality_code).collect::<Vec<_>>();
+    assert_eq!(codes(tx.municipalities().await.unwrap()), [town()]);
+    assert_eq!(codes(tx.authorities().await.unwrap()), [prefecture.clone()]);
+    assert!(tx.municipality(&prefecture).await.unwrap().is_some(), "its accounts have a name to show");
 }

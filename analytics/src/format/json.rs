@@ -1,6 +1,6 @@
 //! JSON of the HTTP API: columns, and rows as arrays.
 
-use arrow::{array::RecordBatch, error::ArrowError};
+use arrow::array::RecordBatch;
 use serde_json::{Number, Value, json};
 
 use super::cell::{Cell, Cells};
@@ -38,7 +38,10 @@ fn rows(batches: &[RecordBatch]) -> Vec<Value> {
     for batch in batches {
         let cells = Cells::new(batch);
         for row in 0..batch.num_rows() {
-            rows.push(Value::Array((0..batch.num_columns()).map(|column| written(cells.get(row, column))).collect()));
+            rows.push(Value::Array(
+                // A value Arrow cannot print is of a type no table here has; an empty cell is the safe answer.
+                (0..batch.num_columns()).map(|column| value_of(cells.get(row, column).unwrap_or(Cell::Null))).collect(),
+            ));
         }
     }
     rows
@@ -47,9 +50,9 @@ fn rows(batches: &[RecordBatch]) -> Vec<Value> {
 /// The largest whole number JavaScript keeps exactly.
 const EXACT_MAX: i128 = (1 << 53) - 1;
 
-fn written(cell: Result<Cell, ArrowError>) -> Value {
-    // A value Arrow cannot print is of a type no table here has; an empty cell is the safe answer.
-    match cell.unwrap_or(Cell::Null) {
+/// A value as JSON has it.
+pub(crate) fn value_of(cell: Cell) -> Value {
+    match cell {
         Cell::Null => Value::Null,
         Cell::Masked => "*".into(),
         Cell::Text(text) | Cell::Day(text) => text.into(),

@@ -1,8 +1,8 @@
 //! Results as files and pages: CSV, JSON, Parquet, Arrow, aligned text.
 
-mod cell;
+pub(crate) mod cell;
 mod csv;
-mod json;
+pub(crate) mod json;
 mod text;
 
 use std::str::FromStr;

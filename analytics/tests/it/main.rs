@@ -1,5 +1,6 @@
 //! Reports and SQL over a real lake in a temporary folder.
 
+mod aggregates;
 mod city;
 mod claims;
 mod claims_view;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use todoke_analytics::{
-    Format, ReportId, ReportRequest, format,
+    Format, ReportId, ReportRequest, aggregate, format,
     reference::{self, QuestionRow, SurveyRow},
 };
 use todoke_domain::Timestamp;
@@ -148,6 +148,27 @@ async fn the_reference_survey_gives_the_reference_figures() {
     check(find(&rows, &[("item", json!("mean")), ("question_no", json!(4))]), json!({"value": 6.0}));
     let alien = ReportRequest { survey_id: Some("v-2".to_owned()), ..request(R04, "2026-06-01", "2026-06-30", "") };
     assert!(crate::city::rows(&lake.engine.report(&alien).await.unwrap()).is_empty());
+}
+
+#[tokio::test]
+async fn an_authority_sees_neither_small_groups_nor_one_persons_answer() {
+    let lake = Fixture::new(&[&city(false)]).await;
+    describe(&lake, false).await;
+    let made = aggregate(&lake.report(R04, "2026-06-01", "2026-06-30", "").await.unwrap());
+    let names: Vec<&str> = made.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["title", "item", "question_no", "question", "option_no", "option", "count", "share", "base", "value"]
+    );
+    let named = |row: &Vec<Value>| -> Row {
+        names.iter().zip(row).map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    };
+    let rows: Vec<Row> = made.rows.iter().map(named).collect();
+    let step = |value: i64| find(&rows, &[("item", json!("value")), ("option_no", json!(value))]);
+    check(step(2), json!({"count": 5, "share": 10.0, "base": 50}));
+    check(step(1), json!({"count": "*", "share": "*", "base": 50}));
+    check(find(&rows, &[("item", json!("mean")), ("question_no", json!(4))]), json!({"value": 6.0}));
+    assert!(rows.iter().all(|row| !["min", "max", "median"].contains(&row["item"].as_str().unwrap())), "{rows:?}");
 }
 
 #[tokio::test]

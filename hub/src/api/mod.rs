@@ -1,6 +1,7 @@
 //! The HTTP API: one file per resource. A handler extracts, calls one use case, converts.
 
 mod accounts;
+mod aggregates;
 mod applications;
 mod audited;
 mod broadcasts;
@@ -63,6 +64,7 @@ struct Document;
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(accounts::routes())
+        .merge(aggregates::routes())
         .merge(applications::routes())
         .merge(broadcasts::routes())
         .merge(children::routes())

@@ -28,16 +28,25 @@ enum What {
         /// Name
         name: String,
     },
+    /// Adds an authority above municipalities, for accounts that see masked figures: a prefecture or the state
+    AddAuthority {
+        #[command(flatten)]
+        common: Common,
+        /// The two digits of the prefecture, or 00 for the state, and 0000
+        code: MunicipalityCode,
+        /// Name
+        name: String,
+    },
     /// Makes a key pair for push to browsers, as lines for the configuration
     WebPushKey,
     /// Issues an account; the link for the password is mailed
     AddAccount {
         #[command(flatten)]
         common: Common,
-        /// Municipality, six digits
+        /// Municipality, six digits; for a stats_viewer the authority
         #[arg(long, value_name = "CODE")]
         municipality: MunicipalityCode,
-        /// Such as municipal_admin, operator or analyst
+        /// Such as municipal_admin, operator, analyst or stats_viewer
         #[arg(long)]
         role: String,
         /// Address
@@ -62,6 +71,7 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<()> {
             )
         }
         What::AddMunicipality { common, code, name } => add_municipality(&common, code, name).await,
+        What::AddAuthority { common, code, name } => add_authority(&common, code, name).await,
         What::AddAccount { common, municipality, role, email, name } => {
             let draft = OfficeDraft { email, name, role, ..OfficeDraft::default() };
             add_account(&common, municipality, &draft).await
@@ -70,6 +80,7 @@ pub(super) async fn run(args: AdminArgs) -> anyhow::Result<()> {
 }
 
 async fn add_municipality(common: &Common, code: MunicipalityCode, name: String) -> anyhow::Result<()> {
+    anyhow::ensure!(!code.is_authority(), "{code} is the code of an authority: use add-authority");
     let config = common.load()?;
     let store = open_record(&config, Durability::Full).await?;
     let mut tx = store.begin_write(Wall::None).await?;
@@ -79,6 +90,18 @@ async fn add_municipality(common: &Common, code: MunicipalityCode, name: String)
     }
     tx.commit().await?;
     output::write(format!("municipality {code} added\n").as_bytes())
+}
+
+/// An authority is a row like a municipality, so that its accounts stand behind a wall of their own: with nothing
+/// else behind it.
+async fn add_authority(common: &Common, code: MunicipalityCode, name: String) -> anyhow::Result<()> {
+    anyhow::ensure!(code.is_authority(), "the code of an authority ends with 0000");
+    let config = common.load()?;
+    let store = open_record(&config, Durability::Full).await?;
+    let mut tx = store.begin_write(Wall::None).await?;
+    tx.insert_municipality(&Municipality { municipality_code: code.clone(), name }, Clock::system().now()).await?;
+    tx.commit().await?;
+    output::write(format!("authority {code} added\n").as_bytes())
 }
 
 async fn add_account(common: &Common, municipality: MunicipalityCode, draft: &OfficeDraft) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! Places and programmes of the demo.
 
 use todoke_domain::MunicipalityCode;
-use todoke_store::municipality::Programme;
+use todoke_store::municipality::{Municipality, Programme};
 
 /// A made-up municipality.
 #[derive(Debug, Clone)]
@@ -22,6 +22,11 @@ pub fn cities() -> Vec<City> {
     };
     let wards = ["990011", "990012", "990013", "990014"];
     [city("990001", "みらい市", &wards), city("990002", "となり町", &["990002"])].into_iter().flatten().collect()
+}
+
+/// The prefecture above both.
+pub(super) fn authority() -> anyhow::Result<Municipality> {
+    Ok(Municipality { municipality_code: "990000".parse()?, name: "ひかり県".to_owned() })
 }
 
 /// Name of a ward of the demo, or its code.

@@ -178,6 +178,7 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
         };
         usage::history(&lake, &growing.city.code, &people, first_day, now, &mut growing.rng).await?;
     }
+    found_authority(&workflow, &password_hash, first_day, &mut accounts).await?;
     // Whatever fell due in the made-up past was looked after then.
     let mut tx = store.begin_write(Wall::None).await?;
     tx.forget_escalations(now).await?;
@@ -187,6 +188,36 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
     crate::dimensions::copy(&store, &lake).await?;
     store.close().await;
     Ok(accounts)
+}
+
+/// The prefecture above the city and its neighbour, with somebody who looks at their figures.
+async fn found_authority(
+    workflow: &Workflow,
+    password_hash: &str,
+    first_day: Date,
+    accounts: &mut DemoAccounts,
+) -> anyhow::Result<()> {
+    let now = Timestamp::from_jst(first_day, time(8, 0, 0, 0));
+    let authority = city::authority()?;
+    let mut tx = workflow.store().begin_write(Wall::None).await?;
+    tx.insert_municipality(&authority, now).await?;
+    tx.commit().await?;
+    let role = Role::StatsViewer.as_str();
+    let draft = OfficeDraft {
+        email: format!("{role}@hikari.example.jp"),
+        name: "統計 花子".to_owned(),
+        role: role.to_owned(),
+        ..OfficeDraft::default()
+    };
+    let actor = Actor::system(authority.municipality_code.clone(), "batch");
+    workflow.issue_account_with_password(&actor, &draft, password_hash, now).await?;
+    let account = DemoAccount {
+        email: draft.email,
+        password: PASSWORD.to_owned(),
+        municipality_code: authority.municipality_code,
+    };
+    accounts.accounts.insert(role.to_owned(), account);
+    Ok(())
 }
 
 /// Takes the whole log into the lake, a file per day, instead of the relay's small ones; and with it what

@@ -4,14 +4,17 @@ use serde_json::json;
 use todoke_domain::{
     Role, Timestamp,
     catalogue::messages::{self, Category, Channel},
+    role::Permission,
 };
 use todoke_store::account::{Account, Consent, Preference};
 
 use super::office::TERMS_VERSION;
 use crate::{Actor, FieldError, Work, Workflow, WorkflowError};
 
+/// The permission to use ID and identity data (N-SEC-13).
+const IDENTITY_DATA: &str = "identity_data";
 /// Consents a person may give and withdraw alone.
-const WITHDRAWABLE: [&str; 2] = ["usage_analytics", "identity_data"];
+const WITHDRAWABLE: [&str; 2] = ["usage_analytics", IDENTITY_DATA];
 
 impl Work<'_> {
     /// Sets a consent and notes it.
@@ -19,11 +22,11 @@ impl Work<'_> {
         let consent = Consent { kind: kind.to_owned(), version: TERMS_VERSION, granted, at_us: self.now.as_micros() };
         self.tx.set_consent(account.account_id, &consent).await?;
         let (event_type, payload) = match (kind, granted) {
-            ("identity_data", true) => (
+            (IDENTITY_DATA, true) => (
                 "account.identity_permission_granted",
                 json!({ "guardian_key": account.person_key, "scope": "identity" }),
             ),
-            ("identity_data", false) => (
+            (IDENTITY_DATA, false) => (
                 "account.identity_permission_withdrawn",
                 json!({ "guardian_key": account.person_key, "scope": "identity" }),
             ),
@@ -37,7 +40,7 @@ impl Work<'_> {
             ),
         };
         let event = self.account_event(event_type, account, payload);
-        if kind == "identity_data" {
+        if kind == IDENTITY_DATA {
             use todoke_domain::catalogue::template::{Placeholder, Placeholders};
             let status = if granted { "許諾する" } else { "許諾しない" };
             self.tell_account(&event, account, Placeholders::new().with(Placeholder::Status, status)).await?;
@@ -54,7 +57,8 @@ impl Workflow {
         Ok(tx.consents(id).await?)
     }
 
-    /// Gives or withdraws a consent; it holds from the commit on.
+    /// Gives or withdraws a consent; it holds from the commit on. The permission for identity data is the guardian's
+    /// alone: a proxy is refused.
     pub async fn set_consent(
         &self,
         actor: &Actor,
@@ -65,6 +69,9 @@ impl Workflow {
         let id = actor.account()?;
         if !WITHDRAWABLE.contains(&kind) {
             return Err(WorkflowError::NotFound("consent"));
+        }
+        if kind == IDENTITY_DATA {
+            actor.require(Permission::ManageOwnHousehold)?;
         }
         let mut work = self.begin(actor, now).await?;
         if work.tx.has_consent(id, kind).await? == granted {

@@ -79,7 +79,8 @@ pub(super) fn address_taken(error: StoreError) -> WorkflowError {
 impl Workflow {
     /// Issues an account and mails the link for its first password.
     ///
-    /// Managers issue staff of their own facility; the municipality issues everybody else.
+    /// Managers issue staff of their own facility; the municipality issues everybody else, but for viewers of
+    /// aggregates: those belong to an authority, whose accounts only the system issues.
     /// Errors: a third manager of a facility is [`WorkflowError::Conflict`].
     pub async fn issue_account(
         &self,
@@ -265,7 +266,8 @@ impl Workflow {
         actor.require(Permission::ManageAccounts)?;
         let name = text::line(name, 100)
             .map_err(|error| WorkflowError::Invalid(vec![FieldError::new("name", error.to_string())]))?;
-        if role.is_household() || role.is_facility() {
+        // A viewer of aggregates is a person, and above the municipality that would issue the key.
+        if role.is_household() || role.is_facility() || role == Role::StatsViewer {
             return Err(WorkflowError::Invalid(vec![FieldError::new("role", "この役割のキーは発行できません。")]));
         }
         let mut work = self.begin(actor, now).await?;
@@ -382,6 +384,13 @@ impl Work<'_> {
     }
 
     async fn may_issue(&mut self, role: Role, facility: Option<FacilityId>) -> Result<(), WorkflowError> {
+        // No municipality makes somebody who sees figures of others, and an authority has nobody else.
+        if (role == Role::StatsViewer) != self.actor.municipality_code.is_authority() {
+            return Err(WorkflowError::Invalid(vec![FieldError::new(
+                "role",
+                "都道府県・こども家庭庁のアカウントは、その団体にだけ発行できます。その団体にほかの役割はありません。",
+            )]));
+        }
         if role.is_household() {
             return Err(WorkflowError::Invalid(vec![FieldError::new(
                 "role",

@@ -94,7 +94,7 @@ impl Workflow {
         let hash = hash_in_background(checked.password).await?;
         let actor = Actor::system(municipality.clone(), "web");
         let mut work = self.begin(&actor, now).await?;
-        if work.tx.municipality(municipality).await?.is_none() {
+        if municipality.is_authority() || work.tx.municipality(municipality).await?.is_none() {
             return Err(WorkflowError::Invalid(vec![FieldError::new(
                 "municipality_code",
                 "市区町村を選んでください。",

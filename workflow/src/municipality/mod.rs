@@ -1,9 +1,10 @@
 //! What a municipality sets, looks up and asks for: parameters, coupon sets, facilities, households, its
-//! board, and requests to the operator.
+//! board, requests to the operator, and what an authority above may see.
 
 mod board;
 mod facility;
 mod household;
+mod oversight;
 mod request;
 mod setting;
 

@@ -7,9 +7,9 @@ export const workspace: Workspace = {
   base,
   title: '分析',
   nav: [
-    { href: base, text: 'SQLエディタ', icon: 'table', allowed: (account) => account.role === 'analyst' },
+    { href: base, text: 'SQLエディタ', icon: 'table' },
     { href: `${base}/reports`, text: '定型レポート', icon: 'chart' },
-    { href: `${base}/data`, text: 'データ状況', icon: 'file', allowed: (account) => account.role === 'analyst' },
+    { href: `${base}/data`, text: 'データ状況', icon: 'file' },
     { href: `${base}/account`, text: 'アカウント', icon: 'gear' },
   ],
   routes: [

@@ -16,6 +16,13 @@ describe('figuresOf', () => {
     expect(figures.columns.map((column) => column.name)).not.toContain('snapshot_id')
   })
 
+  it('takes a masked figure for a figure nobody can draw', () => {
+    const masked: Report = { ...report, columns: report.columns.slice(1, 3), rows: [['a', 12], ['b', '*']] }
+    const figures = figuresOf(masked)
+    expect(figures.measures.map((measure) => measure.label)).toEqual(['利用'])
+    expect(barsOf(masked, figures, 1)).toEqual([{ text: 'a', value: 12 }])
+  })
+
   it('sums a series over the other dimensions in time order', () => {
     expect(seriesOf(report, 0, 2)).toEqual({ periods: ['2026-10', '2026-11'], values: [100, 305] })
     expect(seriesOf(report, 0, 3).values).toEqual([50.5, 10])

@@ -13,12 +13,15 @@ export interface Figures {
   measures: { at: number; label: string }[]
 }
 
+/** Stands for a figure of too few persons. */
+const MASKED = '*'
+
 const isNumber = (cell: Cell | undefined): cell is number => typeof cell === 'number'
 
 /** Tells periods, figures and words of a report apart, for table and chart. */
 export function figuresOf(report: Report): Figures {
   const columns = report.columns
-    .map((column, at) => ({ ...column, at, numeric: report.rows.some((row) => isNumber(row[at])) && report.rows.every((row) => row[at] === null || isNumber(row[at])) }))
+    .map((column, at) => ({ ...column, at, numeric: report.rows.some((row) => isNumber(row[at])) && report.rows.every((row) => row[at] === null || row[at] === MASKED || isNumber(row[at])) }))
     .filter((column) => !PROVENANCE.has(column.name))
   const period = columns.find((column) => PERIODS.has(column.name) && report.rows.every((row) => /^\d{4}-\d{2}/.test(String(row[column.at]))))?.at
   const measures = columns.filter((column) => column.numeric && column.at !== period && !column.name.endsWith('_no')).map(({ at, label }) => ({ at, label }))

@@ -307,6 +307,19 @@ export interface ReportInfo {
   sql?: string
 }
 
+/** What prefecture and state may look at: reports, and the municipalities below them. */
+export interface AggregateCatalogue {
+  reports: { report_id: string; title: string; by_month: boolean }[]
+  municipalities: { municipality_code: string; name: string }[]
+  /** Figures of fewer persons are `*`. */
+  persons_min: number
+}
+
+export interface AggregateReport extends Report {
+  /** Names of municipalities whose figures cannot be shown now. */
+  missing: string[]
+}
+
 export interface SqlAnswer {
   columns: { name: string; type: string }[]
   rows: (string | number | boolean | null)[][]

@@ -7,7 +7,7 @@ import { clearDrafts } from '$lib/form/draft.svelte'
 import { turnOff } from '$lib/push/device'
 import { usage } from '$lib/usage/usage'
 
-export type Audience = 'guardian' | 'facility' | 'operator' | 'city' | 'analyst'
+export type Audience = 'guardian' | 'facility' | 'operator' | 'city' | 'analyst' | 'statistics'
 export type Entrance = 'guardian' | 'staff'
 type Status = 'loading' | 'anonymous' | 'active' | 'terms'
 
@@ -20,7 +20,7 @@ const AUDIENCES: Record<Role, Audience> = {
   facility_manager: 'facility', facility_staff: 'facility',
   operator: 'operator', support_desk: 'operator',
   municipal_admin: 'city', municipal_staff: 'city', programme_section: 'city', app_section: 'city', ward_section: 'city',
-  analyst: 'analyst', stats_viewer: 'analyst',
+  analyst: 'analyst', stats_viewer: 'statistics',
 }
 
 /** Who is signed in on this page. */
