@@ -6,6 +6,7 @@ use todoke_domain::{
     coupon::CouponState,
     ids::{ApplicationId, ChildId, CouponId, CouponSetId, GuardianId, LotId, UseId},
     ledger::{Lot, LotAmount},
+    parameter,
 };
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     child::{self, Child},
     column::{DateText, OptionalDateText},
     guardian::{self, Guardian},
+    municipality,
 };
 
 /// A coupon with its running balance.
@@ -107,6 +109,8 @@ pub struct CouponFile {
     pub guardian: Guardian,
     /// Living accounts of the household.
     pub accounts: Vec<Account>,
+    /// The desk that messages name: [`parameter::CONTACT`] on the day asked for.
+    pub contact: String,
 }
 
 /// An immutable line of the ledger.
@@ -217,20 +221,32 @@ impl Tx {
         Ok(self.see(row))
     }
 
-    /// Locks a coupon as [`Self::lock_coupon`] does, and reads what belongs to it; `None` without any part of it.
-    pub async fn lock_coupon_file(&mut self, id: CouponId) -> Result<Option<CouponFile>, StoreError> {
+    /// Locks a coupon as [`Self::lock_coupon`] does, and reads what belongs to it, with the desk of the municipality
+    /// `code` on `today`; `None` without the coupon or any part of it.
+    pub async fn lock_coupon_file(
+        &mut self,
+        code: &MunicipalityCode,
+        id: CouponId,
+        today: Date,
+    ) -> Result<Option<CouponFile>, StoreError> {
         if !self.is_postgres() {
-            return self.lock_coupon_file_at_once(id).await;
+            return self.lock_coupon_file_at_once(code, id, today).await;
         }
         let Some(coupon) = self.lock_coupon(id).await? else { return Ok(None) };
         let lots = self.lots(id).await?;
         let Some(child) = self.child(coupon.child_id).await? else { return Ok(None) };
         let Some(guardian) = self.guardian(coupon.guardian_id).await? else { return Ok(None) };
         let accounts = self.household_accounts(coupon.guardian_id).await?;
-        Ok(Some(CouponFile { coupon, lots, child, guardian, accounts }))
+        let contact = self.parameter(code, parameter::CONTACT, today).await?;
+        Ok(Some(CouponFile { coupon, lots, child, guardian, accounts, contact }))
     }
 
-    async fn lock_coupon_file_at_once(&mut self, id: CouponId) -> Result<Option<CouponFile>, StoreError> {
+    async fn lock_coupon_file_at_once(
+        &mut self,
+        code: &MunicipalityCode,
+        id: CouponId,
+        today: Date,
+    ) -> Result<Option<CouponFile>, StoreError> {
         let (Inner::Sqlite(tx), key, wall) = (&mut self.inner, id.to_string(), self.wall.code()) else {
             return Ok(None);
         };
@@ -243,8 +259,14 @@ impl Tx {
         for sql in [child::OF_COUPON, guardian::OF_COUPON, account::OF_COUPON] {
             self.later.add(sql, |values| sqlx::Arguments::add(values, &key))?;
         }
+        let inside = self.wall.inside(code);
+        self.later.add(municipality::PARAMETER, |values| {
+            sqlx::Arguments::add(&mut *values, inside)?;
+            sqlx::Arguments::add(&mut *values, parameter::CONTACT.name)?;
+            sqlx::Arguments::add(values, today.to_string())
+        })?;
         let outcomes = self.later.run_each(&mut **tx).await?;
-        let [.., coupon, lots, child, guardian, accounts] = outcomes.as_slice() else {
+        let [.., coupon, lots, child, guardian, accounts, contact] = outcomes.as_slice() else {
             return Err(StoreError::Corrupt { what: "coupon" });
         };
         let (Some(coupon), Some(child), Some(guardian)) =
@@ -252,7 +274,10 @@ impl Tx {
         else {
             return Ok(None);
         };
-        Ok(Some(CouponFile { coupon, lots: lots.all()?, child, guardian, accounts: self.see_all(accounts.all()?) }))
+        let contact: Option<(String,)> = contact.first()?;
+        let contact = contact.map_or_else(|| parameter::CONTACT.default.to_owned(), |(set,)| set);
+        let accounts = self.see_all(accounts.all()?);
+        Ok(Some(CouponFile { coupon, lots: lots.all()?, child, guardian, accounts, contact }))
     }
 
     /// One coupon.

@@ -246,18 +246,15 @@ macro_rules! claim {
 const CLAIM_SQLITE: &str = claim!("");
 const CLAIM_POSTGRES: &str = claim!("FOR UPDATE SKIP LOCKED");
 
-/// Speeds in the order they are served.
-const SPEEDS: [i64; 3] = [0, 1, 2];
-
-impl Tx {
-    /// Queues deliveries; one that exists is left as it is. Gives how many were new.
-    pub async fn insert_deliveries(&mut self, rows: &[NewDelivery]) -> Result<u64, StoreError> {
-        let n = insert_many!(
-            self,
+/// Inserts deliveries with one of the macros for many rows; one that exists is left as it is.
+macro_rules! insert_by {
+    ($insert:ident, $tx:expr, $rows:expr) => {
+        $insert!(
+            $tx,
             "INSERT INTO delivery (delivery_id, message_id, municipality_code, account_id, message_type, purpose, channel, provider,
                 target, edition, speed, subject, body, link, collapse_key, optional, secret, escalation, state, version, attempts, due_at_us,
                 leased_until_us, expires_at_us, doubtful, error_code, receipt_key, cause_at_us, created_at_us) ",
-            rows,
+            $rows,
             " ON CONFLICT (message_id, channel, target, purpose, edition) DO NOTHING",
             |row| row.delivery_id.to_string(),
             row.message_id.to_string(),
@@ -288,9 +285,25 @@ impl Tx {
             row.receipt_key,
             row.cause_at.as_micros(),
             row.created_at.as_micros(),
-        )?;
+        )
+    };
+}
+
+/// Speeds in the order they are served.
+const SPEEDS: [i64; 3] = [0, 1, 2];
+
+impl Tx {
+    /// Queues deliveries; one that exists is left as it is. Gives how many were new.
+    pub async fn insert_deliveries(&mut self, rows: &[NewDelivery]) -> Result<u64, StoreError> {
+        let n = insert_by!(insert_many, self, rows)?;
         self.queued_deliveries |= n > 0;
         Ok(n)
+    }
+
+    /// As [`Self::insert_deliveries`], at the latest with the commit, where nobody asks how many were new.
+    pub async fn queue_deliveries(&mut self, rows: &[NewDelivery]) -> Result<(), StoreError> {
+        self.queued_deliveries |= !rows.is_empty();
+        insert_by!(insert_many_later, self, rows)
     }
 
     /// Whether this transaction has queued deliveries: whoever commits it may wake the dispatcher.

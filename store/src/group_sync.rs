@@ -140,6 +140,11 @@ impl GroupSync {
         Ok(())
     }
 
+    /// Nothing is promised any more: the disk failed somebody else who writes what was committed.
+    pub(crate) fn give_up(&self) {
+        self.has_failed.store(true, Ordering::SeqCst);
+    }
+
     async fn reach(&self, wanted: u64) -> io::Result<()> {
         if self.durable.load(Ordering::SeqCst) >= wanted {
             return self.check();

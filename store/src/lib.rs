@@ -11,6 +11,7 @@ pub mod application;
 pub mod backup;
 pub mod bank_account;
 pub mod broadcast;
+mod checkpoint;
 pub mod child;
 pub mod city_request;
 pub mod claim;
@@ -59,6 +60,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use checkpoint::Checkpoints;
 use group_sync::{GroupSync, WalFile};
 use later::Later;
 
@@ -106,13 +108,20 @@ impl From<sqlx::Error> for StoreError {
 
 #[derive(Clone, Debug)]
 enum Db {
-    /// `sync` is there where a commit has to survive power loss.
+    /// `durable` is there where a commit has to survive power loss.
     Sqlite {
         write: Pool<Sqlite>,
         read: Pool<Sqlite>,
-        sync: Option<Arc<GroupSync>>,
+        durable: Option<Durable>,
     },
     Postgres(Pool<Postgres>),
+}
+
+/// What becomes of a commit on SQLite after it is written.
+#[derive(Clone, Debug)]
+struct Durable {
+    sync: Arc<GroupSync>,
+    checkpoints: Checkpoints,
 }
 
 /// Which database holds the record.
@@ -143,14 +152,11 @@ pub struct Store {
 impl Store {
     /// Opens the SQLite record at `path`, creating and migrating it.
     pub async fn open_sqlite(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let (synchronous, sync) = match durability {
-            Durability::Full => {
-                let wal = WalFile::of(path);
-                (SqliteSynchronous::Normal, Some(Arc::new(GroupSync::new(move || wal.sync()))))
-            }
-            Durability::Seeding => (SqliteSynchronous::Off, None),
+        let synchronous = match durability {
+            Durability::Full => SqliteSynchronous::Normal,
+            Durability::Seeding => SqliteSynchronous::Off,
         };
-        let options = SqliteConnectOptions::new()
+        let mut options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -160,18 +166,38 @@ impl Store {
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory")
             .statement_cache_capacity(400);
+        if durability == Durability::Full {
+            options = options
+                .pragma("wal_autocheckpoint", checkpoint::AUTOCHECKPOINT_PAGES)
+                .pragma("journal_size_limit", checkpoint::LOG_BYTES_KEPT);
+        }
         // SQLite has one writer; a pool of one makes the queue for it fair and visible. It stays open: without any
-        // connection SQLite would remove its log, and `group_sync` would not know a new one from the old.
+        // connection SQLite would remove its log, and `group_sync` would not know a new one from the old. A connection
+        // of this process is not asked whether it is there before each use: the pool asks when it comes back.
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None::<Duration>)
             .max_lifetime(None::<Duration>)
             .acquire_timeout(Duration::from_secs(30))
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await?;
         sqlx::migrate!("migrations/sqlite").run(&write).await?;
-        let read = SqlitePoolOptions::new().max_connections(8).connect_with(options.read_only(true)).await?;
-        Ok(Self { db: Db::Sqlite { write, read, sync } })
+        let durable = match durability {
+            Durability::Full => {
+                let wal = WalFile::of(path);
+                let sync = Arc::new(GroupSync::new(move || wal.sync()));
+                let checkpoints = Checkpoints::begin(path, options.clone(), write.clone(), Arc::clone(&sync)).await?;
+                Some(Durable { sync, checkpoints })
+            }
+            Durability::Seeding => None,
+        };
+        let read = SqlitePoolOptions::new()
+            .max_connections(8)
+            .test_before_acquire(false)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self { db: Db::Sqlite { write, read, durable } })
     }
 
     /// Connects to the PostgreSQL record at `url` and migrates it. `schema` holds the tables.
@@ -201,13 +227,13 @@ impl Store {
     /// Dropped without [`Tx::commit`], it rolls back.
     pub async fn begin_write(&self, wall: Wall) -> Result<Tx, StoreError> {
         let inner = match &self.db {
-            Db::Sqlite { write, sync, .. } => {
-                sync.as_ref().map_or(Ok(()), |sync| sync.check()).map_err(sqlx::Error::Io)?;
+            Db::Sqlite { write, durable, .. } => {
+                durable.as_ref().map_or(Ok(()), |durable| durable.sync.check()).map_err(sqlx::Error::Io)?;
                 Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?)
             }
             Db::Postgres(pool) => Inner::Postgres(begun(pool, "BEGIN").await?),
         };
-        Ok(Tx { inner, wall, sync: self.group_sync().cloned(), later: Later::default(), queued_deliveries: false })
+        Ok(Tx { inner, wall, durable: self.durable().cloned(), later: Later::default(), queued_deliveries: false })
     }
 
     /// Begins a transaction that only reads, on one snapshot, behind `wall`.
@@ -218,7 +244,7 @@ impl Store {
                 Inner::Postgres(begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
             }
         };
-        Ok(Tx { inner, wall, sync: None, later: Later::default(), queued_deliveries: false })
+        Ok(Tx { inner, wall, durable: None, later: Later::default(), queued_deliveries: false })
     }
 
     /// Waits until everything that a transaction could see before this call survives power loss.
@@ -226,15 +252,15 @@ impl Store {
     /// A SQLite transaction may see commits that are still on their way to the disk (`group_sync`). Whoever lets
     /// others rely on what it saw, without a commit of its own, waits here first.
     pub async fn settled(&self) -> Result<(), StoreError> {
-        match self.group_sync() {
-            Some(sync) => Ok(sync.settled().await.map_err(sqlx::Error::Io)?),
+        match self.durable() {
+            Some(durable) => Ok(durable.sync.settled().await.map_err(sqlx::Error::Io)?),
             None => Ok(()),
         }
     }
 
-    fn group_sync(&self) -> Option<&Arc<GroupSync>> {
+    fn durable(&self) -> Option<&Durable> {
         match &self.db {
-            Db::Sqlite { sync, .. } => sync.as_ref(),
+            Db::Sqlite { durable, .. } => durable.as_ref(),
             Db::Postgres(_) => None,
         }
     }
@@ -242,7 +268,11 @@ impl Store {
     /// Closes all connections; on SQLite this also folds the write-ahead log into the file.
     pub async fn close(&self) {
         match &self.db {
-            Db::Sqlite { write, read, .. } => {
+            Db::Sqlite { write, read, durable } => {
+                // First: it takes the writer's connection, and the last one to close folds the log.
+                if let Some(durable) = durable {
+                    durable.checkpoints.close().await;
+                }
                 read.close().await;
                 write.close().await;
             }
@@ -273,7 +303,7 @@ pub struct Tx {
     inner: Inner,
     wall: Wall,
     /// For a transaction that writes on SQLite and has to survive power loss.
-    sync: Option<Arc<GroupSync>>,
+    durable: Option<Durable>,
     later: Later,
     queued_deliveries: bool,
 }
@@ -295,10 +325,11 @@ impl Tx {
         self.send_later().await?;
         match self.inner {
             Inner::Sqlite(tx) => {
-                let Some(sync) = &self.sync else { return Ok(tx.commit().await?) };
+                let Some(Durable { sync, checkpoints }) = &self.durable else { return Ok(tx.commit().await?) };
                 let writing = sync.writing();
                 tx.commit().await?;
                 drop(writing);
+                checkpoints.note_write();
                 sync.reach_written().await.map_err(sqlx::Error::Io)?;
             }
             Inner::Postgres(tx) => tx.commit().await?,

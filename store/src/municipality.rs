@@ -67,6 +67,11 @@ pub struct RegisterTotals {
     pub surveys_open: i64,
 }
 
+/// A parameter's value in force: municipality, name, day.
+pub(crate) const PARAMETER: &str =
+    "SELECT value FROM parameter WHERE municipality_code = $1 AND name = $2 AND effective_from <= $3
+     ORDER BY effective_from DESC LIMIT 1";
+
 impl Tx {
     /// How much the register holds.
     pub async fn register_totals(&mut self, code: &MunicipalityCode) -> Result<RegisterTotals, StoreError> {
@@ -202,15 +207,8 @@ impl Tx {
         parameter: Parameter,
         today: Date,
     ) -> Result<String, StoreError> {
-        let set: Option<(String,)> = fetch_optional!(
-            self,
-            (String,),
-            "SELECT value FROM parameter WHERE municipality_code = $1 AND name = $2 AND effective_from <= $3
-             ORDER BY effective_from DESC LIMIT 1",
-            self.wall.inside(code),
-            parameter.name,
-            today.to_string(),
-        )?;
+        let set: Option<(String,)> =
+            fetch_optional!(self, (String,), PARAMETER, self.wall.inside(code), parameter.name, today.to_string(),)?;
         Ok(set.map_or_else(|| parameter.default.to_owned(), |(value,)| value))
     }
 

@@ -12,10 +12,14 @@ use todoke_domain::{
 use todoke_store::{
     Store, StoreError, Wall,
     idempotency::FirstAnswer,
-    municipality::Municipality,
+    municipality::{Instance, Municipality},
     session::{Challenge, MailLink, Session},
 };
-use todoke_tests::{process::workspace_root, stores::TestStore, wait::cut_off};
+use todoke_tests::{
+    process::workspace_root,
+    stores::TestStore,
+    wait::{cut_off, eventually},
+};
 
 use crate::city::{NOW, account, town};
 
@@ -245,6 +249,24 @@ async fn a_reader_sees_one_moment(db: &TestStore) {
     assert!(reader.municipality(&town()).await.unwrap().is_none(), "a commit showed up in the middle of a read");
     drop(reader);
     assert!(db.begin_read(Wall::None).await.unwrap().municipality(&town()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn sqlite_copies_its_log_into_the_database_beside_the_writes() {
+    let db = TestStore::sqlite().await;
+    let file = db.sqlite_file().unwrap();
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_instance(&Instance { epoch: String::new(), token_secret: String::new() }, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    // 80 MiB of log: more than waits for a pass, and much less than makes SQLite copy within a commit.
+    for _ in 0..80 {
+        db.renew_epoch(&"e".repeat(1 << 20)).await.unwrap();
+    }
+    eventually("the epoch is in the database itself", Duration::from_secs(60), async || {
+        (std::fs::metadata(&file).unwrap().len() > 1 << 20).then_some(())
+    })
+    .await;
+    db.discard().await;
 }
 
 #[test]

@@ -589,7 +589,7 @@ async fn a_row_of_another_municipality_cannot_be_changed(db: &TestStore) {
     let more = enrich(db, &theirs).await;
     let mut walled = db.begin_write(Wall::Around(town())).await.unwrap();
     assert!(walled.lock_coupon(theirs.coupon.coupon_id).await.unwrap().is_none());
-    assert!(walled.lock_coupon_file(theirs.coupon.coupon_id).await.unwrap().is_none());
+    assert!(walled.lock_coupon_file(&town(), theirs.coupon.coupon_id, NOW.jst_date()).await.unwrap().is_none());
     assert!(walled.lock_account(theirs.parent.account_id).await.unwrap().is_none());
     assert!(walled.lock_child(theirs.child.child_id).await.unwrap().is_none());
     assert!(walled.lock_application(theirs.application.application_id).await.unwrap().is_none());

@@ -37,10 +37,10 @@ pub(crate) struct OpenCoupon {
 impl Work<'_> {
     /// Locks a coupon and reads what belongs to it.
     pub(crate) async fn open_coupon(&mut self, id: CouponId) -> Result<OpenCoupon, WorkflowError> {
-        let file = self.tx.lock_coupon_file(id).await?.ok_or(WorkflowError::NotFound("coupon"))?;
-        let CouponFile { coupon, lots, child, guardian, accounts } = file;
-        let contact = self.contact().await?;
-        Ok(OpenCoupon { coupon, lots, child, guardian, accounts, contact, today: self.now.jst_date() })
+        let (code, today) = (&self.actor.municipality_code, self.now.jst_date());
+        let file = self.tx.lock_coupon_file(code, id, today).await?.ok_or(WorkflowError::NotFound("coupon"))?;
+        let CouponFile { coupon, lots, child, guardian, accounts, contact } = file;
+        Ok(OpenCoupon { coupon, lots, child, guardian, accounts, contact, today })
     }
 
     /// The desk that messages name.

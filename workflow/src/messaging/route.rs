@@ -180,7 +180,7 @@ impl Work<'_> {
     /// Writes what was gathered.
     pub(super) async fn post(&mut self, out: Outbox) -> Result<(), WorkflowError> {
         if !out.deliveries.is_empty() {
-            self.tx.insert_deliveries(&out.deliveries).await?;
+            self.tx.queue_deliveries(&out.deliveries).await?;
         }
         if !out.escalations.is_empty() {
             self.tx.insert_escalations(&out.escalations).await?;
