@@ -22,7 +22,7 @@ use sqlx::{
 };
 use tokio::sync::mpsc;
 
-use crate::group_sync::GroupSync;
+use crate::{group_sync::GroupSync, writer::Writer};
 
 /// Pages of the log from which the writer copies, 1 GiB: four times what the log has before it begins anew.
 pub(crate) const AUTOCHECKPOINT_PAGES: &str = "262144";
@@ -78,7 +78,7 @@ impl Checkpoints {
     pub(crate) async fn begin(
         database: &Path,
         options: SqliteConnectOptions,
-        write: Pool<Sqlite>,
+        write: Writer,
         sync: Arc<GroupSync>,
     ) -> Result<Self, sqlx::Error> {
         let keeper = Keeper::open(database, options, write, sync, LIMITS).await?;
@@ -105,7 +105,7 @@ impl Checkpoints {
 /// The task that copies.
 struct Keeper {
     connection: Pool<Sqlite>,
-    write: Pool<Sqlite>,
+    write: Writer,
     /// The database once more, for syncing it. Never closed: with any descriptor that is closed a process loses the
     /// locks SQLite holds on the file, and others would think that nobody has it open.
     database: Arc<ManuallyDrop<File>>,
@@ -119,7 +119,7 @@ impl Keeper {
     async fn open(
         database: &Path,
         options: SqliteConnectOptions,
-        write: Pool<Sqlite>,
+        write: Writer,
         sync: Arc<GroupSync>,
         limits: Limits,
     ) -> Result<Self, sqlx::Error> {
@@ -164,7 +164,7 @@ impl Keeper {
         if !self.is_long(log.n_pages) {
             return Ok(());
         }
-        let writer = self.write.acquire().await?;
+        let writer = self.write.hold().await?;
         let log = checkpoint(&mut on, BEGIN_ANEW).await?;
         drop(writer);
         self.kept_at = log.is_busy.then_some(log.n_pages);

@@ -49,6 +49,7 @@ pub mod timer;
 pub mod topic;
 pub mod transfer;
 mod wall;
+mod writer;
 
 pub use wall::Wall;
 
@@ -63,6 +64,7 @@ use sqlx::{
 use checkpoint::Checkpoints;
 use group_sync::{GroupSync, WalFile};
 use later::Later;
+use writer::{OnSqlite, Writer};
 
 /// A fault of the record.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +112,7 @@ impl From<sqlx::Error> for StoreError {
 enum Db {
     /// `durable` is there where a commit has to survive power loss.
     Sqlite {
-        write: Pool<Sqlite>,
+        write: Writer,
         read: Pool<Sqlite>,
         durable: Option<Durable>,
     },
@@ -171,27 +173,20 @@ impl Store {
                 .pragma("wal_autocheckpoint", checkpoint::AUTOCHECKPOINT_PAGES)
                 .pragma("journal_size_limit", checkpoint::LOG_BYTES_KEPT);
         }
-        // SQLite has one writer; a pool of one makes the queue for it fair and visible. It stays open: without any
-        // connection SQLite would remove its log, and `group_sync` would not know a new one from the old. A connection
-        // of this process is not asked whether it is there before each use: the pool asks when it comes back.
-        let write = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None::<Duration>)
-            .max_lifetime(None::<Duration>)
-            .acquire_timeout(Duration::from_secs(30))
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await?;
-        sqlx::migrate!("migrations/sqlite").run(&write).await?;
-        let durable = match durability {
-            Durability::Full => {
-                let wal = WalFile::of(path);
-                let sync = Arc::new(GroupSync::new(move || wal.sync()));
+        let sync = (durability == Durability::Full).then(|| {
+            let wal = WalFile::of(path);
+            Arc::new(GroupSync::new(move || wal.sync()))
+        });
+        let write = Writer::open(&options, sync.clone()).await?;
+        let durable = match sync {
+            Some(sync) => {
                 let checkpoints = Checkpoints::begin(path, options.clone(), write.clone(), Arc::clone(&sync)).await?;
                 Some(Durable { sync, checkpoints })
             }
-            Durability::Seeding => None,
+            None => None,
         };
+        // A connection of this process is not asked whether it is there before each use: the pool asks when it comes
+        // back.
         let read = SqlitePoolOptions::new()
             .max_connections(8)
             .test_before_acquire(false)
@@ -229,7 +224,7 @@ impl Store {
         let inner = match &self.db {
             Db::Sqlite { write, durable, .. } => {
                 durable.as_ref().map_or(Ok(()), |durable| durable.sync.check()).map_err(sqlx::Error::Io)?;
-                Inner::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?)
+                Inner::Sqlite(OnSqlite::Writing(write.begin().await?))
             }
             Db::Postgres(pool) => Inner::Postgres(begun(pool, "BEGIN").await?),
         };
@@ -239,7 +234,7 @@ impl Store {
     /// Begins a transaction that only reads, on one snapshot, behind `wall`.
     pub async fn begin_read(&self, wall: Wall) -> Result<Tx, StoreError> {
         let inner = match &self.db {
-            Db::Sqlite { read, .. } => Inner::Sqlite(read.begin().await?),
+            Db::Sqlite { read, .. } => Inner::Sqlite(OnSqlite::Reading(read.begin().await?)),
             Db::Postgres(pool) => {
                 Inner::Postgres(begun(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
             }
@@ -294,7 +289,7 @@ async fn begun(pool: &Pool<Postgres>, how: &'static str) -> Result<Transaction<'
 }
 
 enum Inner {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(OnSqlite),
     Postgres(Transaction<'static, Postgres>),
 }
 
@@ -321,16 +316,15 @@ impl Tx {
     /// Makes everything in the transaction durable and visible.
     ///
     /// Cancel safe in so far as a dropped commit leaves the outcome unknown to the caller but never half done.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        self.send_later().await?;
+    pub async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Sqlite(tx) => {
-                let Some(Durable { sync, checkpoints }) = &self.durable else { return Ok(tx.commit().await?) };
-                let writing = sync.writing();
-                tx.commit().await?;
-                drop(writing);
-                checkpoints.note_write();
-                sync.reach_written().await.map_err(sqlx::Error::Io)?;
+            Inner::Sqlite(OnSqlite::Reading(tx)) => tx.commit().await?,
+            Inner::Sqlite(OnSqlite::Writing(turn)) => {
+                turn.commit(self.later).await?;
+                if let Some(Durable { sync, checkpoints }) = &self.durable {
+                    checkpoints.note_write();
+                    sync.reach_written().await.map_err(sqlx::Error::Io)?;
+                }
             }
             Inner::Postgres(tx) => tx.commit().await?,
         }

@@ -168,11 +168,10 @@ impl Workflow {
         }
     }
 
-    /// The first answer once more, as durable as it was promised: the use it tells of may still be on its way to
-    /// the disk.
+    /// The first answer once more, as durable as it was promised: the use it tells of may share the transaction of this
+    /// use case, or still be on its way to the disk. A commit waits for both.
     async fn repeated(&self, work: Work<'_>, first: &FirstAnswer, body_hash: &str) -> Result<UseAnswer, WorkflowError> {
-        drop(work);
-        self.store().settled().await?;
+        work.tx.commit().await?;
         repeat(first, body_hash)
     }
 }
