@@ -166,13 +166,13 @@ impl LakeSink {
         // At most one task. A task of its own, because staging may wait for a table the flush holds.
         let mut flushing: JoinSet<Result<Flushed, LakeError>> = JoinSet::new();
         loop {
+            // Before more is collected, too: one flush follows the other while the next rows are made.
+            self.flush_if_due(&mut flushing);
             let collected = self.collect().await;
             let gathered = Instant::now() + GATHER;
             // What has no room waits for the flush: looking again before would find the same.
             let (more, failed) = self.note(collected).map_or((false, true), |more| (more && self.has_room(), false));
-            if flushing.is_empty() && self.is_due() {
-                self.begin_flush(&mut flushing);
-            }
+            self.flush_if_due(&mut flushing);
             let poll = Instant::now() + Duration::from_millis(self.config.poll_ms);
             let next = match self.flush_at() {
                 Some(due) if flushing.is_empty() && !failed => due.min(poll),
@@ -223,7 +223,10 @@ impl LakeSink {
         self.oldest.map(|since| since + Duration::from_millis(self.config.flush_age_ms_max))
     }
 
-    fn begin_flush(&mut self, flushing: &mut JoinSet<Result<Flushed, LakeError>>) {
+    fn flush_if_due(&mut self, flushing: &mut JoinSet<Result<Flushed, LakeError>>) {
+        if !flushing.is_empty() || !self.is_due() {
+            return;
+        }
         // What is staged from now on waits for the next flush.
         self.oldest = None;
         let lake = Arc::clone(&self.lake);

@@ -4,8 +4,8 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, RecordBatch,
-    StringViewBuilder, TimestampMicrosecondBuilder,
+    Array, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
+    RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder,
 };
 use serde_json::Value;
 use todoke_domain::{
@@ -466,13 +466,22 @@ fn payload_columns(schema: &GroupSchema, rows: &Rows<'_>, order: &[usize]) -> Ve
         }
     }
     let fields = &schema.file.fields()[schema.n_envelope..];
+    // Most columns of a batch have no value: those of one type are one array, rather than zeroed memory each.
+    let mut empty: Vec<ArrayRef> = Vec::new();
     building
         .into_iter()
         .zip(columns)
         .zip(fields)
         .map(|((built, column), field)| match built {
             Some(built) => built.finish(&column.ty, n_rows),
-            None => null_column(field.data_type(), n_rows),
+            None => match empty.iter().find(|array| array.data_type() == field.data_type()) {
+                Some(array) => Arc::clone(array),
+                None => {
+                    let array = null_column(field.data_type(), n_rows);
+                    empty.push(Arc::clone(&array));
+                    array
+                }
+            },
         })
         .collect()
 }

@@ -282,8 +282,7 @@ impl Lake {
         self.view.shared.staged().iter().map(|part| part.n_rows).sum()
     }
 
-    /// Memory of the rows staged and not yet committed, bytes. Columns without values count in full, so it is
-    /// rather too much than too little.
+    /// Memory of the rows staged and not yet committed, bytes.
     pub fn staged_bytes(&self) -> u64 {
         self.view.shared.staged().iter().map(|part| part.n_bytes).sum()
     }

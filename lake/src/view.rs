@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use datafusion::{arrow::datatypes::SchemaRef, catalog::TableProvider};
+use datafusion::{
+    arrow::{array::Array, datatypes::SchemaRef},
+    catalog::TableProvider,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::civil::Date;
 use todoke_domain::Timestamp;
@@ -223,8 +226,9 @@ impl Shared {
         let mut recorded_max = None;
         let mut n_bytes = 0;
         for (name, batch) in &rows.tables {
-            // Of the whole: its slices share the buffers.
-            n_bytes += batch.get_array_memory_size() as u64;
+            // Of the whole: its slices share the buffers. Columns without values share one array.
+            let filled = batch.columns().iter().filter(|column| column.null_count() < column.len());
+            n_bytes += filled.map(|column| column.get_array_memory_size() as u64).sum::<u64>();
             recorded_max = recorded_max.max(slice::recorded_max(batch));
             tables.insert(name.clone(), slice::cut(batch).map_err(LakeError::arrow(name))?);
         }

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use todoke_analytics::{
-    AGGREGATES, Dimension, ErrorKind, PERSONS_MIN, ReportColumn, ReportId, ReportRequest, RowsKind, aggregate,
+    AGGREGATES, ClaimsOf, Dimension, ErrorKind, PERSONS_MIN, ReportColumn, ReportId, ReportRequest, RowsKind, aggregate,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -83,6 +83,7 @@ async fn run(
             rows: RowsKind::Figures,
             survey_id: None,
             coupon_set_id: None,
+            claims: ClaimsOf::Municipality,
             created_at: app.now(),
         };
         let made = match app.engine.report(&request).await {
