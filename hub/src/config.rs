@@ -133,6 +133,8 @@ pub struct IngestConfig {
     pub outside_events_per_min: u32,
     /// Memory that bodies with events take together while they are read, MiB; a body beyond it is refused with 503.
     pub bodies_mib_max: usize,
+    /// How long a body may take to arrive, seconds: whoever stalls gives the memory back.
+    pub body_seconds_max: u64,
 }
 
 /// Reports and SQL.
@@ -240,7 +242,13 @@ impl Default for IngestConfig {
     fn default() -> Self {
         // What the record itself never writes: a sender cannot make up a coupon's use.
         let types = ["support", "system.incident_detected", "system.incident_resolved"];
-        Self { outside_types: types.map(str::to_owned).to_vec(), outside_events_per_min: 600_000, bodies_mib_max: 256 }
+        Self {
+            outside_types: types.map(str::to_owned).to_vec(),
+            outside_events_per_min: 600_000,
+            bodies_mib_max: 256,
+            // The longest body at a little more than a megabit a second.
+            body_seconds_max: 60,
+        }
     }
 }
 
@@ -301,6 +309,7 @@ impl Config {
             (BODY_MIB_MAX..=1 << 20).contains(&self.ingest.bodies_mib_max),
             "ingest.bodies_mib_max must be {BODY_MIB_MAX} to 1048576"
         );
+        anyhow::ensure!(self.ingest.body_seconds_max > 0, "ingest.body_seconds_max must be above 0");
         anyhow::ensure!(
             (16..=1 << 20).contains(&self.lake.compact_mib_max),
             "lake.compact_mib_max must be 16 to 1048576"

@@ -1,8 +1,9 @@
 // What the tracker keeps while the phone is out of reach is sent when it is back, and the last screen when the page goes.
-// Input: one JSON object on the command line {base, guardian}. Output: the usage session, as JSON.
+// Input: one JSON object on the command line {base, guardian, analyst}, of the analyst a token. Output: how often each of
+// the two screens is in the lake, as JSON.
 import { connected, openBrowser, openWindow, signIn } from './city.mjs'
 
-const { base, guardian } = JSON.parse(process.argv[2])
+const { base, guardian, analyst } = JSON.parse(process.argv[2])
 const city = await openBrowser()
 try {
   const phone = await openWindow(city, [390, 844])
@@ -27,11 +28,21 @@ try {
   const session = await phone.evaluate(() => JSON.parse(localStorage.getItem('todoke.usage-session')).session_id)
   // Leaving the site is the end of the page: what is left goes by beacon.
   await phone.goto('about:blank')
-  // Another person's window shares nothing with it; by the time it shows something the beacon is on its way.
-  const other = await openWindow(city, [390, 844])
-  await other.goto(base)
-  await other.waitForSelector('h1')
-  process.stdout.write(JSON.stringify({ session, faults: city.faults }))
+  // The browser stays open until it is there: closed before, it may take the beacon with it.
+  const sql = `SELECT screen_id, COUNT(*) FROM events_app WHERE event_type = 'app.screen_viewed'
+    AND session_id = '${session}' AND screen_id IN ('GD19', 'GD15') GROUP BY screen_id ORDER BY screen_id`
+  const end = Date.now() + 60_000
+  let views = []
+  while (views.length < 2 && Date.now() < end) {
+    const answer = await fetch(`${base}/v1/sql`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${analyst}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ sql })
+    })
+    views = (await answer.json()).rows
+    await new Promise((again) => setTimeout(again, 200))
+  }
+  process.stdout.write(JSON.stringify({ views, faults: city.faults }))
 } finally {
   await city.browser.close()
 }

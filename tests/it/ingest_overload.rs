@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use todoke_tests::{
     http::{Answer, Client},
     todoke::{DemoOptions, Todoke, cli_over},
@@ -58,6 +59,11 @@ impl HalfSent {
     /// Sends the rest and gives the answer as it came.
     async fn finish(mut self) -> String {
         self.stream.write_all(&self.rest).await.unwrap();
+        self.answer().await
+    }
+
+    /// The answer as it came, without the rest.
+    async fn answer(mut self) -> String {
         let mut answer = String::new();
         self.stream.read_to_string(&mut answer).await.unwrap();
         answer
@@ -85,7 +91,8 @@ async fn in_lake(todoke: Todoke) -> (u64, u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_beyond_the_memory_for_them_are_told_to_come_again_and_what_was_taken_is_there_once() {
     let settings = [("TODOKE_INGEST__BODIES_MIB_MAX", BODIES_MIB.to_string())];
-    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let dir = TempDir::new().unwrap();
+    let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
     let guardian = agreed(&todoke).await;
     let under_way = HalfSent::begin(&guardian, &batch(0)).await;
     eventually("the body under way has its memory", PATIENCE, async || {
@@ -125,12 +132,27 @@ async fn bodies_beyond_the_memory_for_them_are_told_to_come_again_and_what_was_t
     assert_eq!(in_lake(todoke).await, (n_events, n_events));
 }
 
+/// Bodies that never come to their end would otherwise keep everybody else's out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stalls_is_given_up_and_its_memory_is_free_again() {
+    let settings =
+        [("TODOKE_INGEST__BODIES_MIB_MAX", BODIES_MIB.to_string()), ("TODOKE_INGEST__BODY_SECONDS_MAX", 1.to_string())];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let guardian = agreed(&todoke).await;
+    let answer = HalfSent::begin(&guardian, &batch(0)).await.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("/problems/too-slow"), "{answer}");
+    let receipt = send_batch(&guardian, 0).await.expect(202);
+    assert_eq!((&receipt["accepted"], &receipt["duplicates"]), (&json!(BATCH), &json!(0)), "{receipt}");
+    todoke.stop().await;
+}
+
 /// Also in the middle of a body that is much longer than what a connection holds: the sender hears it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_of_too_many_requests_hears_when_to_come_again() {
     const REQUESTS_PER_MIN: u32 = 20;
     let settings = [("TODOKE_HTTP__REQUESTS_PER_MIN", REQUESTS_PER_MIN.to_string())];
-    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let dir = TempDir::new().unwrap();
+    let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
     let guardian = agreed(&todoke).await;
     let mut n_taken = 0;
     // A minute may end in between.

@@ -258,9 +258,10 @@ async fn sqlite_copies_its_log_into_the_database_beside_the_writes() {
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     tx.insert_instance(&Instance { epoch: String::new(), token_secret: String::new() }, NOW).await.unwrap();
     tx.commit().await.unwrap();
-    // 80 MiB of log: more than waits for a pass, and much less than makes SQLite copy within a commit.
-    for _ in 0..80 {
-        db.renew_epoch(&"e".repeat(1 << 20)).await.unwrap();
+    // 80 MiB of log: more than waits for a pass, and much less than makes SQLite copy within a commit. Each text is
+    // another one, since SQLite writes no page that stays.
+    for n in 0..80_u8 {
+        db.renew_epoch(&char::from(b'!' + n).to_string().repeat(1 << 20)).await.unwrap();
     }
     eventually("the epoch is in the database itself", Duration::from_secs(60), async || {
         (std::fs::metadata(&file).unwrap().len() > 1 << 20).then_some(())

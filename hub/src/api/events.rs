@@ -27,7 +27,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[utoipa::path(post, path = "/v1/events", tag = "events", request_body(content(
         (Object = "application/cloudevents+json"), (Object = "application/cloudevents-batch+json"), (Object = "application/json"))),
     responses((status = 202, description = "on disk; duplicates are counted, bad events named and kept in quarantine"),
-        (status = 403, description = "not an API key"), (status = 413, description = "too long"),
+        (status = 403, description = "not an API key"), (status = 408, description = "the body took too long to arrive"),
+        (status = 413, description = "too long"),
         (status = 415, description = "not CloudEvents"), (status = 429, description = "the key's quota is used up"),
         (status = 503, description = "too much waits: send the same again after Retry-After")))]
 async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode, Json<Value>), Problem> {

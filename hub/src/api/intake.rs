@@ -1,6 +1,6 @@
 //! Bodies with events: bounded before they are read, so that no load becomes a load on memory.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -12,7 +12,7 @@ use todoke_ingest::{
     IngestError,
     body::{self, Coding},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{auth::Caller, problem::Problem, state::AppState};
 
@@ -45,11 +45,12 @@ impl FromRequest<AppState> for Intake {
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
+        let patience = Duration::from_secs(app.config().ingest.body_seconds_max);
         let caller = match Caller::from_request_parts(&mut parts, app).await {
             Ok(caller) => caller,
             // Who is told to come again later has to hear it.
             Err(refusal) => {
-                drain(body).await;
+                drain(body, patience).await;
                 return Err(refusal);
             }
         };
@@ -61,31 +62,41 @@ impl FromRequest<AppState> for Intake {
         // Without a length the body may be as long as any.
         let declared = header(&parts.headers, &header::CONTENT_LENGTH).parse().unwrap_or(BODY_BYTES_MAX);
         if declared > BODY_BYTES_MAX {
-            drain(body).await;
+            drain(body, patience).await;
             return Err(too_long());
         }
         let bytes = declared + if coding == Coding::Plain { 0 } else { DECODED_BYTES_MAX };
         let kib = u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX);
         let Ok(room) = app.intake.clone().try_acquire_many_owned(kib) else {
-            drain(body).await;
+            drain(body, patience).await;
             return Err(Problem::from(IngestError::Busy { retry_after_s: 1 }));
         };
-        let raw = axum::body::to_bytes(body, declared.max(1)).await.map_err(|_| too_long())?;
+        let read = timeout(patience, axum::body::to_bytes(body, declared.max(1))).await;
+        let raw = read.map_err(|_| too_slow())?.map_err(|_| too_long())?;
         Ok(Self { caller, raw, headers: parts.headers, coding, _room: room })
     }
 }
 
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "Too slow")
+        .detail("データの受信に時間がかかりすぎたため、中断しました。もう一度お送りください。")
+}
+
 /// Reads what nobody wants, as far as it is reasonable: a client that is answered in the middle of its sending sees
 /// a broken connection instead of the answer.
-async fn drain(body: Body) {
+async fn drain(body: Body, patience: Duration) {
     let mut rest = body.into_data_stream();
     let mut n_bytes = 0;
-    while let Some(Ok(piece)) = rest.next().await {
-        n_bytes += piece.len();
-        if n_bytes > DRAINED_BYTES_MAX {
-            return;
+    let to_its_end = async {
+        while let Some(Ok(piece)) = rest.next().await {
+            n_bytes += piece.len();
+            if n_bytes > DRAINED_BYTES_MAX {
+                return;
+            }
         }
-    }
+    };
+    // Whoever stalls hears nothing either way.
+    let _ = timeout(patience, to_its_end).await;
 }
 
 impl Intake {

@@ -23,6 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[utoipa::path(post, path = "/v1/usage", tag = "usage",
     request_body(content((Object = "application/json"), (String = "application/x-ndjson"))),
     responses((status = 202, description = "on disk; duplicates are counted, bad events named and kept in quarantine"),
+        (status = 408, description = "the body took longer than a minute to arrive: send it again"),
         (status = 413, description = "longer than 8 MiB, or than 16 MiB once decompressed"),
         (status = 429, description = "the account's requests per minute are used up"),
         (status = 503, description = "too much waits: send the same again after Retry-After")))]

@@ -23,6 +23,9 @@ use crate::{http::Client, todoke::Todoke};
 
 /// Connections, each with one batch under way.
 const CONNECTIONS: u64 = 16;
+/// How long the last rows, too few for a commit of their own, wait for more. Milliseconds. Usually they wait 5 s, which
+/// would be half of the time that is measured.
+const FLUSH_AGE_MS: u32 = 500;
 /// Names the Python that has DuckDB; `./bench` sets it.
 const PYTHON_VARIABLE: &str = "TODOKE_TEST_PYTHON";
 const PEER: &str = include_str!("ndjson_to_parquet.py");
@@ -151,7 +154,9 @@ fn peer(n: u64) -> Result<Option<(f64, u64)>> {
 /// Runs the load in both shapes and prints the figures. `events_max` bounds the memory of the bodies made before.
 pub async fn run(seconds: u32, events_max: u64) -> Result<()> {
     for shape in SHAPES {
-        let stage = Stage::start(Record::Sqlite).await?;
+        let stage =
+            Stage::start_with(Record::Sqlite, vec![("TODOKE_LAKE__FLUSH_AGE_MS_MAX", FLUSH_AGE_MS.to_string())])
+                .await?;
         let guardian = guardian(&stage.todoke).await?;
         let analyst = stage.todoke.sign_in("analyst").await;
         let (rows_before, bytes_before) = until(async || in_parquet(&analyst).await).await;
