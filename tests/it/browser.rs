@@ -14,7 +14,7 @@ use crate::{
     delivery_api::MailBox,
     journey,
     push_journey::{message_about, on_the_phone, tagged},
-    scene::{Scene, inbox, sql, text},
+    scene::{Scene, inbox, text},
 };
 
 const LIMIT: Duration = Duration::from_secs(400);
