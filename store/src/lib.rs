@@ -244,8 +244,9 @@ impl Store {
 
     /// Waits until everything that a transaction could see before this call survives power loss.
     ///
-    /// A SQLite transaction may see commits that are still on their way to the disk (`group_sync`). Whoever lets
-    /// others rely on what it saw, without a commit of its own, waits here first.
+    /// A SQLite transaction may see commits that are still on their way to the disk (`group_sync`). Whoever read, and
+    /// lets others rely on it, waits here first. For a transaction that may write this is not enough, since it also
+    /// sees what is not committed yet (`writer`): it ends with a commit of its own.
     pub async fn settled(&self) -> Result<(), StoreError> {
         match self.durable() {
             Some(durable) => Ok(durable.sync.settled().await.map_err(sqlx::Error::Io)?),

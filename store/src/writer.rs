@@ -27,8 +27,8 @@ use tokio::{
 
 use crate::{StoreError, group_sync::GroupSync, later::Later};
 
-/// Use cases in one transaction. What one of them waits longer is the work of those after it: a few dozen
-/// milliseconds at the most.
+/// Use cases in one transaction. What one of them waits longer is the work of those after it: of payments a few dozen
+/// milliseconds, of an import as long as it takes.
 const MEMBERS_MAX: usize = 16;
 /// How long a use case waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(30);
