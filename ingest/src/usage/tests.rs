@@ -2,15 +2,16 @@ use serde_json::json;
 use todoke_domain::Event;
 
 use super::*;
-use crate::row::{Dictionary, read, to_events};
+use crate::row::{Dictionary, LogRows};
 
 /// The events as whoever reads the log gets them.
 fn decoded(encoded: &EncodedEvents) -> Vec<Event> {
     let mut bytes = Vec::new();
     encoded.blocks.iter().for_each(|block| block.write(None, &mut bytes));
-    let mut rows = todoke_lake::Rows::default();
-    read(&bytes, &Dictionary::present().meanings().unwrap(), &mut rows).unwrap();
-    to_events(&rows)
+    let meanings = Dictionary::present().meanings().unwrap();
+    let mut rows = LogRows::default();
+    rows.add(&bytes, &meanings).unwrap();
+    rows.to_events().unwrap()
 }
 
 fn context(role: &str) -> UsageContext {
