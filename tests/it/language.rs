@@ -17,6 +17,7 @@ use todoke_workflow::{
     Actor, Workflow, WorkflowError,
     account::{ProfileChange, Registration},
     coupon::UseAnswer,
+    import::ImportKind,
 };
 
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     delivery_scene::device_of,
     message_rules::{deliveries, told},
     push_journey::{message_about, on_the_phone, tagged},
-    register::{events_of, inbox},
+    register::{RELATION_HEADER, events_of, file, import, inbox, move_people, movement},
     scene::{self, Scene, text},
 };
 
@@ -34,6 +35,7 @@ todoke_tests::on_both_databases! {
     easy_japanese_arrives_where_it_is_chosen,
     a_text_without_easy_words_comes_in_japanese,
     a_letter_is_in_the_language_of_its_household,
+    an_invitation_by_letter_is_in_the_language_of_a_household_that_is_registered,
     what_colleagues_share_is_japanese_and_what_is_ones_own_is_as_chosen,
     a_language_that_no_text_is_in_cannot_be_chosen,
 }
@@ -123,20 +125,48 @@ async fn a_text_without_easy_words_comes_in_japanese(db: &TestStore) {
     assert_eq!((message.locale.as_str(), message.title.as_str()), ("ja", "代理利用者が登録されました"));
 }
 
+/// The city's household gets letters beside the app, in easy Japanese.
+async fn on_paper_too(db: &TestStore, workflow: &Workflow, city: &City) {
+    let guardian = Guardian { contact_channel: "both".to_owned(), ..city.guardian.clone() };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_guardian(&guardian).await.unwrap();
+    tx.commit().await.unwrap();
+    choose(workflow, &city.parent, "ja-easy").await.unwrap();
+}
+
 async fn a_letter_is_in_the_language_of_its_household(db: &TestStore) {
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());
-    let on_paper_too = Guardian { contact_channel: "both".to_owned(), ..city.guardian.clone() };
-    let mut tx = db.begin_write(Wall::None).await.unwrap();
-    tx.update_guardian(&on_paper_too).await.unwrap();
-    tx.commit().await.unwrap();
-    choose(&workflow, &city.parent, "ja-easy").await.unwrap();
+    on_paper_too(db, &workflow, &city).await;
     let operator = city.operator();
     workflow.set_suspended(&operator, city.guardian.guardian_id, true, "misuse", None, NOW).await.unwrap();
     let letters = workflow.print_queue(&operator, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].title, "クーポンが使えません");
     assert!(letters[0].body.contains("くわしいことは、"), "{}", letters[0].body);
+}
+
+async fn an_invitation_by_letter_is_in_the_language_of_a_household_that_is_registered(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    on_paper_too(db, &workflow, &city).await;
+    let born = ["A1", "A2"].map(|no| movement(no, "2025-07-07", "birth", "2025-07-10"));
+    move_people(&workflow, &city, &born, NOW).await;
+    // The register knows the household's 大阪花子 as A1's mother, and nobody of A2's.
+    let relation = file(RELATION_HEADER, &["A1,P1,オオサカ ハナコ,1992-02-03,母".to_owned()]);
+    assert!(import(&workflow, &city, ImportKind::HouseholdRelation, &relation, NOW).await.is_completed());
+    workflow.run_solicitation(&city.operator(), NOW).await.unwrap();
+    let letters = workflow.print_queue(&city.operator(), 10).await.unwrap();
+    let mut titles: Vec<(&str, &str)> =
+        letters.iter().map(|letter| (letter.recipient_name.as_str(), letter.title.as_str())).collect();
+    titles.sort_unstable();
+    assert_eq!(
+        titles,
+        [
+            ("佐藤 子A1 様の保護者様", "クーポンの申請（しんせい）ができます"),
+            ("佐藤 子A2 様の保護者様", "クーポン受給申請のご案内"),
+        ]
+    );
 }
 
 async fn what_colleagues_share_is_japanese_and_what_is_ones_own_is_as_chosen(db: &TestStore) {
