@@ -56,7 +56,7 @@ fn device(account: &Account, at: Timestamp, rng: &mut StdRng) -> Option<Device> 
         auth: key(),
         sandbox: false,
         permission: if percent < granted { DevicePermission::Granted } else { DevicePermission::Denied },
-        language: "ja".to_owned(),
+        language: String::new(),
         platform: platform.to_owned(),
         os_version: os_version.to_owned(),
         app_version: if is_browser { String::new() } else { "1.3.1".to_owned() },

@@ -9,6 +9,7 @@ use todoke_domain::{
     account::{AccountState, Email, INVITATION_TTL, MANAGERS_MAX},
     catalogue::{
         format,
+        messages::LOCALE_COMPLETE,
         template::{Placeholder, Placeholders},
     },
     ids::{AccountId, ApiKeyId, FacilityId},
@@ -287,6 +288,7 @@ impl Workflow {
             valid_to: FOREVER,
             person_key: Some(secret::person_key()),
             terms_version: TERMS_VERSION,
+            language: LOCALE_COMPLETE.to_owned(),
         };
         work.tx.insert_account(&machine, now).await?;
         let secret_key = format!("tdk_{}", secret::token());
@@ -369,6 +371,7 @@ impl Work<'_> {
             valid_to,
             person_key: Some(secret::person_key()),
             terms_version: 0,
+            language: LOCALE_COMPLETE.to_owned(),
         };
         self.tx.insert_account(&account, self.now).await.map_err(address_taken)?;
         let event = self.account_event(
