@@ -93,7 +93,7 @@ pub(super) async fn settle(
 ) -> anyhow::Result<Vec<Event>> {
     let mut traces = traces(log);
     let mut past = Past::default();
-    let mut tx = store.begin_write(Wall::None).await?;
+    let mut tx = store.begin_long(Wall::None).await?;
     for row in tx.handed_pushes().await? {
         push(&row, traces.entry(row.message_id.to_string()).or_default(), now, rng, &mut past);
     }

@@ -203,7 +203,7 @@ impl Workflow {
 
     /// Ends accounts whose last day has passed (T18); their sessions and sockets go too.
     pub async fn end_accounts(&self, actor: &Actor, now: Timestamp) -> Result<usize, WorkflowError> {
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let over = work.tx.accounts_past_end(now.jst_date()).await?;
         for account in &over {
             let mut ended = account.clone();
@@ -232,7 +232,7 @@ impl Workflow {
         now: Timestamp,
     ) -> Result<usize, WorkflowError> {
         let ends_on = add_days(today, WARNED_DAYS);
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let ending = work.tx.facility_accounts_ending_on(ends_on).await?;
         for colleagues in ending.chunk_by(|a, b| a.facility_id == b.facility_id) {
             let Some(facility) = colleagues[0].facility_id else { continue };

@@ -31,7 +31,7 @@ impl Workflow {
     pub async fn due_escalations(&self, now: Timestamp) -> Result<usize, WorkflowError> {
         let mut done = 0;
         loop {
-            let mut tx = self.store().begin_write(Wall::None).await?;
+            let mut tx = self.store().begin_long(Wall::None).await?;
             let claimed = tx.claim_escalations(CLAIM_MAX, now, now.plus(LEASE)).await?;
             tx.commit().await?;
             if claimed.is_empty() {
