@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_tests::{
     http::Client,
+    object_store::ObjectStore,
     postgres,
     todoke::{DemoOptions, Output, Todoke, cli_with},
 };
@@ -20,6 +21,8 @@ use crate::{
     scene::Scene,
     usage::visit,
 };
+
+const LAKE_URL: &str = "TODOKE_LAKE__URL";
 
 /// Visits that only the second node was told of, before a backup and after it.
 const BEFORE: std::ops::Range<u32> = 1..6;
@@ -35,18 +38,20 @@ struct Nodes {
 }
 
 impl Nodes {
-    /// A city with both data folders, and nobody running. Nothing goes to the lake because of its age.
-    async fn prepared(name: &str) -> Self {
+    /// A city with both data folders, and nobody running; the lake is in a folder or in the bucket `lake`. Nothing
+    /// goes to it because of its age.
+    async fn prepared(name: &str, bucket: Option<&ObjectStore>) -> Self {
         let dir = TempDir::with_prefix("todoke-nodes-").unwrap();
         let schema = format!("todoke_{name}_{}", std::process::id());
         drop_schema(&schema).await;
-        let settings = vec![
-            ("TODOKE_LAKE__URL", format!("file://{}", dir.path().join("shared").display())),
+        let folder = || vec![(LAKE_URL, format!("file://{}", dir.path().join("shared").display()))];
+        let mut settings = bucket.map_or_else(folder, |store| store.settings("s3://lake/shared"));
+        settings.extend([
             ("TODOKE_LAKE__FLUSH_AGE_MS_MAX", "86400000".to_owned()),
             ("TODOKE_RECORD__URL", postgres::shared_url().to_owned()),
             ("TODOKE_RECORD__SCHEMA", schema.clone()),
             ("TODOKE_RECORD__PROGRAMS", postgres::programs().unwrap().to_str().unwrap().to_owned()),
-        ];
+        ]);
         for node in ["first", "second"] {
             std::fs::create_dir(dir.path().join(node)).unwrap();
         }
@@ -70,7 +75,7 @@ impl Nodes {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// What the nodes have noted at the lake.
+    /// What the nodes have noted at the lake in the folder.
     fn notes(&self) -> BTreeMap<String, String> {
         let entries = std::fs::read_dir(self.dir.path().join("shared/nodes")).unwrap().map(Result::unwrap);
         entries
@@ -105,7 +110,11 @@ impl Nodes {
         drop_schema(&self.schema).await;
         let data = self.dir.path().join(format!("{from}-restored"));
         let mut settings = self.settings.clone();
-        settings[0].1 = format!("file://{}", self.path(&format!("{from}-lake")));
+        let (_, url) = settings.iter_mut().find(|(name, _)| *name == LAKE_URL).expect("a lake");
+        *url = match url.strip_suffix("/shared") {
+            Some(above) => format!("{above}/{from}-lake"),
+            None => panic!("a lake at {url}"),
+        };
         let printed = cli_with(&data, &["restore", "--from", &self.path(from)], &settings).await.success();
         (printed, data, settings)
     }
@@ -133,17 +142,21 @@ fn all_of(visits: std::ops::Range<u32>) -> Vec<(String, i64)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_holds_what_waits_in_the_log_of_another_node_that_runs() {
-    let nodes = Nodes::prepared("asked").await;
+    let store = ObjectStore::start(&["lake"]).await;
+    let nodes = Nodes::prepared("asked", Some(&store)).await;
     let (one, other) = (nodes.serve("first").await, nodes.serve("second").await);
     let there = other.client().with_bearer(&nodes.guardian);
     report(&there, BEFORE).await;
     let unseen = visits_in(&nodes.data("first"), &nodes.town, &nodes.settings).await;
     assert!(unseen.is_empty(), "they are in the log of the other node only: {unseen:?}");
-    let log = nodes.log_of("second");
     let printed = nodes.back_up("kept", &[]).await.success();
-    assert!(printed.contains(&format!("with the log {log} of ")), "{printed}");
-    assert!(printed.contains(&nodes.place_of("first")) && !printed.contains("without"), "{printed}");
-    assert!(!nodes.notes().contains_key("backup"), "a backup that ended is not noted any more");
+    for node in ["first", "second"] {
+        let with = |line: &str| line.starts_with("with the log ") && line.ends_with(&nodes.place_of(node));
+        assert!(printed.lines().any(with), "{node}: {printed}");
+    }
+    assert!(!printed.contains("without"), "{printed}");
+    let noted = store.keys("lake", "shared/nodes/").await;
+    assert!(!noted.contains(&"shared/nodes/backup".to_owned()), "it is over: {noted:?}");
     // So that the restored lake shows to which point it was brought.
     report(&there, AFTER).await;
     other.kill().await;
@@ -153,13 +166,13 @@ async fn a_backup_holds_what_waits_in_the_log_of_another_node_that_runs() {
     assert!(restored.ends_with("sound\n"), "{restored}");
     assert_eq!(visits_in(&data, &nodes.town, &settings).await, all_of(BEFORE));
     let verified = cli_with(&data, &["lake", "verify"], &settings).await.success();
-    assert!(verified.contains("complete: the logs of 2 nodes") && verified.ends_with("\nsound\n"), "{verified}");
+    assert!(verified.contains("complete: all logs (2)") && verified.ends_with("\nsound\n"), "{verified}");
     drop_schema(&nodes.schema).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_without_the_log_of_a_killed_node_is_refused_unless_it_is_asked_for_and_then_says_so() {
-    let nodes = Nodes::prepared("killed").await;
+    let nodes = Nodes::prepared("killed", None).await;
     let (one, other) = (nodes.serve("first").await, nodes.serve("second").await);
     report(&other.client().with_bearer(&nodes.guardian), BEFORE).await;
     let log = nodes.log_of("second");

@@ -168,7 +168,7 @@ fn described_logs(restored: &Restored, logs: &LogsCheck) -> String {
     let mut text = String::new();
     if logs.n_complete > 0 && logs.short.is_empty() && logs.lacking.is_empty() {
         let (n, at) = (logs.n_complete, restored.began_at);
-        text.push_str(&format!("complete: the logs of {n} nodes, up to the backup of {at}\n"));
+        text.push_str(&format!("complete: all logs ({n}), up to the backup of {at}\n"));
     }
     for (node, found) in &logs.short {
         let through = node.through.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What a backup asks of the other nodes, and how they answer.
 //!
-//! A backup copies the log of its own node and the lake, and cannot reach the logs of others. So it leaves a note with
-//! a name that is new each time. Every node that runs finds it, brings to the lake what its log holds by then, and
+//! A backup copies the log of its own node and the lake, and cannot reach the logs of others. So it leaves a note
+//! with an id that is new each time. Every node that runs finds it, brings to the lake what its log holds by then, and
 //! answers with the position up to which the lake has it. The note is newer than what was acknowledged before the
 //! backup, so no clocks of two machines are compared. A node that stops takes its own note away instead, because its
 //! log is empty.
