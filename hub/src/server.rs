@@ -170,12 +170,7 @@ impl Server {
         let engine = Engine::new(Arc::new(LakeSource::new(lake.view())), engine_config)
             .context("the query engine cannot start")?;
         let local_secret = secret::token();
-        let note = RunFile {
-            listen: config.listen,
-            secret: local_secret.clone(),
-            pid: std::process::id(),
-            log: usage.id().to_owned(),
-        };
+        let note = RunFile { listen: config.listen, secret: local_secret.clone(), pid: std::process::id() };
         note.write(&config.data)?;
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let data = config.data.clone();
@@ -233,6 +228,10 @@ impl Server {
         let edge = self.stop_edge.clone();
         let [mut interrupt, mut terminate] = self.signals;
         let listener = self.listener;
+        if let Some(node) = &self.node {
+            let answering = node.answering(self.state.usage.clone());
+            self.services.spawn("nodes", answering.run(self.stop_edge.clone()));
+        }
         self.services.spawn("http", async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).with_graceful_shutdown(async move { edge.cancelled().await }).await?;

@@ -24,6 +24,15 @@ pub struct PinnedLog {
     lock: Option<File>,
 }
 
+/// A written copy of a log.
+#[derive(Debug)]
+pub struct LogCopy {
+    /// Names of the files.
+    pub files: Vec<String>,
+    /// Position of the last entry that is in the copy or was in the lake at the beginning; 0 before the first.
+    pub through: u64,
+}
+
 impl PinnedLog {
     /// Begins to hold the log in `dir`. Everything it has forgotten by then is in the lake.
     pub fn begin(dir: &Path) -> Result<Self, IngestError> {
@@ -43,6 +52,17 @@ impl PinnedLog {
         self.lock.is_some()
     }
 
+    /// The log's own name; `None` if nobody ever wrote it.
+    pub fn log_id(&self) -> Result<Option<String>, IngestError> {
+        for file in self.files.values().rev() {
+            // One that was just begun may have no preamble yet.
+            if let Some(log_id) = segment::log_id(file).map_err(IngestError::log("reading its name"))? {
+                return Ok(Some(log_id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Opens what came since the last look. To be called more often than the log can fill a file and the lake take
     /// it; [`Self::write`] notices if it was not.
     pub fn follow(&mut self) -> Result<(), IngestError> {
@@ -60,8 +80,8 @@ impl PinnedLog {
         Ok(())
     }
 
-    /// Writes the log of the time from [`Self::begin`] to now into the folder `to`. Gives the names of the files.
-    pub fn write(mut self, to: &Path) -> Result<Vec<String>, IngestError> {
+    /// Writes the log of the time from [`Self::begin`] to now into the folder `to`.
+    pub fn write(mut self, to: &Path) -> Result<LogCopy, IngestError> {
         self.follow()?;
         std::fs::create_dir_all(to).map_err(IngestError::log("creating the copy's folder"))?;
         let mut names = Vec::new();
@@ -90,7 +110,8 @@ impl PinnedLog {
         }
         write_done(to, self.done)?;
         names.push("done".to_owned());
-        Ok(names)
+        let last = next.map_or(0, |next| next.saturating_sub(1));
+        Ok(LogCopy { files: names, through: last.max(self.done) })
     }
 }
 

@@ -23,7 +23,7 @@ pub mod usage;
 mod usage_log;
 mod window;
 
-pub use backup::PinnedLog;
+pub use backup::{LogCopy, PinnedLog};
 pub use error::IngestError;
 pub use feed::{FeedError, LakeBatch, RecordFeed};
 pub use reject::{RejectReason, Rejected};

@@ -205,6 +205,30 @@ pub(crate) fn scan(dir: &Path, first: u64) -> Result<Option<Found>, IngestError>
     Ok(Some(found))
 }
 
+/// The name of the log that a file belongs to; `None` without a whole preamble. Leaves the place in the file alone.
+pub(crate) fn log_id(file: &File) -> io::Result<Option<String>> {
+    let mut bytes = vec![0; HEAD_BYTES];
+    if !is_filled(&mut bytes, file)? {
+        return Ok(None);
+    }
+    let n_bytes = usize::try_from(word(&bytes, 4)).unwrap_or(0).min(FRAME_BYTES_MAX);
+    bytes.resize(HEAD_BYTES + n_bytes, 0);
+    if !is_filled(&mut bytes, file)? {
+        return Ok(None);
+    }
+    let preamble = parse(&bytes).filter(|frame| frame.magic == PREAMBLE);
+    Ok(preamble.and_then(|frame| Some(serde_json::from_slice::<Preamble>(frame.payload).ok()?.log_id)))
+}
+
+/// Reads the beginning of a file; `false` if it is shorter.
+fn is_filled(bytes: &mut [u8], file: &File) -> io::Result<bool> {
+    match file.read_exact_at(bytes, 0) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn whole_frame_after(bytes: &[u8], at: usize) -> bool {
     let rest = bytes.get(at + 1..).unwrap_or_default();
     let begins = rest.windows(4).enumerate().filter(|(_, window)| *window == ROWS);

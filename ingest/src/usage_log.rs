@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -18,7 +18,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use todoke_domain::{Event, Timestamp};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::sleep,
+};
 
 use crate::{
     IngestError, RejectReason, Rejected,
@@ -27,6 +30,10 @@ use crate::{
     segment::{self, Disk, FrameRef},
     window::Window,
 };
+
+/// Pause between two looks at whether the lake has what somebody waits for, and looks before it is asked for again.
+const FLUSH_LOOK: Duration = Duration::from_millis(50);
+const FLUSH_LOOKS: u32 = 20;
 
 /// Limits of the usage log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +130,8 @@ pub(crate) struct Common {
     pub(crate) waiting_bytes: AtomicU64,
     pub(crate) backlog_bytes: AtomicU64,
     pub(crate) committed: Arc<Notify>,
+    /// Somebody waits until the lake has what is here.
+    flush_asked: AtomicBool,
     // std Mutex: held for a few pushes or a drain, never across an await.
     index: Mutex<Index>,
     // Held, not read: another process that wants it is told.
@@ -200,6 +209,7 @@ impl UsageLog {
             waiting_bytes: AtomicU64::new(0),
             backlog_bytes: AtomicU64::new(backlog),
             committed: Arc::new(Notify::new()),
+            flush_asked: AtomicBool::new(false),
             index: Mutex::new(recovered.index),
             _lock: lock,
             config,
@@ -298,7 +308,12 @@ impl UsageLog {
 
     /// Names this log for the lake: another log, also one that replaces a lost one, has another name.
     pub fn app_id(&self, node: &str) -> String {
-        format!("usage:{node}:{}", self.inner.common.log_id)
+        Self::app_id_of(node, &self.inner.common.log_id)
+    }
+
+    /// As [`Self::app_id`], for a log that is known by its name only.
+    pub fn app_id_of(node: &str, log_id: &str) -> String {
+        format!("usage:{node}:{log_id}")
     }
 
     /// Entries after a position that the lake does not have, oldest first, of about `n_max` events in all.
@@ -354,7 +369,36 @@ impl UsageLog {
         .await
     }
 
-    /// Notified after every commit.
+    /// Waits until the lake has everything that is durable here at the call, without regard to its age. Gives the
+    /// position of the last of it.
+    ///
+    /// Waits for as long as the lake refuses or no sink runs. Cancel safe.
+    pub async fn flushed(&self) -> u64 {
+        let position = {
+            let index = self.inner.common.index();
+            index.frames.back().map_or(index.done, |frame| frame.position)
+        };
+        let is_done = || self.inner.common.index().done >= position;
+        while !is_done() {
+            // Again and again, but not at every look: a lake that refuses is not to be asked all the time.
+            self.inner.common.flush_asked.store(true, Ordering::Release);
+            self.inner.common.committed.notify_one();
+            for _ in 0..FLUSH_LOOKS {
+                if is_done() {
+                    break;
+                }
+                sleep(FLUSH_LOOK).await;
+            }
+        }
+        position
+    }
+
+    /// Whether somebody has asked for a commit to the lake since the last call.
+    pub(crate) fn take_flush_request(&self) -> bool {
+        self.inner.common.flush_asked.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notified after every commit, and when somebody waits for the lake.
     pub fn committed(&self) -> Arc<Notify> {
         Arc::clone(&self.inner.common.committed)
     }

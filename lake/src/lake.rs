@@ -260,21 +260,7 @@ impl Lake {
 
     /// The highest version of an application that any table has committed.
     pub async fn committed_version(&self, app_id: &str) -> Result<Option<i64>, LakeError> {
-        let apps = BTreeSet::from([Arc::from(app_id)]);
-        let mut highest = None;
-        let mut learned = Vec::new();
-        for (name, table) in &self.view.tables.groups {
-            let mut table = table.lock().await;
-            table.know(&apps).await?;
-            if let Some(committed) = table.committed() {
-                // A table that never saw the application has the lowest version there is.
-                let version = committed.txns.get(app_id).copied().filter(|version| *version != i64::MIN);
-                highest = highest.max(version);
-                learned.push((*name, Arc::clone(committed)));
-            }
-        }
-        self.view.shared.publish(learned, &BTreeSet::new());
-        Ok(highest)
+        self.view.committed_version(app_id).await
     }
 
     /// Rows staged and not yet committed.

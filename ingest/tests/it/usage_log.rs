@@ -173,7 +173,8 @@ async fn a_pinned_log_keeps_what_the_lake_takes_meanwhile() {
     }
     log.truncate(5).await.unwrap();
     log.append(encoded(&views(7..=7)), now()).await.unwrap();
-    pinned.write(copy.path()).unwrap();
+    assert_eq!(pinned.log_id().unwrap().as_deref(), Some(log.id()));
+    assert_eq!(pinned.write(copy.path()).unwrap().through, 6);
     let copied = open(copy.path());
     assert_eq!(copied.app_id("a"), log.app_id("a"), "the lake knows it");
     assert_eq!(stored(&copied).await, views(1..=7));
@@ -197,7 +198,7 @@ async fn a_pinned_log_notices_what_it_missed_and_keeps_writers_out() {
     assert!(matches!(pinned.write(copy.path()), Err(IngestError::Log { .. })));
     drop(log);
     let pinned = PinnedLog::begin(dir.path()).unwrap();
-    assert!(pinned.is_alone());
+    assert!(pinned.is_alone() && pinned.log_id().unwrap().is_some());
     assert!(matches!(UsageLog::open(dir.path(), UsageLogConfig::default()), Err(IngestError::LogInUse { .. })));
     drop(pinned);
     assert_eq!(stored(&open(dir.path())).await, views(4..=4));
