@@ -15,7 +15,10 @@ use datafusion::{
         datatypes::TimestampMicrosecondType,
         error::ArrowError,
     },
-    parquet::{arrow::arrow_reader::ParquetRecordBatchReader, errors::ParquetError, file::metadata::RowGroupMetaData},
+    parquet::{
+        arrow::arrow_reader::ParquetRecordBatchReader, basic::Type as PhysicalType, errors::ParquetError,
+        file::metadata::RowGroupMetaData,
+    },
 };
 
 use crate::{
@@ -40,7 +43,10 @@ const TEXT_GROWTH: usize = 2;
 pub(crate) struct Runs {
     n: usize,
     row_bytes_max: usize,
-    page_bytes: usize,
+    /// Pages of texts, which pieces are views of, two at the end of one.
+    text_page_bytes: usize,
+    /// Other pages, which readers hold.
+    other_page_bytes: usize,
 }
 
 impl Runs {
@@ -59,8 +65,19 @@ impl Runs {
         let text_bytes = TEXT_GROWTH * texts.unwrap_or(encoded) / n_rows;
         self.n += 1;
         self.row_bytes_max = self.row_bytes_max.max(row_bytes(schema) + text_bytes);
-        // A reader holds one page of each column.
-        self.page_bytes += encoded / n_rows.div_ceil(PAGE_ROWS_MAX);
+        for column in group.columns() {
+            let (bytes, stored) = (size(column.uncompressed_size()), size(column.compressed_size()).max(1));
+            let before_data = column.dictionary_page_offset().map_or(0, |start| column.data_page_offset() - start);
+            let dictionary = (bytes as f64 * (size(before_data) as f64 / stored as f64)) as usize;
+            let in_page = n_rows.min(PAGE_ROWS_MAX) as f64 / n_rows as f64;
+            let page = (bytes.saturating_sub(dictionary) as f64 * in_page) as usize;
+            if column.column_type() == PhysicalType::BYTE_ARRAY {
+                let n_pages = if n_rows <= PAGE_ROWS_MAX { 1 } else { 2 };
+                self.text_page_bytes += dictionary + n_pages * page;
+            } else {
+                self.other_page_bytes += dictionary + page;
+            }
+        }
         self
     }
 
@@ -76,7 +93,7 @@ impl Runs {
 
     fn room(self, bytes_max: usize) -> usize {
         // One more piece is what leaves.
-        bytes_max.saturating_sub(self.page_bytes) / ((self.n + 1) * self.row_bytes_max.max(1))
+        bytes_max.saturating_sub(self.page_bytes()) / ((self.n + 1) * self.row_bytes_max.max(1))
     }
 
     /// What a row takes, bytes at most.
@@ -84,8 +101,14 @@ impl Runs {
         self.row_bytes_max.max(1)
     }
 
+    /// What pages take, bytes at most.
     pub(crate) fn page_bytes(self) -> usize {
-        self.page_bytes
+        self.text_page_bytes + self.other_page_bytes
+    }
+
+    /// Of these, what pieces do not hold themselves.
+    pub(crate) fn other_page_bytes(self) -> usize {
+        self.other_page_bytes
     }
 }
 
@@ -133,7 +156,7 @@ impl Merge {
             type_at: schema.file.index_of(EVENT_TYPE)?,
             time_at: schema.file.index_of(OCCURRED_AT)?,
             piece_rows: runs.piece_rows(bytes_max),
-            page_bytes: runs.page_bytes,
+            page_bytes: runs.other_page_bytes,
             runs: Vec::with_capacity(runs.n),
             heads: BinaryHeap::with_capacity(runs.n),
         })
@@ -149,7 +172,7 @@ impl Merge {
         Ok(())
     }
 
-    /// Memory of the pieces, of the pages they come from, and of the rows that left last, bytes.
+    /// Memory of the pieces with the pages they are views of, of other pages, and of the rows that left last, bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         let pieces: usize = self.runs.iter().map(|run| run.piece_bytes).sum();
         // What leaves shares its texts with the pieces.

@@ -52,6 +52,8 @@ pub(crate) struct Shares {
     pieces: usize,
     /// A row group under construction, bytes.
     row_group: usize,
+    /// All of it together, from which a row group ends that has more than its share.
+    all: usize,
 }
 
 impl Shares {
@@ -60,26 +62,27 @@ impl Shares {
         Self {
             content: options.memory_bytes_max / 8,
             rows: bytes / 2 / ID_BYTES,
-            ids: (bytes / 4 / ID_BYTES).max(1),
-            holders: (bytes / 8 / HOLDER_BYTES).max(1),
+            ids: (bytes / 8 / ID_BYTES).max(1),
+            holders: (bytes / 16 / HOLDER_BYTES).max(1),
             verdict: bytes / 16,
             conflicts: bytes / 16,
             pieces: bytes / 2,
             row_group: bytes / 8,
+            all: bytes - bytes / 8,
         }
     }
 
     /// How a file can be read a row group at a time; `None` where a piece of one has no room.
     fn reading(&self, file: &StoredFile, schema: &GroupSchema) -> Option<Reading> {
         let alone = file.row_groups().iter().map(|group| Runs::default().with(group, schema));
-        let mut reading = Reading { n_max: usize::MAX, page_bytes: 0, row_bytes: 1 };
+        let mut reading = Reading { n_max: usize::MAX, page_bytes: 0, other_page_bytes: 0, row_bytes: 1 };
         for group in alone {
-            if !group.fit(1, self.pieces) {
+            if !group.fit(1, self.pieces / 4 * 3) {
                 return None;
             }
             reading.n_max = reading.n_max.min(group.piece_rows(self.pieces / 2));
-            // Rows that are near each other are in two pages of each column.
-            reading.page_bytes = reading.page_bytes.max(2 * group.page_bytes());
+            reading.page_bytes = reading.page_bytes.max(group.page_bytes());
+            reading.other_page_bytes = reading.other_page_bytes.max(group.other_page_bytes());
             reading.row_bytes = reading.row_bytes.max(group.row_bytes());
         }
         Some(reading)
@@ -92,6 +95,8 @@ struct Reading {
     /// Rows at once.
     n_max: usize,
     page_bytes: usize,
+    /// Of these, those that rows are no views of.
+    other_page_bytes: usize,
     row_bytes: usize,
 }
 
@@ -100,6 +105,7 @@ impl Reading {
         Self {
             n_max: self.n_max.min(other.n_max),
             page_bytes: self.page_bytes.max(other.page_bytes),
+            other_page_bytes: self.other_page_bytes.max(other.other_page_bytes),
             row_bytes: self.row_bytes.max(other.row_bytes),
         }
     }
@@ -282,7 +288,8 @@ impl Joining {
             let encoding = encoder.row_group_bytes();
             let all = held + merge.held_bytes() + encoding + encoder.content_bytes();
             self.held_bytes_max = self.held_bytes_max.max(all);
-            if encoding > shares.row_group {
+            // What takes less than its share leaves it to the row group: larger ones are read faster.
+            if encoding > shares.row_group && all > shares.all {
                 encoder.end_row_group()?;
             }
         }
@@ -372,7 +379,7 @@ impl Rewrite {
             let (files, rows_max, schema) = (self.with_compared(), self.shares.ids, self.schema);
             let ids = blocking(move || ids_of_set(&files, share, rows_max, schema)).await?;
             let Ids { new, repeated } = ids.map_err(self.unreadable())?;
-            self.note_held(self.set.n_rows().min(rows_max) * ID_BYTES);
+            self.note_held(self.set.n_rows().min(rows_max) * ID_BYTES + self.set.reading.page_bytes);
             let (others, n_left) = candidates(&self.committed, &self.set.files, &new, compared_rows_max);
             self.files_not_asked = self.files_not_asked.max(n_left);
             let whole = others.iter().map(|file| file.bytes).filter(|bytes| *bytes <= self.shares.content).max();
@@ -407,7 +414,7 @@ impl Rewrite {
         suspects.dedup();
         let listed = suspects.capacity() * size_of::<u128>() + found.ids.len() * ID_BYTES;
         let found_ids = Arc::new(found.ids);
-        let mut n_unread_max = 0;
+        let mut n_unread_max: usize = 0;
         for some in suspects.chunks(self.shares.holders) {
             let listed = listed + some.len() * ID_BYTES;
             let ids: HashSet<u128> = some.iter().copied().collect();
@@ -417,14 +424,14 @@ impl Rewrite {
                 Holders::among(&set.stored, &ids, n_max, schema, &mut verdict).map(|holders| (holders, verdict))
             });
             let (mut holders, mut verdict) = looked.await?.map_err(self.unreadable())?;
-            let (mut page_bytes, mut n_unread) = (self.set.reading.page_bytes, 0);
+            let (mut page_bytes, mut n_unread) = (self.set.reading.other_page_bytes, 0_usize);
             for other in &found.files {
                 let stored = StoredFile::open(&self.committed, &schema.name, other, self.shares.content).await?;
                 let Some(reading) = self.shares.reading(&stored, schema) else {
                     n_unread += 1;
                     continue;
                 };
-                page_bytes = page_bytes.max(stored.held_bytes() + reading.page_bytes);
+                page_bytes = page_bytes.max(stored.held_bytes() + reading.other_page_bytes);
                 self.bytes_read += other.bytes;
                 let (about, ids, day) = (Arc::clone(other), Arc::clone(&found_ids), self.set.files[0].day);
                 let looked = blocking(move || {
