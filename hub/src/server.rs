@@ -17,7 +17,7 @@ use axum::{
 use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeOptions};
+use todoke_lake::{CompactOptions, Compacted, Lake, LakeOptions};
 use todoke_notifier::{
     Channel,
     apns::Apns,
@@ -400,14 +400,7 @@ async fn upkeep(
                 }
             }
             match lake.compact(&table, &options, clock.now()).await {
-                Ok(done) if done.repetitions + done.conflicts + done.files_not_asked > 0 => tracing::info!(
-                    lake.table = table,
-                    n_repetitions = done.repetitions,
-                    n_conflicts = done.conflicts,
-                    n_files_not_asked = done.files_not_asked,
-                    "ids that came twice left a table"
-                ),
-                Ok(_) => {}
+                Ok(done) => note_compacted(&table, &done),
                 Err(error) => tracing::warn!(error = %error, lake.table = table, "a table was not compacted"),
             }
             if vacuum && let Err(error) = lake.vacuum(&table, files_kept).await {
@@ -418,6 +411,26 @@ async fn upkeep(
         if let Err(error) = forget_quarantined(&store, before).await {
             tracing::warn!(error = %error, "old quarantined events were not removed");
         }
+    }
+}
+
+/// Says what a compaction found that is out of the ordinary.
+fn note_compacted(table: &str, done: &Compacted) {
+    if done.files_too_large > 0 {
+        tracing::warn!(
+            lake.table = table,
+            n_files = done.files_too_large,
+            "files stay as they are: lake.compact_mib_max has no room for them"
+        );
+    }
+    if done.repetitions + done.conflicts + done.files_not_asked > 0 {
+        tracing::info!(
+            lake.table = table,
+            n_repetitions = done.repetitions,
+            n_conflicts = done.conflicts,
+            n_files_not_asked = done.files_not_asked,
+            "ids that came twice left a table"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use datafusion::arrow::array::RecordBatch;
@@ -92,6 +92,8 @@ pub struct Lake {
     turn: tokio::sync::Mutex<()>,
     // So does maintenance: two compactions would replace the same files.
     pub(crate) upkeep: tokio::sync::Mutex<()>,
+    /// By table, the files that the last compaction had no memory for.
+    pub(crate) too_large: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Lake {
@@ -122,9 +124,14 @@ impl Lake {
         }
         view.shared.publish(opened, &BTreeSet::new());
         view.refresh().await?;
-        let lake =
-            Self { location, options, view, turn: tokio::sync::Mutex::new(()), upkeep: tokio::sync::Mutex::new(()) };
-        Ok(Arc::new(lake))
+        Ok(Arc::new(Self {
+            location,
+            options,
+            view,
+            turn: tokio::sync::Mutex::new(()),
+            upkeep: tokio::sync::Mutex::new(()),
+            too_large: Mutex::default(),
+        }))
     }
 
     /// What queries see, live.

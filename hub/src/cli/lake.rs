@@ -213,7 +213,12 @@ async fn compact(common: &Common) -> anyhow::Result<()> {
         ..CompactOptions::default()
     };
     for group in todoke_domain::catalogue::events::groups() {
-        lake.compact(group.name(), &options, Clock::system().now()).await?;
+        let done = lake.compact(group.name(), &options, Clock::system().now()).await?;
+        if done.files_too_large > 0 {
+            let (name, files) = (group.name(), done.files_too_large);
+            let text = format!("{name}: {files} files stay as they are, lake.compact_mib_max has no room for them\n");
+            output::write(text.as_bytes())?;
+        }
     }
     output::write(b"compacted\n")
 }
