@@ -252,16 +252,23 @@ impl Server {
         // Only now may ingest end: everything acknowledged before has reached its source.
         self.stop_core.cancel();
         let all_ended = self.services.join_all(drain).await;
-        if all_ended
-            && self.state.usage.backlog_bytes() == 0
-            && let Some(node) = self.node
-        {
-            node.remove().await;
-        }
+        close_usage_log(&self.state.usage, self.node, all_ended).await;
         self.state.workflow.store().close().await;
         RunFile::remove(&self.data);
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Closes the log, which deletes what the lake has of it, and only then takes the node's note away: whoever forgets a
+/// person takes it for granted that nothing of them is left here.
+async fn close_usage_log(usage: &UsageLog, node: Option<NodeNote>, all_ended: bool) {
+    match (usage.close().await, node) {
+        (Ok(()), Some(node)) if all_ended && usage.backlog_bytes() == 0 => node.remove().await,
+        (Ok(()), _) => {}
+        (Err(error), _) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the usage log is left as after a crash");
+        }
     }
 }
 
