@@ -1,6 +1,7 @@
 //! Wiring a server together, running it, and stopping it without losing anything.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -11,8 +12,8 @@ use anyhow::Context;
 use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse};
 use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
-use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeOptions};
+use todoke_ingest::{LakeSink, RecordFeed, SinkConfig, UsageLog, UsageLogConfig};
+use todoke_lake::{CompactOptions, Lake, LakeOptions, Told};
 use todoke_notifier::{
     Channel,
     apns::Apns,
@@ -88,10 +89,19 @@ pub async fn open_record(config: &Config, durability: Durability) -> anyhow::Res
 }
 
 /// Opens the lake for writing, where the configuration says it lies; a bucket is asked first whether it can hold one.
-pub async fn open_lake(config: &Config) -> anyhow::Result<Arc<Lake>> {
+/// `told` is [`Told::Unknown`] for whoever has not both sources open.
+pub async fn open_lake(config: &Config, told: &Told) -> anyhow::Result<Arc<Lake>> {
     let location = config.lake_location()?;
     location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
-    Lake::open(&location, LakeOptions::default()).await.context("the lake cannot be opened")
+    Lake::open_told(&location, LakeOptions::default(), told).await.context("the lake cannot be opened")
+}
+
+/// What the record and the usage log were told that the lake holds.
+pub async fn told(store: &Store, epoch: &str, usage: &UsageLog) -> anyhow::Result<Told> {
+    let record = StoreFeed::new(store.clone(), epoch).app_id();
+    let usage_app = usage.app_id(&SinkConfig::default().node);
+    let done = i64::try_from(usage.done()).unwrap_or(i64::MAX);
+    Ok(Told::Through(BTreeMap::from([(record, store.lake_batches_done().await?), (usage_app, done)])))
 }
 
 /// Opens the usage log and says how long that took: after a crash it is most of the time until the server answers.
@@ -140,8 +150,8 @@ impl Server {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("{} cannot be bound", config.listen))?;
         config.listen = listener.local_addr()?;
-        let lake = open_lake(&config).await?;
         let usage = open_usage_log(&config)?;
+        let lake = open_lake(&config, &told(&store, &instance.epoch, &usage).await?).await?;
         let node = NodeNote::leave(&config, &usage).await?;
         let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
         let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config(&config));

@@ -356,6 +356,11 @@ impl UsageLog {
         .await
     }
 
+    /// The position through which the lake is known to have everything; 0 before that is known.
+    pub fn done(&self) -> u64 {
+        self.inner.common.index().done
+    }
+
     /// Notified after every commit.
     pub fn committed(&self) -> Arc<Notify> {
         Arc::clone(&self.inner.common.committed)

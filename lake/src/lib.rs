@@ -35,6 +35,7 @@ mod same_id;
 mod schema;
 mod slice;
 mod table;
+mod torn;
 mod verify;
 mod view;
 
@@ -50,6 +51,7 @@ pub use parquet_records::ParquetRecords;
 pub use provider::Scope;
 pub use retention::{Expired, Retention};
 pub use rows::{EventRows, RowError, RowFault, value_fits};
+pub use torn::Told;
 pub use verify::{DayCheck, LakeCheck, Recorded};
 pub use view::{DayState, LakeSnapshot, LakeView, Origin};
 

@@ -453,7 +453,8 @@ pub(crate) struct TablePlace {
 }
 
 impl TablePlace {
-    fn folder(&self) -> Option<PathBuf> {
+    /// The folder of this machine that holds it, if one does.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
         self.location.folder().map(|dir| dir.join(&self.name))
     }
 
@@ -499,14 +500,6 @@ impl TablePlace {
     pub(crate) async fn sync_last_entry(&self) -> Result<(), LakeError> {
         match self.folder() {
             Some(root) => durable::sync_last_entry(root).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Sets a torn last log entry aside. An object store has a file whole or not at all.
-    pub(crate) fn set_torn_entry_aside(&self) -> Result<(), LakeError> {
-        match self.folder() {
-            Some(root) => durable::set_torn_entry_aside(&root),
             None => Ok(()),
         }
     }

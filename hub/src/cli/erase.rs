@@ -27,7 +27,7 @@ use crate::{
     history_lock::HistoryLock,
     nodes::ErasureNote,
     run_file::RunFile,
-    server::{ROLLUPS, identity, open_lake, open_record},
+    server::{ROLLUPS, identity, open_lake, open_record, told},
 };
 
 /// Folder of the usage log, below the data folder.
@@ -132,7 +132,7 @@ async fn erase(
 
     // Everything on its way goes to the tables first, so that there is one place to look.
     let instance = identity(&store, &clock).await?;
-    let lake = open_lake(config).await?;
+    let lake = open_lake(config, &told(&store, &instance.epoch, usage).await?).await?;
     let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
     let mut sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), SinkConfig::default());
     sink.collect_and_flush().await?;

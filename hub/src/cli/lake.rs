@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use todoke_domain::{Event, MunicipalityCode};
 use todoke_ingest::{UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope};
+use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope, Told};
 use todoke_store::{Durability, Wall};
 use tokio_util::sync::CancellationToken;
 
@@ -172,7 +172,7 @@ async fn stats(common: &Common) -> anyhow::Result<()> {
 /// The lake of a stopped server, for work that a running one does by itself.
 async fn open_alone(config: &Config) -> anyhow::Result<Arc<Lake>> {
     anyhow::ensure!(!RunFile::is_answered(&config.data), "a server runs on this folder, and does this by itself");
-    open_lake(config).await
+    open_lake(config, &Told::Unknown).await
 }
 
 async fn compact(common: &Common) -> anyhow::Result<()> {
