@@ -3,9 +3,12 @@
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
-    RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder,
+use datafusion::arrow::{
+    array::{
+        Array, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
+        RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder,
+    },
+    datatypes::DataType,
 };
 use serde_json::Value;
 use todoke_domain::{
@@ -162,7 +165,8 @@ impl EventRows {
                 texts[0].append_value(error.fault.code());
                 texts[1].append_value(&error.field);
             }
-            let payload = texts.map(|mut text| Arc::new(text.finish()) as ArrayRef).to_vec();
+            let mut payload = texts.map(|mut text| Arc::new(text.finish()) as ArrayRef).to_vec();
+            payload.push(null_column(&DataType::Utf8View, bad.len()));
             made.insert_columns(QUARANTINE, schema, rows, &order, payload, ingested_at)?;
         }
         Ok(made)

@@ -55,5 +55,6 @@ pub use torn::Told;
 pub use verify::{DayCheck, LakeCheck, Recorded};
 pub use view::{DayState, LakeSnapshot, LakeView, Origin};
 
-/// The table of rows that could not become lake rows: ids and reasons, never contents.
+/// The table of rows that could not become, or stay, lake rows: ids and reasons, and the content of those that were rows
+/// of another table.
 pub const QUARANTINE: &str = "quarantine";

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use datafusion::arrow::{
-    array::{ArrayRef, Date32Array, RecordBatch, StringViewArray},
-    error::ArrowError,
-};
+use datafusion::arrow::array::{ArrayRef, Date32Array, RecordBatch, StringViewArray};
 use deltalake::{
     kernel::{Action, Remove, transaction::CommitProperties},
     operations::vacuum::VacuumMode,
@@ -18,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     Lake, LakeError, QUARANTINE,
     file::DataFile,
+    parquet_records::objects,
     rewrite::{Shares, rewrite},
     rows::{date_of, day_number},
     schema::{self, DAY, MUNICIPALITY},
@@ -127,15 +125,19 @@ impl Pace {
     }
 }
 
-/// Rows of a table as rows of the quarantine: their envelope and the reason, no content.
-fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, ArrowError> {
+/// Rows of a table as rows of the quarantine, with the reason. Each was acknowledged, so nobody sends it again, and
+/// fitted its table, so that its content may be in the lake: it is kept.
+fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, LakeError> {
+    let arrow = LakeError::arrow(QUARANTINE);
     let n_rows = rows.num_rows();
-    let schema = schema::group(QUARANTINE).ok_or_else(|| ArrowError::SchemaError(QUARANTINE.to_owned()))?;
+    let schema = schema::group(QUARANTINE).ok_or_else(|| LakeError::UnknownTable(QUARANTINE.to_owned()))?;
+    let fields: Vec<usize> = (schema.n_envelope..rows.num_columns()).collect();
+    let contents = objects(&rows.project(&fields).map_err(&arrow)?)?;
     let mut columns: Vec<ArrayRef> = rows.columns()[..schema.n_envelope].to_vec();
     let text = |value: &str| Arc::new(StringViewArray::from_iter_values(vec![value; n_rows])) as ArrayRef;
-    columns.extend([text("id_reused"), text("event_id"), text(&from.municipality)]);
+    columns.extend([text("id_reused"), text("event_id"), Arc::new(contents), text(&from.municipality)]);
     columns.push(Arc::new(Date32Array::from(vec![from.day; n_rows])));
-    let rows = RecordBatch::try_new(Arc::clone(&schema.full), columns)?;
+    let rows = RecordBatch::try_new(Arc::clone(&schema.full), columns).map_err(&arrow)?;
     Ok(Slice { municipality: Arc::clone(&from.municipality), day: from.day, rows })
 }
 
@@ -200,7 +202,7 @@ impl Lake {
             if let Some(conflicts) = rewritten.conflicts {
                 // Before they leave their table: a crash in between shows them in both, never in none.
                 result.conflicts += conflicts.num_rows();
-                let slice = quarantined(&conflicts, &rewritten.files[0]).map_err(LakeError::arrow(QUARANTINE))?;
+                let slice = quarantined(&conflicts, &rewritten.files[0])?;
                 let parts = [Part { origin: None, slices: &[slice] }];
                 let (name, committed, _) = self.commit_parts(QUARANTINE, &parts, now).await?;
                 self.view.shared.publish([(name, committed)], &Default::default());
