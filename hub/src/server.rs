@@ -13,7 +13,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse
 use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
 use todoke_ingest::{LakeSink, RecordFeed, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeOptions, Told};
+use todoke_lake::{CompactOptions, Lake, LakeError, LakeOptions, Told, Upkeep};
 use todoke_notifier::{
     Channel,
     apns::Apns,
@@ -363,6 +363,11 @@ async fn follow(lake: Arc<Lake>, every: Duration, stop: CancellationToken) -> an
     }
 }
 
+/// How long files are kept that the newest version of a table does not need.
+pub fn files_kept() -> Duration {
+    Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600)
+}
+
 /// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, and
 /// forgets old quarantined events.
 async fn upkeep(
@@ -373,23 +378,19 @@ async fn upkeep(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let every = Duration::from_secs(config.compact_every_min.max(1) * 60);
-    let files_kept = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
+    let files_kept = files_kept();
     let options = CompactOptions {
         memory_bytes_max: config.compact_mib_max.saturating_mul(1 << 20),
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
-    let mut vacuumed_at = clock.now();
+    let mut wait = begin_upkeep(&lake, every, clock.now()).await;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(wait) => {}
         }
-        // Each vacuum is two log entries: once a day is enough for files that are kept for a week.
-        let vacuum = clock.now().since(vacuumed_at) >= Duration::from_secs(86_400);
-        if vacuum {
-            vacuumed_at = clock.now();
-        }
+        wait = every;
         // Other processes may have written history; what is compacted must be what is there.
         if let Err(error) = lake.view().refresh().await {
             tracing::warn!(error = %error, "the lake was not looked at again");
@@ -415,15 +416,39 @@ async fn upkeep(
                 Ok(_) => {}
                 Err(error) => tracing::warn!(error = %error, lake.table = table, "a table was not compacted"),
             }
-            if vacuum && let Err(error) = lake.vacuum(&table, files_kept).await {
-                tracing::warn!(error = %error, lake.table = table, "a table's old files were not removed");
-            }
+        }
+        if let Err(error) = end_upkeep(&lake, files_kept, clock.now()).await {
+            tracing::warn!(error = %error, "old files of the lake were not removed");
         }
         let before = clock.now().minus(Duration::from_secs(quarantine::KEPT_DAYS * 86_400));
         if let Err(error) = forget_quarantined(&store, before).await {
             tracing::warn!(error = %error, "old quarantined events were not removed");
         }
     }
+}
+
+/// How long to wait before the first look, so that restarts do not put it off for ever.
+async fn begin_upkeep(lake: &Lake, every: Duration, now: Timestamp) -> Duration {
+    let noted = match lake.upkeep().await {
+        Ok(upkeep) if upkeep.looked_at.is_none() => lake.note_upkeep(&Upkeep { looked_at: Some(now), ..upkeep }).await,
+        Ok(upkeep) => return upkeep.wait(every, now),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = noted {
+        tracing::warn!(error = %error, "when the lake was last looked after is not known");
+    }
+    every
+}
+
+/// Notes the look, and vacuums if the last time was long enough ago.
+async fn end_upkeep(lake: &Lake, files_kept: Duration, now: Timestamp) -> Result<(), LakeError> {
+    let upkeep = Upkeep { looked_at: Some(now), ..lake.upkeep().await? };
+    lake.note_upkeep(&upkeep).await?;
+    if upkeep.vacuum_is_due(now) {
+        let n_files = lake.vacuum_all(files_kept, now).await?;
+        tracing::info!(n_files, "files that nobody needs left the lake");
+    }
+    Ok(())
 }
 
 async fn forget_quarantined(store: &Store, before: Timestamp) -> Result<(), StoreError> {

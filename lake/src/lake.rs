@@ -86,7 +86,7 @@ pub struct BulkReport {
 /// The lake, opened for writing. Several processes may write the same one: rows of one origin are taken once,
 /// whoever brings them.
 pub struct Lake {
-    location: LakeLocation,
+    pub(crate) location: LakeLocation,
     pub(crate) options: LakeOptions,
     pub(crate) view: LakeView,
     // Flushes take turns: two at once would commit the same staged parts.

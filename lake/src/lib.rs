@@ -36,6 +36,7 @@ mod schema;
 mod slice;
 mod table;
 mod torn;
+mod upkeep;
 mod verify;
 mod view;
 
@@ -52,6 +53,7 @@ pub use provider::Scope;
 pub use retention::{Expired, Retention};
 pub use rows::{EventRows, RowError, RowFault, value_fits};
 pub use torn::Told;
+pub use upkeep::Upkeep;
 pub use verify::{DayCheck, LakeCheck, Recorded};
 pub use view::{DayState, LakeSnapshot, LakeView, Origin};
 

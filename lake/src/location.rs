@@ -296,6 +296,22 @@ impl LakeLocation {
         }
     }
 
+    /// Writes a small file of the lake, in the place of what is there. Whoever reads sees it whole; not synced.
+    pub(crate) async fn replace(&self, path: &str, text: String) -> Result<(), LocationError> {
+        match &self.0 {
+            Kind::Folder(dir) => {
+                let draft = dir.join(format!("{path}.draft"));
+                let failure = |source: std::io::Error| file_failure(path, source);
+                tokio::fs::write(&draft, text).await.map_err(failure)?;
+                tokio::fs::rename(&draft, dir.join(path)).await.map_err(failure)
+            }
+            Kind::Bucket(bucket) => {
+                let stored = bucket.store.put(&StorePath::from(path), PutPayload::from(text)).await;
+                stored.map(drop).map_err(|source| file_failure(path, source))
+            }
+        }
+    }
+
     /// Writes a file of the lake to the same path below the folder `to`. Not synced.
     pub async fn fetch(&self, path: &str, to: &Path) -> Result<(), LocationError> {
         let Some(content) = self.read(path).await? else {

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     event_log, local, quarantine,
     run_file::RunFile,
-    server::{open_lake, open_record},
+    server::{files_kept, open_lake, open_record},
 };
 
 #[derive(Debug, Args)]
@@ -35,6 +35,8 @@ enum What {
     Stats(Common),
     /// Joins small files; needs the server to be stopped
     Compact(Common),
+    /// Deletes files that no version of the last seven days needs, and those a crash left; needs the server to be stopped
+    Vacuum(Common),
     /// Takes days past their time (lake.retention) out of every table, and events past theirs out of the record's log;
     /// needs the server to be stopped
     Retain(Common),
@@ -71,6 +73,7 @@ pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
     match args.what {
         What::Stats(common) => stats(&common).await,
         What::Compact(common) => compact(&common).await,
+        What::Vacuum(common) => vacuum(&common).await,
         What::Retain(common) => retain(&common).await,
         What::Erase(args) => erase::run(&args).await,
         What::Verify(common) => verify(&common).await,
@@ -183,10 +186,17 @@ async fn compact(common: &Common) -> anyhow::Result<()> {
         memory_bytes_max: config.lake.compact_mib_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
-    for group in todoke_domain::catalogue::events::groups() {
-        lake.compact(group.name(), &options, Clock::system().now()).await?;
+    for table in lake.stats() {
+        lake.compact(&table.table, &options, Clock::system().now()).await?;
     }
     output::write(b"compacted\n")
+}
+
+async fn vacuum(common: &Common) -> anyhow::Result<()> {
+    let config = common.load()?;
+    let lake = open_alone(&config).await?;
+    let n_files = lake.vacuum_all(files_kept(), Clock::system().now()).await?;
+    output::write(format!("{n_files} files deleted\n").as_bytes())
 }
 
 async fn retain(common: &Common) -> anyhow::Result<()> {
