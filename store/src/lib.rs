@@ -51,6 +51,7 @@ pub mod transfer;
 mod wall;
 mod writer;
 
+pub use forget::purge_sqlite;
 pub use wall::Wall;
 
 use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
