@@ -108,7 +108,9 @@ pub(crate) async fn set_aside(
         entry.check(told)?;
     }
     // The entry that makes a table has no rows.
-    if let (Some((_, entry)), Told::Through(told)) = (torn.values().find(|(_, entry)| entry.version > 0), told) {
+    if let (Some((_, entry)), Told::Through(told)) = (torn.values().find(|(_, entry)| entry.version > 0), told)
+        && !told.is_empty()
+    {
         let apps: BTreeSet<Arc<str>> = told.keys().map(|app| Arc::from(app.as_str())).collect();
         let mut held: BTreeMap<Arc<str>, i64> = BTreeMap::new();
         for (name, table) in tables {
@@ -139,12 +141,9 @@ fn synced_version(root: &Path) -> Option<u64> {
     std::fs::read_to_string(root.join(LOG).join(SYNCED)).ok()?.trim().parse().ok()
 }
 
-/// Notes that an entry was synced. Of two processes that note at once the older entry may stay, which says less and
-/// nothing wrong.
+/// Notes that the newest entry was synced. Of two processes that commit at once the older entry may be noted last, which
+/// says less and nothing wrong.
 pub(crate) fn note_synced(root: &Path, version: u64) {
-    if synced_version(root).is_some_and(|known| known >= version) {
-        return;
-    }
     if let Err(error) = std::fs::write(root.join(LOG).join(SYNCED), version.to_string()) {
         tracing::warn!(error = %error, lake.table = %root.display(), "that a log entry was synced could not be noted");
     }
