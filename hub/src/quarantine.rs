@@ -113,7 +113,7 @@ pub async fn keep(
     if rows.is_empty() {
         return Ok(());
     }
-    let mut tx = store.begin_write(Wall::Around(code.clone())).await?;
+    let mut tx = store.begin_long(Wall::Around(code.clone())).await?;
     tx.insert_quarantined(&rows).await?;
     tx.commit().await
 }
@@ -145,7 +145,7 @@ pub async fn keep_records(
             received_at: now,
         })
         .collect();
-    let mut tx = store.begin_write(Wall::Around(code.clone())).await?;
+    let mut tx = store.begin_long(Wall::Around(code.clone())).await?;
     let n_new = tx.insert_quarantined(&rows).await?;
     tx.commit().await?;
     Ok(n_new)
