@@ -390,7 +390,10 @@ async fn upkeep(
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
-    let mut wait = begin_upkeep(&lake, every, clock.now()).await;
+    let mut wait = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        wait = begin_upkeep(&lake, every, clock.now()) => wait,
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
