@@ -251,9 +251,10 @@ impl Lake {
             .with_mode(VacuumMode::Full)
             .await
             .map_err(LakeError::delta(group, "vacuuming"))?;
-        let known = table.committed().map(|c| c.txns.clone()).unwrap_or_default();
+        let before = table.committed().cloned().ok_or_else(unknown)?;
         table.set_delta(delta);
-        table.adopt_after_commit(known).await?;
+        table.sync_after(before.version, &self.options).await?;
+        table.adopt_after_commit(before.txns.clone()).await?;
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         self.view.shared.publish([(*name, committed)], &Default::default());
         Ok(metrics.files_deleted.len())

@@ -393,13 +393,27 @@ impl Table {
         delta.state = Some(done.snapshot());
         if options.fsync {
             let version = done.version();
-            let synced = self.place.sync(vec![log_entry(version)]).await;
-            if synced.is_err() {
-                self.unsynced = Some(version);
-            }
-            synced?;
-            self.note_synced(version);
+            self.sync_entries(version, version).await?;
         }
+        Ok(())
+    }
+
+    /// Makes log entries durable that the Delta library wrote by itself after the version `known`: torn by power loss, the
+    /// first of two would be damage in the middle of the log.
+    pub(crate) async fn sync_after(&mut self, known: u64, options: &LakeOptions) -> Result<(), LakeError> {
+        match self.delta()?.version() {
+            Some(version) if options.fsync && version > known => self.sync_entries(known + 1, version).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn sync_entries(&mut self, first: u64, last: u64) -> Result<(), LakeError> {
+        let synced = self.place.sync((first..=last).map(log_entry).collect()).await;
+        if synced.is_err() {
+            self.unsynced = Some(last);
+        }
+        synced?;
+        self.note_synced(last);
         Ok(())
     }
 
