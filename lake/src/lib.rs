@@ -57,6 +57,6 @@ pub use upkeep::Upkeep;
 pub use verify::{DayCheck, LakeCheck, Recorded};
 pub use view::{DayState, LakeSnapshot, LakeView, Origin};
 
-/// The table of rows that could not become, or stay, lake rows: ids and reasons, and the content of those that were rows
-/// of another table.
+/// The table of rows that could not become, or stay, lake rows: ids and reasons, and the content of those that were
+/// rows of another table.
 pub const QUARANTINE: &str = "quarantine";

@@ -398,8 +398,8 @@ impl Table {
         Ok(())
     }
 
-    /// Makes log entries durable that the Delta library wrote by itself after the version `known`: torn by power loss, the
-    /// first of two would be damage in the middle of the log.
+    /// Makes log entries durable that the Delta library wrote by itself after the version `known`: torn by power loss,
+    /// the first of two would be damage in the middle of the log.
     pub(crate) async fn sync_after(&mut self, known: u64, options: &LakeOptions) -> Result<(), LakeError> {
         match self.delta()?.version() {
             Some(version) if options.fsync && version > known => self.sync_entries(known + 1, version).await,

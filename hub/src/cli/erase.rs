@@ -70,8 +70,8 @@ const STATEMENT: &str = "上記の番号の方を指す仮名キーを、イベ�
     すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
 
 /// What is left to do when everything else is done.
-const LEFT_IN_FILE: &str = "the person is erased and certified, but the file of the record still holds the old key, which \
-    nobody has any more: make room for a second such file and run `VACUUM` on it";
+const LEFT_IN_FILE: &str = "the person is erased and certified, but the file of the record may still hold the old key, \
+    which nobody has any more: make room for a second such file and run `VACUUM` on it";
 
 async fn search(
     location: &LakeLocation,

@@ -35,7 +35,8 @@ enum What {
     Stats(Common),
     /// Joins small files; needs the server to be stopped
     Compact(Common),
-    /// Deletes files that no version of the last seven days needs, and those a crash left; needs the server to be stopped
+    /// Deletes files that no version of the last seven days needs, and those a crash left; needs the server to be
+    /// stopped
     Vacuum(Common),
     /// Takes days past their time (lake.retention) out of every table, and events past theirs out of the record's log;
     /// needs the server to be stopped
