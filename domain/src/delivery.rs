@@ -58,6 +58,8 @@ codes! {
     DeliveryState, "delivery state" {
         /// 送信待ち
         Queued = "queued",
+        /// 一時停止中: kept in the queue while its broadcast is paused, or until it is suppressed.
+        Held = "held",
         /// 送信済: handed to the channel, no answer yet.
         Sent = "sent",
         /// 受付済: the provider took it.
@@ -164,6 +166,12 @@ pub enum DeliveryStep {
     Expire,
     /// Something newer replaced it, it was read elsewhere, or it was taken back.
     Supersede,
+    /// Its broadcast is paused or stopped.
+    Hold,
+    /// Its broadcast goes on.
+    Release,
+    /// It is not sent any more: its broadcast was stopped, or its person has left.
+    Suppress,
     /// The letter was printed.
     Print,
     /// The letter was posted.
@@ -199,7 +207,12 @@ impl DeliveryState {
             (Self::Queued | Self::Sent, E::Retry) => Ok(Self::Queued),
             (Self::Queued | Self::Sent, E::Fail) | (Self::Sent | Self::Accepted, E::Bounce) => Ok(Self::Failed),
             (Self::Queued | Self::Sent | Self::Accepted, E::Expire) => Ok(Self::Expired),
-            (Self::Queued | Self::Sent | Self::Accepted | Self::Delivered, E::Supersede) => Ok(Self::Superseded),
+            (Self::Queued | Self::Held | Self::Sent | Self::Accepted | Self::Delivered, E::Supersede) => {
+                Ok(Self::Superseded)
+            }
+            (Self::Queued, E::Hold) => Ok(Self::Held),
+            (Self::Held, E::Release) => Ok(Self::Queued),
+            (Self::Queued | Self::Held, E::Suppress) => Ok(Self::Suppressed),
             (Self::Queued, E::Print) => Ok(Self::Printed),
             (Self::Printed, E::Post) => Ok(Self::Posted),
             (Self::Posted, E::Return) => Ok(Self::Returned),
@@ -209,7 +222,7 @@ impl DeliveryState {
 
     /// Whether nothing more is tried: what it carried is no longer needed.
     pub const fn is_settled(self) -> bool {
-        !matches!(self, Self::Queued | Self::Sent | Self::Printed)
+        !matches!(self, Self::Queued | Self::Held | Self::Sent | Self::Printed)
     }
 
     /// Whether the person has it, as far as the channel can tell: for mail the server's word is the last there is.
@@ -223,7 +236,7 @@ impl DeliveryState {
 
     /// Whether it may still reach the person without anybody doing anything.
     pub const fn is_under_way(self) -> bool {
-        matches!(self, Self::Queued | Self::Sent | Self::Accepted | Self::Printed)
+        matches!(self, Self::Queued | Self::Held | Self::Sent | Self::Accepted | Self::Printed)
     }
 }
 
@@ -350,7 +363,7 @@ mod tests {
 
     use super::*;
 
-    const STEPS: [DeliveryStep; 12] = [
+    const STEPS: [DeliveryStep; 15] = [
         DeliveryStep::Hand,
         DeliveryStep::Accept,
         DeliveryStep::Receive,
@@ -360,6 +373,9 @@ mod tests {
         DeliveryStep::Bounce,
         DeliveryStep::Expire,
         DeliveryStep::Supersede,
+        DeliveryStep::Hold,
+        DeliveryStep::Release,
+        DeliveryStep::Suppress,
         DeliveryStep::Print,
         DeliveryStep::Post,
         DeliveryStep::Return,
@@ -450,6 +466,16 @@ mod tests {
         let monday = Timestamp::from_jst(date(2026, 6, 8), time(10, 0, 0, 0));
         assert_eq!(escalates_at(EscalationRule::E4, None, jst(10, 0)), monday);
         assert_eq!(escalates_at(EscalationRule::E1, Some(10), jst(10, 0)), jst(10, 10));
+    }
+
+    #[test]
+    fn what_is_held_leaves_only_after_its_release() {
+        let held = DeliveryState::Queued.on(DeliveryStep::Hold).unwrap();
+        assert!(held.on(DeliveryStep::Hand).is_err() && held.on(DeliveryStep::Expire).is_err());
+        assert_eq!(held.on(DeliveryStep::Release), Ok(DeliveryState::Queued));
+        assert_eq!(held.on(DeliveryStep::Supersede), Ok(DeliveryState::Superseded), "it was read in the inbox");
+        assert_eq!(held.on(DeliveryStep::Suppress), Ok(DeliveryState::Suppressed));
+        assert!(DeliveryState::Sent.on(DeliveryStep::Suppress).is_err(), "what left cannot be kept back");
     }
 
     #[test]

@@ -494,7 +494,7 @@ impl Tx {
             self,
             Delivery,
             select_delivery!(
-                "WHERE account_id = $1 AND collapse_key = $2 AND state IN ('queued', 'sent', 'accepted', 'delivered')
+                "WHERE account_id = $1 AND collapse_key = $2 AND state IN ('queued', 'held', 'sent', 'accepted', 'delivered')
                  AND channel = 'push' AND purpose = 'notification' AND message_id <> $3 ORDER BY delivery_id"
             ),
             account.to_string(),
@@ -504,14 +504,14 @@ impl Tx {
         Ok(self.see_all(rows))
     }
 
-    /// Everything that is queued for a person.
+    /// Everything that waits in the queue for a person.
     pub async fn queued_deliveries_of(&mut self, account: AccountId) -> Result<Vec<Delivery>, StoreError> {
         let rows = fetch_all!(
             self,
             Delivery,
             // The first condition is the index's own.
             select_delivery!(
-                "WHERE account_id = $1 AND state IN ('queued', 'sent', 'accepted', 'delivered') AND state = 'queued'
+                "WHERE account_id = $1 AND state IN ('queued', 'held', 'sent', 'accepted', 'delivered') AND state IN ('queued', 'held')
                  ORDER BY delivery_id"
             ),
             account.to_string(),

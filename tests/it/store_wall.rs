@@ -562,6 +562,8 @@ async fn enrich_broadcasts(tx: &mut Tx, city: &City, more: &More) {
         state: "scheduled".to_owned(),
         author_id: None,
         author_name: String::new(),
+        editor_id: None,
+        submitter_id: None,
         approver_id: None,
         note: String::new(),
         starts_at: None,
@@ -578,6 +580,7 @@ async fn enrich_broadcasts(tx: &mut Tx, city: &City, more: &More) {
         sender: String::new(),
         fence: 0,
         leased_until: NOW,
+        stopping: false,
     };
     tx.insert_broadcast(&broadcast).await.unwrap();
     tx.insert_round(&Round::waiting(more.broadcast, 0, 0, NOW)).await.unwrap();

@@ -83,8 +83,11 @@ impl Workflow {
         for row in work.newest_of_each_target(id).await? {
             let left = row.provider.channel() != Via::Paper && row.attempts > 0;
             work.step_delivery(&row, DeliveryStep::Supersede, Some("corrected")).await?;
-            if left || row.state == DeliveryState::Queued {
+            let held = row.state == DeliveryState::Held;
+            if left || held || row.state == DeliveryState::Queued {
                 again.push(NewDelivery {
+                    // What a paused broadcast keeps back stays so.
+                    state: if held { DeliveryState::Held } else { DeliveryState::Queued },
                     subject: "お知らせを訂正しました".to_owned(),
                     body: "先にお送りしたお知らせの内容を訂正しました。アプリでご確認ください。".to_owned(),
                     ..repeated(&row, now)

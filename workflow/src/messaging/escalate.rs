@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(60);
 
 impl Workflow {
     /// Does every look that is due. May run on several nodes: each look happens once, and one whose node died
-    /// is claimed again.
+    /// is claimed again, as is one that failed; it keeps no other from being done.
     ///
     /// Gives the number of looks.
     pub async fn due_escalations(&self, now: Timestamp) -> Result<usize, WorkflowError> {
@@ -38,16 +38,27 @@ impl Workflow {
                 return Ok(done);
             }
             for look in &claimed {
-                let actor = Actor::system(look.municipality_code.clone(), "timer");
-                let mut work = self.begin(&actor, now).await?;
-                if !work.tx.finish_escalation(look).await? {
-                    continue;
+                match self.due_look(look, now).await {
+                    Ok(was_ours) => done += usize::from(was_ours),
+                    Err(error) => tracing::error!(
+                        message.id = %look.message_id, look.rule = %look.rule, error = %error,
+                        "a look failed and will be tried again"
+                    ),
                 }
-                work.look(look).await?;
-                work.commit().await?;
-                done += 1;
             }
         }
+    }
+
+    /// Does a claimed look; `false` when the claim was lost to another node.
+    async fn due_look(&self, look: &Escalation, now: Timestamp) -> Result<bool, WorkflowError> {
+        let actor = Actor::system(look.municipality_code.clone(), "timer");
+        let mut work = self.begin(&actor, now).await?;
+        if !work.tx.finish_escalation(look).await? {
+            return Ok(false);
+        }
+        work.look(look).await?;
+        work.commit().await?;
+        Ok(true)
     }
 }
 

@@ -80,6 +80,7 @@ impl Work<'_> {
                 ("message.paper_returned", json!({ "message_id": id, "letter_kind": "message" }))
             }
             DeliveryState::Queued
+            | DeliveryState::Held
             | DeliveryState::Sent
             | DeliveryState::Accepted
             | DeliveryState::Expired
@@ -112,7 +113,8 @@ impl Work<'_> {
             }
             let push = row.provider.channel() == Via::Push;
             // A mail that left cannot be taken back, and a letter is for people without the app.
-            if !push && (row.state != DeliveryState::Queued || row.provider == Provider::Paper) {
+            let waits = matches!(row.state, DeliveryState::Queued | DeliveryState::Held);
+            if !push && (!waits || row.provider == Provider::Paper) {
                 continue;
             }
             let shown =
