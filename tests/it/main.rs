@@ -4,6 +4,7 @@ mod aggregates;
 mod backfill;
 mod backup;
 mod broadcast;
+mod broadcast_hold;
 mod broadcast_kill;
 mod broadcast_send;
 mod browser;
