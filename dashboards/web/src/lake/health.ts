@@ -8,6 +8,7 @@ export interface LakeTable {
   partitions: number
   small_files: number
   new_files: number
+  too_large_files: number
   staged_rows: number
 }
 
@@ -59,6 +60,11 @@ export function troubles(health: LakeHealth): string[] {
   if (health.log_failure) found.push('受付用のログに書き込めません。サーバーの再起動が必要です。')
   if (health.sink.failure) found.push('データ基盤への書き込みに失敗しています。記録はログに残り、自動で再試行されます。')
   if ((health.oldest_staged_ms ?? 0) > 60_000) found.push('1分以上、ファイルに書き込まれていない記録があります。')
+  for (const table of health.tables) {
+    if (table.too_large_files > 0) {
+      found.push(`events_${table.table}のファイル${table.too_large_files}個は大きすぎて整理できません。設定 lake.compact_mib_max を大きくしてください。`)
+    }
+  }
   return found
 }
 
