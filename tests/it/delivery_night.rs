@@ -27,6 +27,7 @@ todoke_tests::on_both_databases! {
     a_retry_after_nine_in_the_evening_waits_for_the_morning,
     what_a_provider_that_was_out_left_behind_waits_for_the_morning,
     a_correction_at_night_waits_for_the_morning,
+    what_a_person_sends_again_at_night_waits_for_the_morning,
     a_correction_of_what_nobody_has_seen_keeps_its_time,
     what_is_urgent_rings_at_night_and_what_was_read_goes_quietly,
 }
@@ -117,6 +118,23 @@ async fn a_correction_at_night_waits_for_the_morning(db: &TestStore) {
     let pushes = scene.sent(Provider::Fcm);
     assert_eq!(pushes[1].title, "お知らせを訂正しました");
     assert_eq!(pushes[0].collapse_key, pushes[1].collapse_key);
+}
+
+async fn what_a_person_sends_again_at_night_waits_for_the_morning(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    scene.device(&scene.city.parent.clone(), Provider::Fcm, "token").await;
+    scene.pass_until(EVENING);
+    let id = notice(&scene).await;
+    scene.channels[&Provider::Fcm].answer([Outcome::Refused { code: "too_big" }]);
+    assert_eq!(scene.send().await, 1);
+    let failed = scene.deliveries(id).await.remove(0);
+    assert_eq!(failed.state, DeliveryState::Failed);
+    scene.pass_until(TEN_AT_NIGHT);
+    let operator = scene.city.operator();
+    scene.workflow.resend_delivery(&operator, failed.delivery_id, scene.now()).await.unwrap();
+    assert_eq!(scene.send().await, 0);
+    scene.pass_until(MORNING);
+    assert_eq!(scene.send().await, 1);
 }
 
 async fn a_correction_of_what_nobody_has_seen_keeps_its_time(db: &TestStore) {
