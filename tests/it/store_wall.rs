@@ -2,7 +2,7 @@
 //! it asks for by whichever id. Every getter of the record is here, and each must find its row without the wall.
 
 use todoke_domain::{
-    Role, Yen,
+    Event, Role, Yen,
     application::ApplicationState,
     ids::{
         ApiKeyId, ApplicationId, BroadcastId, CityRequestId, ClaimId, EventId, ImportId, MessageId, NoticeId,
@@ -36,7 +36,10 @@ use todoke_store::{
 };
 use todoke_tests::stores::TestStore;
 
-use crate::city::{City, NOW, PROGRAMME, after, neighbour, town};
+use crate::{
+    city::{City, NOW, PROGRAMME, after, neighbour, town},
+    store_events::event,
+};
 
 todoke_tests::on_both_databases! {
     nothing_of_another_municipality_comes_through_any_getter,
@@ -66,6 +69,8 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
     rows![
         account(tx.account(city.parent.account_id)),
         account_by_email(tx.account_by_email(city.parent.email.as_deref().unwrap())),
+        account_of_person(tx.account_of_person(code, city.parent.person_key.unwrap())),
+        event(tx.event(city.message.cause_event_id)),
         household_accounts(tx.household_accounts(city.guardian.guardian_id)),
         facility_accounts(tx.facility_accounts(facility)),
         role_accounts(tx.role_accounts(code, Role::Operator)),
@@ -263,6 +268,12 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         created_at_us: NOW.as_micros(),
     };
     tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
+    let caused = Event {
+        event_id: city.message.cause_event_id,
+        municipality_code: city.code.clone(),
+        ..event("coupon.used", "use", NOW)
+    };
+    tx.append_events(&mut [caused]).await.unwrap();
     let value =
         ParameterValue { name: "otp_ttl_min".to_owned(), effective_from: NOW.jst_date(), value: "5".to_owned() };
     tx.set_parameter(&city.code, &value, "operator", NOW).await.unwrap();
