@@ -408,7 +408,11 @@ fn recover(dir: &Path, window: &mut Window) -> Result<Recovered, IngestError> {
     let mut recovered = Recovered { log_id: None, index: Index::default(), next: 1 };
     for first in listed("ids")?.into_iter().filter(|first| !logs.contains(first)) {
         // Of a file whose events the lake has.
-        meet_all(window, dir, first, &segment::read_ids(dir, first)?)?;
+        match segment::read_ids(dir, first)? {
+            Some(ids) => meet_all(window, dir, first, &ids)?,
+            // Repetitions of them are found when the lake merges its files.
+            None => drop_files(vec![segment::ids_path(dir, first)])?,
+        }
     }
     for (n, first) in logs.iter().enumerate() {
         let is_last = n + 1 == logs.len();
@@ -440,7 +444,7 @@ fn recover(dir: &Path, window: &mut Window) -> Result<Recovered, IngestError> {
         if found.frames.is_empty() {
             continue;
         }
-        if is_last || !segment::ids_path(dir, *first).exists() {
+        if is_last || found.is_older || !segment::ids_path(dir, *first).exists() {
             segment::write_ids(dir, *first, &found.ids)?;
         }
         meet_all(window, dir, *first, &found.ids)?;
@@ -451,8 +455,8 @@ fn recover(dir: &Path, window: &mut Window) -> Result<Recovered, IngestError> {
 }
 
 fn meet_all(window: &mut Window, dir: &Path, first: u64, ids: &[(u128, u64)]) -> Result<(), IngestError> {
-    for (id, mark) in ids {
-        window.meet(*id, *mark);
+    for (key, mark) in ids {
+        window.meet(*key, *mark);
     }
     drop_files(window.filed(segment::ids_path(dir, first)))
 }

@@ -97,8 +97,9 @@ impl<'b> Keys<'b> {
     }
 }
 
-/// What tells when and how a row came rather than what it says.
-const ARRIVAL: [&str; 3] = [RECORDED_AT, INGESTED_AT, "correlation_id"];
+/// What tells when and how a row came rather than what it says: a system whose key was replaced is another actor and
+/// repeats the same events.
+const ARRIVAL: [&str; 4] = [RECORDED_AT, INGESTED_AT, "correlation_id", "actor_key"];
 
 /// What becomes of a row that says something else under an id that is another row's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
