@@ -156,6 +156,7 @@ async fn ending_an_account_ends_its_sessions_devices_and_keys(db: &TestStore) {
         api_key_id: todoke_domain::ids::ApiKeyId::new(NOW),
         account_id,
         name: "BI".to_owned(),
+        sources: None,
         created_at_us: NOW.as_micros(),
     };
     tx.insert_api_key(&key, &town(), "key").await.unwrap();
