@@ -42,7 +42,7 @@ pub fn first_day(fiscal_years: u16, now: Timestamp) -> Date {
 pub async fn forget_before(store: &Store, day: Date, stop: &CancellationToken) -> Result<u64, StoreError> {
     let mut n_events = 0;
     while !stop.is_cancelled() {
-        let mut tx = store.begin_write(Wall::None).await?;
+        let mut tx = store.begin_long(Wall::None).await?;
         let n = tx.forget_events(Timestamp::jst_midnight(day), PAGE).await?;
         tx.commit().await?;
         if n == 0 {

@@ -175,7 +175,7 @@ pub async fn keep(
             received_at: now,
         })
         .collect();
-    let mut tx = store.begin_write(Wall::Around(from.code.clone())).await?;
+    let mut tx = store.begin_long(Wall::Around(from.code.clone())).await?;
     room(&mut tx, from, limits).await?;
     tx.insert_quarantined(&rows).await?;
     Ok(tx.commit().await?)
@@ -224,7 +224,7 @@ pub async fn keep_records(
             received_at: now,
         })
         .collect();
-    let mut tx = store.begin_write(Wall::Around(code.clone())).await?;
+    let mut tx = store.begin_long(Wall::Around(code.clone())).await?;
     let n_new = tx.insert_quarantined(&rows).await?;
     tx.commit().await?;
     Ok(n_new)

@@ -8,7 +8,12 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
 use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
@@ -44,6 +49,7 @@ use crate::{
     live::{Announcer, AnnouncerQueue},
     live_samples,
     nodes::NodeNote,
+    problem::Problem,
     quarantine,
     realtime::{self, Realtime},
     run_file::RunFile,
@@ -417,7 +423,7 @@ async fn upkeep(
 }
 
 async fn forget_quarantined(store: &Store, before: Timestamp) -> Result<(), StoreError> {
-    let mut tx = store.begin_write(Wall::None).await?;
+    let mut tx = store.begin_long(Wall::None).await?;
     tx.forget_quarantined(before).await?;
     tx.commit().await
 }
@@ -437,6 +443,7 @@ pub fn router(state: AppState) -> Router {
     let plain = routes
         .route("/openapi.json", axum::routing::get(openapi))
         .fallback(web::page)
+        .layer(middleware::from_fn(when_settled))
         .layer(CompressionLayer::new())
         .layer(DefaultBodyLimit::max(state.config().http.body_bytes_max))
         .layer(CatchPanicLayer::custom(panicked));
@@ -449,9 +456,15 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
+/// Only here does an answer leave: what it rests on is durable by then. Where that failed, the answer is the fault.
+async fn when_settled(request: Request, next: Next) -> Response {
+    let answer = todoke_store::when_settled(next.run(request)).await;
+    answer.unwrap_or_else(|error| Problem::from(error).into_response())
+}
+
 /// A handler's panic is a fault of ours like any other: the text goes to the log, the client gets the problem.
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("without a text"), "a handler panicked");
-    crate::problem::Problem::fault().into_response()
+    Problem::fault().into_response()
 }

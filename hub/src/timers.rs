@@ -151,7 +151,7 @@ async fn fire(
 /// Forgets what only the recent past needs; once an hour.
 async fn prune(store: &Store, now: Timestamp) -> Result<(), WorkflowError> {
     let hour = Timestamp::from_micros(now.as_micros() - now.as_micros().rem_euclid(3_600_000_000));
-    let mut tx = store.begin_write(Wall::None).await?;
+    let mut tx = store.begin_long(Wall::None).await?;
     if !tx.claim_firing("prune", "record", hour, now).await? {
         return Ok(());
     }

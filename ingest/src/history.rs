@@ -117,7 +117,9 @@ fn object<'t>(line: &'t str, members: &mut Vec<(Cow<'t, str>, Scan<'t>)>) -> Res
         let is_json = reader.value().and_then(|_| reader.end()).is_ok();
         return Err(if is_json { RejectReason::NotAnObject } else { RejectReason::NotJson });
     }
-    reader.object(members).and_then(|()| reader.end()).map_err(|_| RejectReason::NotJson)
+    let is_whole = reader.object(members).map_err(|_| RejectReason::NotJson)?;
+    reader.end().map_err(|_| RejectReason::NotJson)?;
+    if is_whole { Ok(()) } else { Err(RejectReason::TooLong) }
 }
 
 /// What reading an event of a type needs to know, looked up once per process.

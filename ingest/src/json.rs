@@ -4,9 +4,17 @@
 //! each of them cost more than everything else together. What is nested, or escaped, goes to
 //! `serde_json`, so that there is one truth about what JSON is.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
 use serde_json::Value;
+
+/// Members of an object that are kept; no event has as many. A body of nothing but members would otherwise take a
+/// dozen times its own memory.
+pub(crate) const MEMBERS_MAX: usize = 64;
 
 /// Digits that a finite float may have before its point, fewer by a few.
 const DIGITS_OF_FLOAT: usize = 300;
@@ -72,6 +80,69 @@ fn integer(text: &str) -> Option<i64> {
     if negative { Some(sum) } else { sum.checked_neg() }
 }
 
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// Marks what a string cannot hold as it is: quotes, backslashes and control characters. The lowest mark is exact,
+/// those above it may not be.
+fn string_ends(word: u64) -> u64 {
+    let zeros = |word: u64| word.wrapping_sub(each(1)) & !word;
+    let control = word.wrapping_sub(each(0x20)) & !word;
+    (zeros(word ^ each(b'"')) | zeros(word ^ each(b'\\')) | control) & each(0x80)
+}
+
+/// A value that is JSON and is not kept. Not serde's own: that one takes numbers that are too large to be any.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
 /// A place in JSON text.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
@@ -131,6 +202,14 @@ impl<'a> Reader<'a> {
         let bytes = self.text.as_bytes();
         let begin = self.at;
         let mut at = begin;
+        // Most of a batch is inside strings: eight bytes at a time.
+        while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let ends = string_ends(u64::from_le_bytes(*word));
+            at += (ends.trailing_zeros() / 8) as usize;
+            if ends != 0 {
+                break;
+            }
+        }
         while let Some(byte) = bytes.get(at) {
             match byte {
                 b'"' => {
@@ -215,9 +294,8 @@ impl<'a> Reader<'a> {
             Some(b'f') => self.word("false", Scan::Bool(false)),
             Some(b'n') => self.word("null", Scan::Null),
             Some(b'{' | b'[') => {
-                // As a value: a raw one may hold a number that is too large to be one.
                 let begin = self.at;
-                let mut nested = serde_json::Deserializer::from_str(&self.text[begin..]).into_iter::<Value>();
+                let mut nested = serde_json::Deserializer::from_str(&self.text[begin..]).into_iter::<Checked>();
                 let Some(Ok(_)) = nested.next() else { return self.malformed() };
                 self.at += nested.byte_offset();
                 Ok(Scan::Nested(&self.text[begin..self.at]))
@@ -226,22 +304,29 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The members of the object that comes next, in the order of the text; a name may come twice.
-    pub(crate) fn object(&mut self, members: &mut Vec<(Cow<'a, str>, Scan<'a>)>) -> Result<(), Malformed> {
+    /// The members of the object that comes next, in the order of the text; a name may come twice. Returns whether
+    /// these are all: beyond [`MEMBERS_MAX`] they are read and dropped.
+    pub(crate) fn object(&mut self, members: &mut Vec<(Cow<'a, str>, Scan<'a>)>) -> Result<bool, Malformed> {
         members.clear();
         self.expect(b'{')?;
         if self.take(b'}') {
-            return Ok(());
+            return Ok(true);
         }
+        let mut is_whole = true;
         loop {
             if self.peek() != Some(b'"') {
                 return self.malformed();
             }
             let name = self.string()?;
             self.expect(b':')?;
-            members.push((name, self.value()?));
+            let value = self.value()?;
+            if members.len() < MEMBERS_MAX {
+                members.push((name, value));
+            } else {
+                is_whole = false;
+            }
             if self.take(b'}') {
-                return Ok(());
+                return Ok(is_whole);
             }
             self.expect(b',')?;
         }

@@ -12,7 +12,7 @@ use todoke_domain::{
     Event, Timestamp,
     catalogue::events::{self, EventType},
 };
-use todoke_lake::{Cell, EventRows, Row, RowType, Rows as LakeRows};
+use todoke_lake::{Cell, EventRows, Row, RowPlace, RowSource, RowType};
 use uuid::Uuid;
 
 use crate::IngestError;
@@ -23,6 +23,10 @@ const FACILITY: u8 = 4;
 const PROGRAMME: u8 = 8;
 const CAUSATION: u8 = 16;
 const SEQ: u8 = 32;
+/// What a row begins with: id and mark of the content.
+const ID_AND_MARK_BYTES: usize = 16 + 8;
+/// What follows: when it happened, and its type.
+const SORTED_BY_BYTES: usize = 8 + 2;
 
 /// Where the subject's id stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,9 +147,9 @@ impl EncodedEvents {
         let mut bytes = Vec::with_capacity(n_bytes);
         self.blocks.iter().for_each(|block| block.write(None, &mut bytes));
         let meanings = Dictionary::present().meanings()?;
-        let mut rows = LakeRows::default();
-        read(&bytes, &meanings, &mut rows).map_err(IngestError::log("decoding rows"))?;
-        Ok(EventRows::of(&rows, ingested_at)?)
+        let mut rows = LogRows::with_capacity(self.n_events());
+        rows.add(&bytes, &meanings).map_err(IngestError::log("decoding rows"))?;
+        EventRows::of(&rows, ingested_at)
     }
 }
 
@@ -566,94 +570,148 @@ fn shared<'a>(bytes: &mut Bytes<'a>) -> Result<Shared<'a>, BadRows> {
     })
 }
 
-/// Adds the rows of a frame's blocks to `rows`.
-pub(crate) fn read<'a>(blocks: &'a [u8], meanings: &Meanings, rows: &mut LakeRows<'a>) -> Result<(), BadRows> {
-    let mut bytes = Bytes { all: blocks, at: 0 };
-    while bytes.at < blocks.len() {
-        let shared = shared(&mut bytes)?;
-        for _ in 0..bytes.length()? {
-            read_row(&mut bytes, &shared, meanings, rows)?;
-        }
-    }
-    Ok(())
+/// Rows of frames, each decoded when it is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct LogRows<'a> {
+    blocks: Vec<(Shared<'a>, &'a Meanings)>,
+    rows: Vec<EncodedRow<'a>>,
 }
 
-fn read_row<'a>(
-    bytes: &mut Bytes<'a>,
-    shared: &Shared<'a>,
-    meanings: &Meanings,
-    rows: &mut LakeRows<'a>,
-) -> Result<(), BadRows> {
-    let n_bytes = u32::from_le_bytes(bytes.fixed()?) as usize;
-    let end = bytes.at.saturating_add(n_bytes);
-    let event_id = Uuid::from_u128(u128::from_le_bytes(bytes.fixed()?));
-    let _mark: [u8; 8] = bytes.fixed()?;
-    let occurred_at = Timestamp::from_micros(i64::from_le_bytes(bytes.fixed()?));
-    let place = usize::from(u16::from_le_bytes(bytes.fixed()?));
-    let Some(meaning) = meanings.types.get(place) else { return bytes.bad() };
-    let flags = bytes.byte()?;
-    let has = |flag: u8| flags & flag != 0;
-    let schema_version = if has(VERSION) { u16::try_from(bytes.number()?).unwrap_or(u16::MAX) } else { 1 };
-    let facility_id = bytes.optional(has(FACILITY))?;
-    let programme_code = bytes.optional(has(PROGRAMME))?;
-    let causation_id = bytes.optional(has(CAUSATION))?;
-    let subject_seq = if has(SEQ) { bytes.number()? } else { 0 };
-    let mode = bytes.byte()?;
-    let (mut subject_kind, mut subject_id, mut subject_field) = ("app_event", Cow::Borrowed(""), None);
-    match mode {
-        0 => (subject_kind, subject_id) = (bytes.text()?, Cow::Borrowed(bytes.text()?)),
-        1 => (subject_kind, subject_field) = ("device_session", Some(bytes.byte()?)),
-        2 => (subject_kind, subject_field) = ("device", Some(bytes.byte()?)),
-        _ => subject_id = Cow::Owned(event_id.to_string()),
+/// A row as it stands in its block, and what sorts it.
+#[derive(Clone, Copy, Debug)]
+struct EncodedRow<'a> {
+    bytes: &'a [u8],
+    occurred_at: Timestamp,
+    block: u32,
+    event_type: u16,
+}
+
+impl<'a> LogRows<'a> {
+    pub(crate) fn with_capacity(n_rows: usize) -> Self {
+        Self { blocks: Vec::new(), rows: Vec::with_capacity(n_rows) }
     }
-    let first = rows.cells.len();
-    while bytes.at < end {
-        let field = bytes.byte()?;
-        let cell = match bytes.byte()? {
-            INT => Cell::Int(bytes.signed()?),
-            FLOAT => Cell::Float(f64::from_le_bytes(bytes.fixed()?)),
-            NO => Cell::Bool(false),
-            YES => Cell::Bool(true),
-            TEXT => Cell::Text(bytes.text()?),
-            TREE => Cell::Json(serde_json::from_str(bytes.text()?).unwrap_or_default()),
-            _ => return bytes.bad(),
-        };
-        if subject_field == Some(field) {
-            match &cell {
-                Cell::Text(text) => subject_id = Cow::Borrowed(text),
-                Cell::Int(key) => subject_id = Cow::Owned(key.to_string()),
-                _ => {}
+
+    /// Adds the rows of a frame's blocks.
+    pub(crate) fn add(&mut self, blocks: &'a [u8], meanings: &'a Meanings) -> Result<(), BadRows> {
+        let mut bytes = Bytes { all: blocks, at: 0 };
+        while bytes.at < blocks.len() {
+            let shared = shared(&mut bytes)?;
+            let block = u32::try_from(self.blocks.len()).map_err(|_| BadRows { at: bytes.at })?;
+            self.blocks.push((shared, meanings));
+            for _ in 0..bytes.length()? {
+                let n_bytes = u32::from_le_bytes(bytes.fixed()?) as usize;
+                let row = bytes.some(n_bytes)?;
+                let mut head = Bytes { all: row, at: ID_AND_MARK_BYTES };
+                let occurred_at = Timestamp::from_micros(i64::from_le_bytes(head.fixed()?));
+                let event_type = u16::from_le_bytes(head.fixed()?);
+                if usize::from(event_type) >= meanings.types.len() {
+                    return bytes.bad();
+                }
+                self.rows.push(EncodedRow { bytes: row, occurred_at, block, event_type });
             }
         }
-        // A field that may not enter the lake has no column; nobody writes one.
-        if let Some(column) = meaning.columns.get(usize::from(field)).copied().flatten() {
-            rows.cells.push((column, cell));
+        Ok(())
+    }
+
+    /// The rows as events again. A municipality that is none gives no event.
+    pub(crate) fn to_events(&self) -> Result<Vec<Event>, IngestError> {
+        let mut events = Vec::with_capacity(self.rows.len());
+        let mut cells = Vec::new();
+        for at in 0..self.rows.len() {
+            cells.clear();
+            let row = self.read(at, &mut cells)?;
+            events.extend(to_event(&row, &cells));
+        }
+        Ok(events)
+    }
+
+    fn decode(&self, at: usize, cells: &mut Vec<(u16, Cell<'a>)>) -> Result<Row<'a>, BadRows> {
+        let EncodedRow { bytes, occurred_at, block, event_type } = self.rows[at];
+        let (shared, meanings) = &self.blocks[block as usize];
+        let meaning = &meanings.types[usize::from(event_type)];
+        let mut bytes = Bytes { all: bytes, at: 0 };
+        let event_id = Uuid::from_u128(u128::from_le_bytes(bytes.fixed()?));
+        bytes.at = ID_AND_MARK_BYTES + SORTED_BY_BYTES;
+        let flags = bytes.byte()?;
+        let has = |flag: u8| flags & flag != 0;
+        let schema_version = if has(VERSION) { u16::try_from(bytes.number()?).unwrap_or(u16::MAX) } else { 1 };
+        let facility_id = bytes.optional(has(FACILITY))?;
+        let programme_code = bytes.optional(has(PROGRAMME))?;
+        let causation_id = bytes.optional(has(CAUSATION))?;
+        let subject_seq = if has(SEQ) { bytes.number()? } else { 0 };
+        let mode = bytes.byte()?;
+        let (mut subject_kind, mut subject_id, mut subject_field) = ("app_event", Cow::Borrowed(""), None);
+        match mode {
+            0 => (subject_kind, subject_id) = (bytes.text()?, Cow::Borrowed(bytes.text()?)),
+            1 => (subject_kind, subject_field) = ("device_session", Some(bytes.byte()?)),
+            2 => (subject_kind, subject_field) = ("device", Some(bytes.byte()?)),
+            _ => subject_id = Cow::Owned(event_id.to_string()),
+        }
+        while bytes.at < bytes.all.len() {
+            let field = bytes.byte()?;
+            let cell = match bytes.byte()? {
+                INT => Cell::Int(bytes.signed()?),
+                FLOAT => Cell::Float(f64::from_le_bytes(bytes.fixed()?)),
+                NO => Cell::Bool(false),
+                YES => Cell::Bool(true),
+                TEXT => Cell::Text(bytes.text()?),
+                TREE => Cell::Json(serde_json::from_str(bytes.text()?).unwrap_or_default()),
+                _ => return bytes.bad(),
+            };
+            if subject_field == Some(field) {
+                match &cell {
+                    Cell::Text(text) => subject_id = Cow::Borrowed(text),
+                    Cell::Int(key) => subject_id = Cow::Owned(key.to_string()),
+                    _ => {}
+                }
+            }
+            // A field that may not enter the lake has no column; nobody writes one.
+            if let Some(column) = meaning.columns.get(usize::from(field)).copied().flatten() {
+                cells.push((column, cell));
+            }
+        }
+        Ok(Row {
+            ty: meaning.ty,
+            event_id,
+            schema_version,
+            occurred_at,
+            recorded_at: shared.recorded_at,
+            municipality_code: shared.municipality_code,
+            actor_role: shared.actor_role,
+            actor_key: shared.actor_key,
+            source_channel: shared.source_channel,
+            subject_kind,
+            subject_id,
+            subject_seq,
+            correlation_id: shared.correlation_id,
+            causation_id,
+            recorded_offline: has(OFFLINE),
+            programme_code,
+            facility_id,
+        })
+    }
+}
+
+impl<'a> RowSource<'a> for LogRows<'a> {
+    type Error = IngestError;
+
+    fn n_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn place(&self, at: usize) -> RowPlace<'a> {
+        let row = &self.rows[at];
+        let (shared, meanings) = &self.blocks[row.block as usize];
+        RowPlace {
+            ty: meanings.types[usize::from(row.event_type)].ty,
+            municipality_code: shared.municipality_code,
+            occurred_at: row.occurred_at,
         }
     }
-    if bytes.at != end {
-        return bytes.bad();
+
+    fn read(&self, at: usize, cells: &mut Vec<(u16, Cell<'a>)>) -> Result<Row<'a>, IngestError> {
+        self.decode(at, cells).map_err(IngestError::log("decoding a row"))
     }
-    rows.rows.push(Row {
-        ty: meaning.ty,
-        event_id,
-        schema_version,
-        occurred_at,
-        recorded_at: shared.recorded_at,
-        municipality_code: shared.municipality_code,
-        actor_role: shared.actor_role,
-        actor_key: shared.actor_key,
-        source_channel: shared.source_channel,
-        subject_kind,
-        subject_id,
-        subject_seq,
-        correlation_id: shared.correlation_id,
-        causation_id,
-        recorded_offline: has(OFFLINE),
-        programme_code,
-        facility_id,
-        cells: first..rows.cells.len(),
-    });
-    Ok(())
 }
 
 /// Keys and marks of a frame's rows, without the rest.
@@ -671,42 +729,38 @@ pub(crate) fn read_marks(blocks: &[u8]) -> Result<Vec<(u128, u64)>, BadRows> {
     Ok(marks)
 }
 
-/// Rows as events again. A municipality that is none gives no event.
-pub(crate) fn to_events(rows: &LakeRows<'_>) -> Vec<Event> {
-    let one = |row: &Row<'_>| {
-        let payload: Map<String, Value> = rows.cells[row.cells.clone()]
-            .iter()
-            .filter_map(|(column, cell)| {
-                let value = match cell {
-                    Cell::Int(value) => Value::from(*value),
-                    Cell::Float(value) => Value::from(*value),
-                    Cell::Bool(value) => Value::from(*value),
-                    Cell::Text(text) => Value::from(*text),
-                    Cell::Json(value) => value.clone(),
-                };
-                Some((row.ty.field(*column)?.to_owned(), value))
-            })
-            .collect();
-        Some(Event {
-            event_id: row.event_id.into(),
-            event_type: row.ty.name().to_owned(),
-            schema_version: row.schema_version,
-            occurred_at: row.occurred_at,
-            recorded_at: row.recorded_at,
-            municipality_code: row.municipality_code.parse().ok()?,
-            actor_role: row.actor_role.to_owned(),
-            actor_key: row.actor_key,
-            source_channel: row.source_channel.to_owned(),
-            subject_kind: row.subject_kind.to_owned(),
-            subject_id: row.subject_id.clone().into_owned(),
-            subject_seq: row.subject_seq,
-            correlation_id: row.correlation_id.map(str::to_owned),
-            causation_id: row.causation_id.map(str::to_owned),
-            recorded_offline: row.recorded_offline,
-            programme_code: row.programme_code.map(str::to_owned),
-            facility_id: row.facility_id.map(str::to_owned),
-            payload,
+fn to_event(row: &Row<'_>, cells: &[(u16, Cell<'_>)]) -> Option<Event> {
+    let payload: Map<String, Value> = cells
+        .iter()
+        .filter_map(|(column, cell)| {
+            let value = match cell {
+                Cell::Int(value) => Value::from(*value),
+                Cell::Float(value) => Value::from(*value),
+                Cell::Bool(value) => Value::from(*value),
+                Cell::Text(text) => Value::from(*text),
+                Cell::Json(value) => value.clone(),
+            };
+            Some((row.ty.field(*column)?.to_owned(), value))
         })
-    };
-    rows.rows.iter().filter_map(one).collect()
+        .collect();
+    Some(Event {
+        event_id: row.event_id.into(),
+        event_type: row.ty.name().to_owned(),
+        schema_version: row.schema_version,
+        occurred_at: row.occurred_at,
+        recorded_at: row.recorded_at,
+        municipality_code: row.municipality_code.parse().ok()?,
+        actor_role: row.actor_role.to_owned(),
+        actor_key: row.actor_key,
+        source_channel: row.source_channel.to_owned(),
+        subject_kind: row.subject_kind.to_owned(),
+        subject_id: row.subject_id.clone().into_owned(),
+        subject_seq: row.subject_seq,
+        correlation_id: row.correlation_id.map(str::to_owned),
+        causation_id: row.causation_id.map(str::to_owned),
+        recorded_offline: row.recorded_offline,
+        programme_code: row.programme_code.map(str::to_owned),
+        facility_id: row.facility_id.map(str::to_owned),
+        payload,
+    })
 }

@@ -15,11 +15,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use todoke_lake::Rows as LakeRows;
 
 use crate::{
     IngestError,
-    row::{self, Dictionary, EncodedEvents, Meanings},
+    row::{self, Dictionary, EncodedEvents, LogRows, Meanings},
 };
 
 pub(crate) const HEAD_BYTES: usize = 24;
@@ -223,9 +222,9 @@ pub(crate) fn scan(dir: &Path, first: u64) -> Result<Option<Found>, IngestError>
 
 /// Keys and marks, as they are made now, of a frame's rows.
 fn marked_anew(payload: &[u8], meanings: &Meanings) -> Option<Vec<(u128, u64)>> {
-    let mut rows = LakeRows::default();
-    row::read(payload, meanings, &mut rows).ok()?;
-    let events = EncodedEvents::of(&row::to_events(&rows)).ok()?;
+    let mut rows = LogRows::default();
+    rows.add(payload, meanings).ok()?;
+    let events = EncodedEvents::of(&rows.to_events().ok()?).ok()?;
     let marks =
         events.blocks.iter().flat_map(|block| block.marks.iter().map(move |mark| (block.key(mark.id), mark.mark)));
     Some(marks.collect())

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use todoke_domain::{Event, Timestamp};
-use todoke_lake::{EventRows, Flushed, Lake, LakeError, Origin, Rows};
+use todoke_lake::{EventRows, Flushed, Lake, LakeError, Origin};
 use tokio::{
     sync::{Notify, watch},
     task::{JoinError, JoinSet},
@@ -16,12 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{IngestError, RecordFeed, UsageEntry, UsageLog};
+use crate::{IngestError, RecordFeed, UsageEntry, UsageLog, row::LogRows};
 
 /// Usage events staged together, at most: few large batches are cheaper to build and to merge.
 const USAGE_ROWS_MAX: usize = 65_536;
-/// Values of a usual usage event besides its envelope. Lists that grow by doubling would be half empty in the end.
-const USAGE_CELLS_USUAL: usize = 5;
 
 /// The clock, passed in.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -333,10 +331,9 @@ impl LakeSink {
         let now = (self.now)();
         let rows = tokio::task::spawn_blocking(move || {
             let n_rows: usize = entries.iter().map(|entry| entry.n_rows as usize).sum();
-            let mut rows =
-                Rows { rows: Vec::with_capacity(n_rows), cells: Vec::with_capacity(n_rows * USAGE_CELLS_USUAL) };
+            let mut rows = LogRows::with_capacity(n_rows);
             entries.iter().try_for_each(|entry| entry.rows(&mut rows))?;
-            EventRows::of(&rows, now).map_err(IngestError::from)
+            EventRows::of(&rows, now)
         });
         let rows = rows.await.map_err(IngestError::log("decoding entries"))??;
         let version = i64::try_from(position).unwrap_or(i64::MAX);

@@ -4,19 +4,22 @@
 //! the server's knowledge; a client that tries to say so is refused, event by event. One bad event
 //! never costs the others.
 
-use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+mod shape;
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 use todoke_domain::{
     MunicipalityCode, Timestamp,
-    catalogue::events::{self, DataClass, Field, FieldType, LakeUse},
+    catalogue::events::{DataClass, Field, FieldType, LakeUse},
 };
 use uuid::Uuid;
 
+use self::shape::{Part, Plan, Shape};
 use crate::{
     IngestError, RejectReason, Rejected, code, instant,
     json::{Malformed, Reader, Scan},
-    row::{self, Block, EncodedEvents, Head, RowWriter, Shared, Subject},
+    row::{Block, EncodedEvents, Head, RowWriter, Shared, Subject},
 };
 
 /// Events in one JSON batch, at most.
@@ -27,6 +30,8 @@ pub const LINES_MAX: usize = 20_000;
 const ID_TIME_OFF_MAX_MS: u64 = 86_400_000;
 /// Bytes of an event's text, usually.
 const EVENT_BYTES_USUAL: usize = 160;
+/// Length of a list or an object in a field: one of codes fits, and a tree made of it is small.
+const NESTED_BYTES_MAX: usize = 16_384;
 /// Items of a list of codes.
 const LIST_ITEMS_MAX: usize = 32;
 /// Characters counted of text that itself is not kept.
@@ -73,7 +78,7 @@ pub fn parse(raw: &[u8], context: &UsageContext) -> Result<ParsedUsage, IngestEr
     let text = text(raw)?;
     let mut batch = Batch::new(context, raw.len());
     let mut reader = Reader::new(text);
-    let mut events_at: Option<Reader<'_>> = None;
+    let (mut has_key, mut events_at) = (false, None::<Reader<'_>>);
     let not_json = |Malformed { at }: Malformed| not_a_batch(&format!("not JSON (byte {at})"));
     if reader.peek() != Some(b'{') {
         return Err(not_a_batch("not an object"));
@@ -84,22 +89,24 @@ pub fn parse(raw: &[u8], context: &UsageContext) -> Result<ParsedUsage, IngestEr
         let name = reader.string().map_err(not_json)?;
         reader.expect(b':').map_err(not_json)?;
         match name.as_ref() {
+            // Once: each time the events would be read again.
+            "device_key" if has_key => return Err(not_a_batch("`device_key` twice")),
             "device_key" => {
-                let before = batch.device_key;
+                has_key = true;
                 batch.device_key = device_key(&reader.value().map_err(not_json)?)?;
                 // The key came after its events: they are read once more, knowing it.
-                if let Some(mut again) = events_at.clone().filter(|_| before != batch.device_key) {
+                if let Some(mut again) = events_at.clone().filter(|_| batch.device_key.is_some()) {
                     batch.clear();
                     batch.list(&mut again)?;
                 }
             }
+            "events" if events_at.is_some() => return Err(not_a_batch("`events` twice")),
             "events" => {
                 if reader.peek() != Some(b'[') {
                     reader.value().map_err(not_json)?;
                     return Err(not_a_batch("`events` is not a list"));
                 }
                 events_at = Some(reader.clone());
-                batch.clear();
                 batch.list(&mut reader)?;
             }
             _ => return Err(not_a_batch("only `device_key` and `events` are known")),
@@ -137,15 +144,14 @@ pub fn parse_lines(raw: &[u8], context: &UsageContext) -> Result<ParsedUsage, In
                 continue;
             }
         }
-        let read = reader.object(&mut batch.members).and_then(|()| reader.end());
-        if read.is_err() {
-            batch.reject(None, RejectReason::NotJson, None, line);
-        } else if let [(name, value)] = batch.members.as_slice()
-            && name == "device_key"
-        {
-            batch.device_key = device_key(value)?;
+        let read = reader.object(&mut batch.members).and_then(|is_whole| reader.end().map(|()| is_whole));
+        if let Ok(is_whole) = read {
+            match batch.members.as_slice() {
+                [(name, value)] if name == "device_key" => batch.device_key = device_key(value)?,
+                _ => batch.event(line, line.as_ptr().addr() - text.as_ptr().addr(), is_whole),
+            }
         } else {
-            batch.event(line, line.as_ptr().addr() - text.as_ptr().addr());
+            batch.reject(None, RejectReason::NotJson, None, line);
         }
     }
     Ok(batch.finish())
@@ -171,39 +177,6 @@ fn device_key(value: &Scan<'_>) -> Result<Option<i64>, IngestError> {
         None => Err(not_a_batch("`device_key` is not a positive integer")),
     }
 }
-
-/// What reading an event of a type needs to know, looked up once per process.
-struct Plan {
-    place: u16,
-    fields: &'static [Field],
-    facility_required: bool,
-    programme_required: bool,
-    guardian_key: Option<usize>,
-    device_key: Option<usize>,
-    platform: Option<usize>,
-    session_id: Option<usize>,
-    text_length: Option<usize>,
-}
-
-static PLANS: LazyLock<HashMap<&'static str, Plan>> = LazyLock::new(|| {
-    let plan = |event_type: &'static events::EventType| {
-        let field = |name: &str| event_type.fields.iter().position(|field| field.name == name);
-        let requires = |name: &str| event_type.envelope_required.iter().any(|required| required == name);
-        let plan = Plan {
-            place: row::place_of(event_type)?,
-            fields: &event_type.fields,
-            facility_required: requires("facility_id"),
-            programme_required: requires("programme_code"),
-            guardian_key: field("guardian_key"),
-            device_key: field("device_key"),
-            platform: field("platform"),
-            session_id: field("session_id"),
-            text_length: field("text_length"),
-        };
-        Some((event_type.name.as_str(), plan))
-    };
-    events::all().iter().filter(|event_type| event_type.group == "app").filter_map(plan).collect()
-});
 
 /// What is wrong with an event.
 pub(crate) struct Fault {
@@ -243,6 +216,7 @@ struct Batch<'c, 't> {
     places: Vec<(usize, usize)>,
     // Kept from event to event: their memory is.
     members: Vec<(Cow<'t, str>, Scan<'t>)>,
+    shape: Shape,
     slots: Vec<Option<Slot<'t>>>,
 }
 
@@ -267,6 +241,7 @@ impl<'c, 't> Batch<'c, 't> {
             rejected: Vec::new(),
             places: Vec::new(),
             members: Vec::new(),
+            shape: Shape::default(),
             slots: Vec::new(),
         }
     }
@@ -298,8 +273,8 @@ impl<'c, 't> Batch<'c, 't> {
             let is_object = reader.peek() == Some(b'{');
             let begin = reader.at();
             if is_object {
-                reader.object(&mut self.members).map_err(not_json)?;
-                self.event(reader.since(begin), begin);
+                let is_whole = reader.object(&mut self.members).map_err(not_json)?;
+                self.event(reader.since(begin), begin, is_whole);
             } else {
                 reader.value().map_err(not_json)?;
                 self.reject(None, RejectReason::NotAnObject, None, reader.since(begin));
@@ -317,10 +292,16 @@ impl<'c, 't> Batch<'c, 't> {
         self.rejected.push(Rejected { event_id, reason, field, content, place: None });
     }
 
-    /// Takes the event whose members were just read.
-    fn event(&mut self, content: &str, begin: usize) {
+    /// Takes the event whose members were just read, if these are all.
+    fn event(&mut self, content: &str, begin: usize, is_whole: bool) {
+        if !is_whole {
+            return self.reject(None, RejectReason::TooLong, None, content);
+        }
         let members = std::mem::take(&mut self.members);
-        let encoded = self.encode(&members);
+        let mut shape = std::mem::take(&mut self.shape);
+        shape.fit(&members);
+        let encoded = self.encode(&members, &shape);
+        self.shape = shape;
         if encoded.is_ok() {
             self.places.push((begin, begin + content.len()));
         }
@@ -332,12 +313,12 @@ impl<'c, 't> Batch<'c, 't> {
         self.members = members;
     }
 
-    fn encode(&mut self, members: &[(Cow<'t, str>, Scan<'t>)]) -> Result<(), Fault> {
-        let envelope = envelope(members)?;
+    fn encode(&mut self, members: &[(Cow<'t, str>, Scan<'t>)], shape: &Shape) -> Result<(), Fault> {
+        let envelope = envelope(members, shape)?;
         let plan = envelope.plan;
         self.slots.clear();
         self.slots.resize_with(plan.fields.len(), || None);
-        fill(&mut self.slots, members, plan)?;
+        fill(&mut self.slots, members, &shape.parts, plan)?;
         let mut server = |field: Option<usize>, value: Option<Slot<'t>>| {
             if let (Some(field), Some(value)) = (field, value) {
                 self.slots[field] = Some(value);
@@ -404,39 +385,25 @@ impl Slot<'_> {
     }
 }
 
-fn envelope<'m>(members: &'m [(Cow<'_, str>, Scan<'_>)]) -> Result<Envelope<'m>, Fault> {
-    let (mut id, mut event_type, mut time, mut version) = (None, None, None, None);
-    let (mut facility, mut programme) = (None, None);
-    for (name, value) in members {
-        match name.as_ref() {
-            "event_id" => id = Some(value),
-            "event_type" => event_type = Some(value),
-            "occurred_at" => time = Some(value),
-            "schema_version" => version = Some(value),
-            "facility_id" => facility = Some(value),
-            "programme_code" => programme = Some(value),
-            _ => {}
-        }
-    }
-    let event_id = id
+fn envelope<'m>(members: &'m [(Cow<'_, str>, Scan<'_>)], shape: &Shape) -> Result<Envelope<'m>, Fault> {
+    let of = |place: Option<usize>| place.map(|at| &members[at].1);
+    let event_id = of(shape.event_id)
         .and_then(|value| uuid_of(value.as_str()?))
         .filter(|id| !id.is_nil())
         .ok_or_else(|| Fault::new(RejectReason::IdInvalid, "event_id"))?;
-    let plan = event_type
-        .and_then(|value| PLANS.get(value.as_str()?))
-        .ok_or_else(|| Fault::new(RejectReason::UnknownType, "event_type"))?;
-    let occurred_at = time
+    let plan = shape.plan.ok_or_else(|| Fault::new(RejectReason::UnknownType, "event_type"))?;
+    let occurred_at = of(shape.occurred_at)
         .and_then(|value| instant::parse(value.as_str()?))
         .ok_or_else(|| Fault::new(RejectReason::TimeInvalid, "occurred_at"))?;
-    let schema_version = match version {
+    let schema_version = match of(shape.schema_version) {
         None | Some(Scan::Null) => 1,
         Some(value) => value
             .as_i64()
             .and_then(|v| u16::try_from(v).ok())
             .ok_or_else(|| Fault::new(RejectReason::IllTyped, "schema_version"))?,
     };
-    let facility_id = optional_code("facility_id", facility)?;
-    let programme_code = optional_code("programme_code", programme)?;
+    let facility_id = optional_code("facility_id", of(shape.facility_id))?;
+    let programme_code = optional_code("programme_code", of(shape.programme_code))?;
     if !carries_its_time(event_id, occurred_at) {
         return Err(Fault::new(RejectReason::IdInvalid, "event_id"));
     }
@@ -450,46 +417,51 @@ fn carries_its_time(id: Uuid, occurred_at: Timestamp) -> bool {
     id.get_version_num() == 7 && made_ms.abs_diff(occurred_at.as_micros().div_euclid(1_000)) <= ID_TIME_OFF_MAX_MS
 }
 
+/// Where the bytes of an id begin in its hyphenated text.
+const BYTES_OF_TEXT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// The value of each hexadecimal digit; of any other byte, one that no digit has.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut n: u8 = 0;
+    while n < 16 {
+        digits[b"0123456789abcdef"[n as usize] as usize] = n;
+        digits[b"0123456789ABCDEF"[n as usize] as usize] = n;
+        n += 1;
+    }
+    digits
+};
+
 /// The hyphenated form is read here, what else may be an id by the library.
 pub(crate) fn uuid_of(text: &str) -> Option<Uuid> {
-    let bytes: &[u8; 36] = match text.as_bytes().try_into() {
+    let text_bytes: &[u8; 36] = match text.as_bytes().try_into() {
         Ok(bytes) => bytes,
         Err(_) => return Uuid::try_parse(text).ok(),
     };
-    let mut id: u128 = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            b'-' if matches!(at, 8 | 13 | 18 | 23) => continue,
-            _ => return None,
-        };
-        if matches!(at, 8 | 13 | 18 | 23) {
-            return None;
-        }
-        id = id << 4 | u128::from(digit);
+    let (mut id, mut all) = ([0; 16], 0);
+    for (byte, at) in id.iter_mut().zip(BYTES_OF_TEXT) {
+        let (high, low) = (DIGITS[usize::from(text_bytes[at])], DIGITS[usize::from(text_bytes[at + 1])]);
+        all |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(Uuid::from_u128(id))
+    let hyphens = [8, 13, 18, 23].iter().all(|at| text_bytes[*at] == b'-');
+    (hyphens && all < 16).then(|| Uuid::from_bytes(id))
 }
 
 /// Checks what was sent against the catalogue and puts it into the type's slots.
 fn fill<'t>(
     slots: &mut [Option<Slot<'t>>],
     members: &[(Cow<'t, str>, Scan<'t>)],
+    parts: &[Part],
     plan: &'static Plan,
 ) -> Result<(), Fault> {
-    for (name, value) in members {
-        if is_envelope(name) {
-            continue;
-        }
-        let Some((at, field)) = plan.fields.iter().enumerate().find(|(_, field)| field.name == name.as_ref()) else {
-            let reason = if is_servers(name) { RejectReason::ForbiddenField } else { RejectReason::UnknownField };
-            return Err(Fault::new(reason, name));
+    for ((name, value), part) in members.iter().zip(parts) {
+        let at = match part {
+            Part::Envelope => continue,
+            Part::Refused(reason) => return Err(Fault::new(*reason, name)),
+            Part::Field(at) => *at,
         };
-        if field.ty == FieldType::Key {
-            return Err(Fault::new(RejectReason::ForbiddenField, name));
-        }
+        let field = &plan.fields[at];
         if *value == Scan::Null {
             continue;
         }
@@ -507,17 +479,11 @@ fn fill<'t>(
     Ok(())
 }
 
-fn is_envelope(name: &str) -> bool {
-    matches!(name, "event_id" | "event_type" | "occurred_at" | "schema_version" | "facility_id" | "programme_code")
-}
-
-/// Names only the server fills, whatever the type.
-fn is_servers(name: &str) -> bool {
-    name.ends_with("_key") || events::envelope().iter().any(|field| field.name == name)
-}
-
 fn check_value(field: &Field, value: &Scan<'_>) -> Result<(), Fault> {
     let ill_typed = || Fault::new(RejectReason::IllTyped, &field.name);
+    if matches!(value, Scan::Nested(text) if text.len() > NESTED_BYTES_MAX) {
+        return Err(Fault::new(RejectReason::TooLong, &field.name));
+    }
     match &field.ty {
         FieldType::Str | FieldType::Id | FieldType::Text => {
             check_code(&field.name, value.as_str().ok_or_else(ill_typed)?)

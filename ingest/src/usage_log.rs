@@ -18,13 +18,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use todoke_domain::{Event, Timestamp};
-use todoke_lake::Rows as LakeRows;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     IngestError, RejectReason, Rejected,
     log_writer::{Request, Writer},
-    row::{self, EncodedEvents, Meanings},
+    row::{EncodedEvents, LogRows},
     segment::{self, Disk, FrameRef},
     window::Window,
 };
@@ -91,16 +90,15 @@ pub struct UsageEntry {
 
 impl UsageEntry {
     /// Adds its events to `rows`.
-    pub(crate) fn rows<'a>(&'a self, rows: &mut LakeRows<'a>) -> Result<(), IngestError> {
-        let meanings: &Meanings = &self.frame.segment.meanings;
-        row::read(&self.payload, meanings, rows).map_err(IngestError::log("decoding an entry"))
+    pub(crate) fn rows<'a>(&'a self, rows: &mut LogRows<'a>) -> Result<(), IngestError> {
+        rows.add(&self.payload, &self.frame.segment.meanings).map_err(IngestError::log("decoding an entry"))
     }
 
     /// Its events, one by one: for tools and tests, the sink takes them as rows.
     pub fn events(&self) -> Result<Vec<Event>, IngestError> {
-        let mut rows = LakeRows::default();
+        let mut rows = LogRows::with_capacity(self.n_rows as usize);
         self.rows(&mut rows)?;
-        Ok(row::to_events(&rows))
+        rows.to_events()
     }
 }
 

@@ -1,11 +1,15 @@
-//! From borrowed rows straight to Arrow columns: the way of app usage, which comes by the hundred
+//! From encoded rows straight to Arrow columns: the way of app usage, which comes by the hundred
 //! thousand a second and never is a tree of JSON values.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
-    RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder,
+use datafusion::arrow::{
+    array::{
+        Array, ArrayBuilder, ArrayRef, BooleanBuilder, Date32Array, Date32Builder, Float64Builder, Int16Array,
+        Int16Builder, Int32Array, Int32Builder, Int64Array, Int64Builder, RecordBatch, StringViewBuilder,
+        TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    },
+    error::ArrowError,
 };
 use serde_json::Value;
 use todoke_domain::{
@@ -72,7 +76,7 @@ pub enum Cell<'a> {
     Json(Value),
 }
 
-/// One event, its cells apart.
+/// One event without its cells.
 #[derive(Clone, Debug)]
 pub struct Row<'a> {
     /// Type.
@@ -109,81 +113,93 @@ pub struct Row<'a> {
     pub programme_code: Option<&'a str>,
     /// Facility.
     pub facility_id: Option<&'a str>,
-    /// Its part of [`Rows::cells`].
-    pub cells: Range<usize>,
 }
 
-/// Rows with their cells: column of the type's table, value. Absent cells are null.
-#[derive(Clone, Debug, Default)]
-pub struct Rows<'a> {
-    /// In any order.
-    pub rows: Vec<Row<'a>>,
-    /// Cells of all rows.
-    pub cells: Vec<(u16, Cell<'a>)>,
+/// What decides where a row goes.
+#[derive(Clone, Copy, Debug)]
+pub struct RowPlace<'a> {
+    /// Type, which has its table.
+    pub ty: RowType,
+    /// The wall.
+    pub municipality_code: &'a str,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+}
+
+/// Encoded rows in any order. They are decoded one by one, in the order of the table, straight into its columns:
+/// decoded and kept until they are sorted they would take ten times the memory of their columns.
+pub trait RowSource<'a> {
+    /// Why a row cannot be decoded.
+    type Error: From<LakeError>;
+
+    /// Number of rows.
+    fn n_rows(&self) -> usize;
+
+    /// Where row `at` goes.
+    fn place(&self, at: usize) -> RowPlace<'a>;
+
+    /// Decodes row `at`. Its cells are added to `cells`: column of the type's table, value; absent ones are null.
+    fn read(&self, at: usize, cells: &mut Vec<(u16, Cell<'a>)>) -> Result<Row<'a>, Self::Error>;
 }
 
 impl EventRows {
-    /// Makes a batch per table of borrowed rows. As with [`Self::build`], a row that does not fit its
+    /// Makes a batch per table of encoded rows. As with [`Self::build`], a row that does not fit its
     /// columns becomes a row of the quarantine table.
-    pub fn of(rows: &Rows<'_>, ingested_at: Timestamp) -> Result<Self, LakeError> {
+    pub fn of<'a, S: RowSource<'a>>(source: &S, ingested_at: Timestamp) -> Result<Self, S::Error> {
         let mut by_table: Vec<(&'static GroupSchema, Vec<usize>)> = Vec::new();
-        let mut made = Self::default();
-        let mut bad = Vec::new();
-        for (at, row) in rows.rows.iter().enumerate() {
-            match fault(row, &rows.cells) {
-                None => {
-                    // There is one schema per table: comparing addresses is enough, and the last table first is quick.
-                    let schema = row.ty.schema;
-                    match by_table.iter_mut().rfind(|(known, _)| std::ptr::eq(*known, schema)) {
-                        Some((_, places)) => places.push(at),
-                        None => by_table.push((schema, vec![at])),
-                    }
-                }
-                Some(error) => {
-                    made.rejected.push(error);
-                    bad.push(at);
-                }
+        for at in 0..source.n_rows() {
+            // There is one schema per table: comparing addresses is enough, and the last table first is quick.
+            let schema = source.place(at).ty.schema;
+            match by_table.iter_mut().rfind(|(known, _)| std::ptr::eq(*known, schema)) {
+                Some((_, places)) => places.push(at),
+                None => by_table.push((schema, vec![at])),
             }
         }
-        made.n_rows = rows.rows.len();
-        for (schema, mut order) in by_table {
-            sort(rows, &mut order);
-            let payload = payload_columns(schema, rows, &order);
-            made.insert_columns(&schema.name, schema, rows, &order, payload, ingested_at)?;
+        let mut made = Self { n_rows: source.n_rows(), ..Self::default() };
+        let mut bad: Vec<(usize, RowError)> = Vec::new();
+        let mut cells = Vec::new();
+        for (schema, places) in by_table {
+            let mut table = Table::new(schema, places.len());
+            for at in sorted(source, &places) {
+                cells.clear();
+                let row = source.read(at, &mut cells)?;
+                match fault(&row, &cells) {
+                    None => table.push(&row, &cells, ingested_at).map_err(LakeError::arrow(&schema.name))?,
+                    Some(error) => bad.push((at, error)),
+                }
+            }
+            if table.n_rows > 0 {
+                made.tables.insert(schema.name.clone(), table.finish().map_err(LakeError::arrow(&schema.name))?);
+            }
         }
         if !bad.is_empty() {
-            let schema = schema::group(QUARANTINE).ok_or_else(|| LakeError::UnknownTable(QUARANTINE.to_owned()))?;
-            let mut texts = [StringViewBuilder::new(), StringViewBuilder::new()];
-            let mut faults: Vec<(usize, &RowError)> = bad.iter().copied().zip(&made.rejected).collect();
-            let mut order: Vec<usize> = bad.clone();
-            sort(rows, &mut order);
-            faults.sort_by_key(|(at, _)| order.iter().position(|other| other == at));
-            for (_, error) in faults {
-                texts[0].append_value(error.fault.code());
-                texts[1].append_value(&error.field);
-            }
-            let payload = texts.map(|mut text| Arc::new(text.finish()) as ArrayRef).to_vec();
-            made.insert_columns(QUARANTINE, schema, rows, &order, payload, ingested_at)?;
+            bad.sort_by_key(|(at, _)| *at);
+            made.tables.insert(QUARANTINE.to_owned(), quarantine(source, &bad, ingested_at)?);
+            made.rejected = bad.into_iter().map(|(_, error)| error).collect();
         }
         Ok(made)
     }
+}
 
-    fn insert_columns(
-        &mut self,
-        name: &str,
-        schema: &GroupSchema,
-        rows: &Rows<'_>,
-        order: &[usize],
-        payload: Vec<ArrayRef>,
-        ingested_at: Timestamp,
-    ) -> Result<(), LakeError> {
-        let mut envelope = Envelope::new(order.len());
-        order.iter().for_each(|at| envelope.push(&rows.rows[*at], ingested_at));
-        let columns = envelope.finish(payload);
-        let batch = RecordBatch::try_new(Arc::clone(&schema.full), columns).map_err(LakeError::arrow(name))?;
-        self.tables.insert(name.to_owned(), batch);
-        Ok(())
+fn quarantine<'a, S: RowSource<'a>>(
+    source: &S,
+    bad: &[(usize, RowError)],
+    ingested_at: Timestamp,
+) -> Result<RecordBatch, S::Error> {
+    let schema = schema::group(QUARANTINE).ok_or_else(|| LakeError::UnknownTable(QUARANTINE.to_owned()))?;
+    let mut envelope = Envelope::new(bad.len());
+    let (mut faults, mut fields) = (StringViewBuilder::new(), StringViewBuilder::new());
+    let places: Vec<usize> = bad.iter().map(|(at, _)| *at).collect();
+    for at in sorted(source, &places) {
+        let row = source.read(at, &mut Vec::new())?;
+        envelope.push(&row, ingested_at).map_err(LakeError::arrow(QUARANTINE))?;
+        let error = bad.binary_search_by_key(&at, |(at, _)| *at).ok().map(|found| &bad[found].1);
+        faults.append_option(error.map(|error| error.fault.code()));
+        fields.append_option(error.map(|error| error.field.as_str()));
     }
+    let columns = envelope.finish(vec![Arc::new(faults.finish()), Arc::new(fields.finish())]);
+    let batch = columns.and_then(|columns| RecordBatch::try_new(Arc::clone(&schema.full), columns));
+    Ok(batch.map_err(LakeError::arrow(QUARANTINE))?)
 }
 
 /// Asia/Tokyo day of an instant, in days since 1970-01-01.
@@ -192,24 +208,27 @@ fn jst_day(at: Timestamp) -> i32 {
 }
 
 /// By municipality, day, event type and time, as tables are cut and files sorted.
-fn sort(rows: &Rows<'_>, order: &mut Vec<usize>) {
-    let municipalities = ranks(order.iter().map(|at| rows.rows[*at].municipality_code));
-    let mut keys: Vec<(u32, i32, u16, i64, usize)> = order
+fn sorted<'a>(source: &impl RowSource<'a>, places: &[usize]) -> impl Iterator<Item = usize> {
+    let municipalities = ranks(places.iter().map(|at| source.place(*at).municipality_code));
+    let mut keys: Vec<(u128, usize)> = places
         .iter()
         .zip(municipalities)
         .map(|(at, municipality)| {
-            let row = &rows.rows[*at];
-            (municipality, jst_day(row.occurred_at), row.ty.rank, row.occurred_at.as_micros(), *at)
+            let RowPlace { ty, occurred_at, .. } = source.place(*at);
+            // One number is compared faster than four: municipality, day with its sign turned, type, time of day.
+            let day = jst_day(occurred_at).cast_unsigned() ^ (1 << 31);
+            let time = occurred_at.as_micros().saturating_add(JST_OFFSET_US).rem_euclid(DAY_US).unsigned_abs();
+            let key = u128::from(municipality) << 96 | u128::from(day) << 64 | u128::from(ty.rank) << 48;
+            (key | u128::from(time), *at)
         })
         .collect();
     // Each sender's events mostly come in order: the stable sort finds such runs and merges them.
     keys.sort();
-    order.clear();
-    order.extend(keys.iter().map(|key| key.4));
+    keys.into_iter().map(|(_, at)| at)
 }
 
 fn fault(row: &Row<'_>, cells: &[(u16, Cell<'_>)]) -> Option<RowError> {
-    let misfit = cells[row.cells.clone()].iter().find(|(column, cell)| {
+    let misfit = cells.iter().find(|(column, cell)| {
         row.ty.schema.columns.get(usize::from(*column)).is_none_or(|column| !fits(&column.ty, cell))
     })?;
     Some(RowError {
@@ -234,29 +253,81 @@ fn fits(ty: &FieldType, cell: &Cell<'_>) -> bool {
     }
 }
 
-/// The columns every row has, under construction. Each row is visited once for all of them: a row takes a few hundred
-/// bytes, and going through all rows for one column after the other reads them from memory again each time.
+/// Texts under construction. Neighbours mostly say the same, because rows are sorted: what repeats is stored once and
+/// costs a comparison.
+struct Texts {
+    builder: StringViewBuilder,
+    last: String,
+    /// How many times `last` came and is not in the builder yet.
+    n_last: usize,
+}
+
+impl Texts {
+    fn new(n_rows: usize) -> Self {
+        Self { builder: StringViewBuilder::with_capacity(n_rows), last: String::new(), n_last: 0 }
+    }
+
+    fn push(&mut self, text: &str) -> Result<(), ArrowError> {
+        if self.n_last == 0 || self.last != text {
+            self.settle()?;
+            self.last.clear();
+            self.last.push_str(text);
+        }
+        self.n_last += 1;
+        Ok(())
+    }
+
+    fn push_option(&mut self, text: Option<&str>) -> Result<(), ArrowError> {
+        match text {
+            Some(text) => self.push(text),
+            None => self.push_nulls(1),
+        }
+    }
+
+    fn push_nulls(&mut self, n: usize) -> Result<(), ArrowError> {
+        self.settle()?;
+        for _ in 0..n {
+            self.builder.append_null();
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), ArrowError> {
+        self.builder.try_append_value_n(&self.last, std::mem::take(&mut self.n_last))
+    }
+
+    fn n_rows(&self) -> usize {
+        self.builder.len() + self.n_last
+    }
+
+    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+        self.settle()?;
+        Ok(Arc::new(self.builder.finish()))
+    }
+}
+
+/// The columns every row has, under construction.
 struct Envelope {
     event_id: StringViewBuilder,
-    event_type: StringViewBuilder,
-    schema_version: Int32Builder,
-    occurred_at: TimestampMicrosecondBuilder,
-    recorded_at: TimestampMicrosecondBuilder,
-    ingested_at: TimestampMicrosecondBuilder,
-    fiscal_year: Int16Builder,
-    actor_role: StringViewBuilder,
+    event_type: Texts,
+    schema_version: Vec<i32>,
+    occurred_at: Vec<i64>,
+    recorded_at: Vec<i64>,
+    ingested_at: Vec<i64>,
+    fiscal_year: Vec<i16>,
+    actor_role: Texts,
     actor_key: Int64Builder,
-    source_channel: StringViewBuilder,
-    subject_kind: StringViewBuilder,
-    subject_id: StringViewBuilder,
-    subject_seq: Int64Builder,
-    correlation_id: StringViewBuilder,
-    causation_id: StringViewBuilder,
+    source_channel: Texts,
+    subject_kind: Texts,
+    subject_id: Texts,
+    subject_seq: Vec<i64>,
+    correlation_id: Texts,
+    causation_id: Texts,
     recorded_offline: BooleanBuilder,
-    programme_code: StringViewBuilder,
-    facility_id: StringViewBuilder,
-    municipality_code: StringViewBuilder,
-    day: Date32Builder,
+    programme_code: Texts,
+    facility_id: Texts,
+    municipality_code: Texts,
+    day: Vec<i32>,
     /// The last day with its fiscal year: rows are in the order of days, so it is looked up once for each.
     known_day: (i32, i16),
     id_text: [u8; uuid::fmt::Hyphenated::LENGTH],
@@ -264,87 +335,88 @@ struct Envelope {
 
 impl Envelope {
     fn new(n_rows: usize) -> Self {
-        let text = || StringViewBuilder::with_capacity(n_rows);
-        let instant = || TimestampMicrosecondBuilder::with_capacity(n_rows).with_timezone("UTC");
+        let text = || Texts::new(n_rows);
         Self {
-            event_id: text(),
+            event_id: StringViewBuilder::with_capacity(n_rows),
             event_type: text(),
-            schema_version: Int32Builder::with_capacity(n_rows),
-            occurred_at: instant(),
-            recorded_at: instant(),
-            ingested_at: instant(),
-            fiscal_year: Int16Builder::with_capacity(n_rows),
+            schema_version: Vec::with_capacity(n_rows),
+            occurred_at: Vec::with_capacity(n_rows),
+            recorded_at: Vec::with_capacity(n_rows),
+            ingested_at: Vec::with_capacity(n_rows),
+            fiscal_year: Vec::with_capacity(n_rows),
             actor_role: text(),
             actor_key: Int64Builder::with_capacity(n_rows),
             source_channel: text(),
             subject_kind: text(),
             subject_id: text(),
-            subject_seq: Int64Builder::with_capacity(n_rows),
+            subject_seq: Vec::with_capacity(n_rows),
             correlation_id: text(),
             causation_id: text(),
             recorded_offline: BooleanBuilder::with_capacity(n_rows),
             programme_code: text(),
             facility_id: text(),
             municipality_code: text(),
-            day: Date32Builder::with_capacity(n_rows),
+            day: Vec::with_capacity(n_rows),
             known_day: (i32::MIN, 0),
             id_text: [0; uuid::fmt::Hyphenated::LENGTH],
         }
     }
 
-    fn push(&mut self, row: &Row<'_>, ingested_at: Timestamp) {
+    fn push(&mut self, row: &Row<'_>, ingested_at: Timestamp) -> Result<(), ArrowError> {
         let day = jst_day(row.occurred_at);
         if self.known_day.0 != day {
             self.known_day = (day, fiscal_year(date_of(day)));
         }
         self.event_id.append_value(hyphenated(row.event_id, &mut self.id_text));
-        self.event_type.append_value(row.ty.name);
-        self.schema_version.append_value(i32::from(row.schema_version));
-        self.occurred_at.append_value(row.occurred_at.as_micros());
-        self.recorded_at.append_value(row.recorded_at.as_micros());
-        self.ingested_at.append_value(ingested_at.as_micros());
-        self.fiscal_year.append_value(self.known_day.1);
-        self.actor_role.append_value(row.actor_role);
+        self.event_type.push(row.ty.name)?;
+        self.schema_version.push(i32::from(row.schema_version));
+        self.occurred_at.push(row.occurred_at.as_micros());
+        self.recorded_at.push(row.recorded_at.as_micros());
+        self.ingested_at.push(ingested_at.as_micros());
+        self.fiscal_year.push(self.known_day.1);
+        self.actor_role.push(row.actor_role)?;
         self.actor_key.append_option(row.actor_key);
-        self.source_channel.append_value(row.source_channel);
-        self.subject_kind.append_value(row.subject_kind);
-        self.subject_id.append_value(row.subject_id.as_ref());
-        self.subject_seq.append_value(i64::try_from(row.subject_seq).unwrap_or(i64::MAX));
-        self.correlation_id.append_option(row.correlation_id);
-        self.causation_id.append_option(row.causation_id);
+        self.source_channel.push(row.source_channel)?;
+        self.subject_kind.push(row.subject_kind)?;
+        self.subject_id.push(row.subject_id.as_ref())?;
+        self.subject_seq.push(i64::try_from(row.subject_seq).unwrap_or(i64::MAX));
+        self.correlation_id.push_option(row.correlation_id)?;
+        self.causation_id.push_option(row.causation_id)?;
         self.recorded_offline.append_value(row.recorded_offline);
-        self.programme_code.append_option(row.programme_code);
-        self.facility_id.append_option(row.facility_id);
-        self.municipality_code.append_value(row.municipality_code);
-        self.day.append_value(day);
+        self.programme_code.push_option(row.programme_code)?;
+        self.facility_id.push_option(row.facility_id)?;
+        self.municipality_code.push(row.municipality_code)?;
+        self.day.push(day);
+        Ok(())
     }
 
     /// The columns of a table's schema, with those of the payload between the envelope's and the partition's.
-    fn finish(mut self, payload: Vec<ArrayRef>) -> Vec<ArrayRef> {
+    fn finish(mut self, payload: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, ArrowError> {
+        let instants = |micros: Vec<i64>| TimestampMicrosecondArray::from(micros).with_timezone("UTC");
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(self.event_id.finish()),
-            Arc::new(self.event_type.finish()),
-            Arc::new(self.schema_version.finish()),
-            Arc::new(self.occurred_at.finish()),
-            Arc::new(self.recorded_at.finish()),
-            Arc::new(self.ingested_at.finish()),
-            Arc::new(self.fiscal_year.finish()),
-            Arc::new(self.actor_role.finish()),
+            self.event_type.finish()?,
+            Arc::new(Int32Array::from(self.schema_version)),
+            Arc::new(instants(self.occurred_at)),
+            Arc::new(instants(self.recorded_at)),
+            Arc::new(instants(self.ingested_at)),
+            Arc::new(Int16Array::from(self.fiscal_year)),
+            self.actor_role.finish()?,
             Arc::new(self.actor_key.finish()),
-            Arc::new(self.source_channel.finish()),
-            Arc::new(self.subject_kind.finish()),
-            Arc::new(self.subject_id.finish()),
-            Arc::new(self.subject_seq.finish()),
-            Arc::new(self.correlation_id.finish()),
-            Arc::new(self.causation_id.finish()),
+            self.source_channel.finish()?,
+            self.subject_kind.finish()?,
+            self.subject_id.finish()?,
+            Arc::new(Int64Array::from(self.subject_seq)),
+            self.correlation_id.finish()?,
+            self.causation_id.finish()?,
             Arc::new(self.recorded_offline.finish()),
-            Arc::new(self.programme_code.finish()),
-            Arc::new(self.facility_id.finish()),
+            self.programme_code.finish()?,
+            self.facility_id.finish()?,
         ];
         columns.extend(payload);
-        columns.push(Arc::new(self.municipality_code.finish()));
-        columns.push(Arc::new(self.day.finish()));
-        columns
+        columns.push(self.municipality_code.finish()?);
+        columns.push(Arc::new(Date32Array::from(self.day)));
+        Ok(columns)
     }
 }
 
@@ -374,13 +446,13 @@ enum Column {
     Bool(BooleanBuilder),
     Instant(TimestampMicrosecondBuilder),
     Day(Date32Builder),
-    Text(StringViewBuilder),
+    Text(Texts),
     Tree(Vec<Option<Value>>),
 }
 
 macro_rules! pad {
     ($builder:expr, $n_rows:expr) => {{
-        let missing = $n_rows - datafusion::arrow::array::ArrayBuilder::len($builder);
+        let missing = $n_rows - ArrayBuilder::len($builder);
         for _ in 0..missing {
             $builder.append_null();
         }
@@ -401,12 +473,12 @@ impl Column {
             FieldType::Ts => Self::Instant(TimestampMicrosecondBuilder::with_capacity(n_rows).with_timezone("UTC")),
             FieldType::Date => Self::Day(Date32Builder::with_capacity(n_rows)),
             FieldType::Bool => Self::Bool(BooleanBuilder::with_capacity(n_rows)),
-            FieldType::Str | FieldType::Id | FieldType::Text => Self::Text(StringViewBuilder::with_capacity(n_rows)),
+            FieldType::Str | FieldType::Id | FieldType::Text => Self::Text(Texts::new(n_rows)),
             FieldType::List(_) | FieldType::Struct(_) => Self::Tree(Vec::with_capacity(n_rows)),
         }
     }
 
-    fn pad(&mut self, n_rows: usize) {
+    fn pad(&mut self, n_rows: usize) -> Result<(), ArrowError> {
         match self {
             Self::Int64(builder) => pad!(builder, n_rows),
             Self::Int32(builder) => pad!(builder, n_rows),
@@ -415,14 +487,15 @@ impl Column {
             Self::Bool(builder) => pad!(builder, n_rows),
             Self::Instant(builder) => pad!(builder, n_rows),
             Self::Day(builder) => pad!(builder, n_rows),
-            Self::Text(builder) => pad!(builder, n_rows),
+            Self::Text(texts) => texts.push_nulls(n_rows - texts.n_rows())?,
             Self::Tree(values) => values.resize(n_rows, None),
         }
+        Ok(())
     }
 
     /// Sets the cell of row `at`, which was found to fit.
-    fn set(&mut self, at: usize, cell: &Cell<'_>) {
-        self.pad(at);
+    fn set(&mut self, at: usize, cell: &Cell<'_>) -> Result<(), ArrowError> {
+        self.pad(at)?;
         match (self, cell) {
             (Self::Int64(builder), Cell::Int(value)) => builder.append_value(*value),
             (Self::Int32(builder), Cell::Int(value)) => builder.append_option(i32::try_from(*value).ok()),
@@ -433,15 +506,16 @@ impl Column {
             (Self::Bool(builder), Cell::Bool(value)) => builder.append_value(*value),
             (Self::Instant(builder), Cell::Int(value)) => builder.append_value(*value),
             (Self::Day(builder), Cell::Text(text)) => builder.append_option(day_of_text(text)),
-            (Self::Text(builder), Cell::Text(text)) => builder.append_value(text),
+            (Self::Text(texts), Cell::Text(text)) => texts.push(text)?,
             (Self::Tree(values), Cell::Json(value)) => values.push(Some(value.clone())),
             _ => {}
         }
+        Ok(())
     }
 
-    fn finish(mut self, ty: &FieldType, n_rows: usize) -> ArrayRef {
-        self.pad(n_rows);
-        match self {
+    fn finish(mut self, ty: &FieldType, n_rows: usize) -> Result<ArrayRef, ArrowError> {
+        self.pad(n_rows)?;
+        Ok(match self {
             Self::Int64(mut builder) => Arc::new(builder.finish()),
             Self::Int32(mut builder) => Arc::new(builder.finish()),
             Self::Int16(mut builder) => Arc::new(builder.finish()),
@@ -449,39 +523,58 @@ impl Column {
             Self::Bool(mut builder) => Arc::new(builder.finish()),
             Self::Instant(mut builder) => Arc::new(builder.finish()),
             Self::Day(mut builder) => Arc::new(builder.finish()),
-            Self::Text(mut builder) => Arc::new(builder.finish()),
+            Self::Text(texts) => texts.finish()?,
             Self::Tree(values) => array(ty, &values.iter().map(Option::as_ref).collect::<Vec<_>>()),
-        }
+        })
     }
 }
 
-fn payload_columns(schema: &GroupSchema, rows: &Rows<'_>, order: &[usize]) -> Vec<ArrayRef> {
-    let n_rows = order.len();
-    let columns = &schema.columns[schema.n_envelope..schema.file.fields().len()];
-    let mut building: Vec<Option<Column>> = columns.iter().map(|_| None).collect();
-    for (at, row) in order.iter().map(|at| &rows.rows[*at]).enumerate() {
-        for (column, cell) in &rows.cells[row.cells.clone()] {
-            let place = usize::from(*column) - schema.n_envelope;
-            building[place].get_or_insert_with(|| Column::new(&columns[place].ty, n_rows)).set(at, cell);
-        }
+/// All columns of a table under construction.
+struct Table {
+    schema: &'static GroupSchema,
+    envelope: Envelope,
+    payload: Vec<Option<Column>>,
+    n_rows: usize,
+    n_rows_max: usize,
+}
+
+impl Table {
+    fn new(schema: &'static GroupSchema, n_rows_max: usize) -> Self {
+        let n_payload = schema.file.fields().len() - schema.n_envelope;
+        let payload = std::iter::repeat_with(|| None).take(n_payload).collect();
+        Self { schema, envelope: Envelope::new(n_rows_max), payload, n_rows: 0, n_rows_max }
     }
-    let fields = &schema.file.fields()[schema.n_envelope..];
-    // Most columns of a batch have no value: those of one type are one array, rather than zeroed memory each.
-    let mut empty: Vec<ArrayRef> = Vec::new();
-    building
-        .into_iter()
-        .zip(columns)
-        .zip(fields)
-        .map(|((built, column), field)| match built {
-            Some(built) => built.finish(&column.ty, n_rows),
-            None => match empty.iter().find(|array| array.data_type() == field.data_type()) {
-                Some(array) => Arc::clone(array),
-                None => {
+
+    /// Adds a row, whose cells were found to fit.
+    fn push(&mut self, row: &Row<'_>, cells: &[(u16, Cell<'_>)], ingested_at: Timestamp) -> Result<(), ArrowError> {
+        self.envelope.push(row, ingested_at)?;
+        for (column, cell) in cells {
+            let ty = &self.schema.columns[usize::from(*column)].ty;
+            let payload = &mut self.payload[usize::from(*column) - self.schema.n_envelope];
+            payload.get_or_insert_with(|| Column::new(ty, self.n_rows_max)).set(self.n_rows, cell)?;
+        }
+        self.n_rows += 1;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let Self { schema, envelope, payload, n_rows, .. } = self;
+        // Most columns of a batch have no value: those of one type are one array, rather than zeroed memory each.
+        let mut empty: Vec<ArrayRef> = Vec::new();
+        let mut arrays = Vec::with_capacity(payload.len());
+        let described = schema.columns[schema.n_envelope..].iter().zip(&schema.file.fields()[schema.n_envelope..]);
+        for (built, (column, field)) in payload.into_iter().zip(described) {
+            let known = || empty.iter().find(|array| array.data_type() == field.data_type()).map(Arc::clone);
+            arrays.push(match (built, known()) {
+                (Some(built), _) => built.finish(&column.ty, n_rows)?,
+                (None, Some(array)) => array,
+                (None, None) => {
                     let array = null_column(field.data_type(), n_rows);
                     empty.push(Arc::clone(&array));
                     array
                 }
-            },
-        })
-        .collect()
+            });
+        }
+        RecordBatch::try_new(Arc::clone(&schema.full), envelope.finish(arrays)?)
+    }
 }

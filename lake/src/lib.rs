@@ -39,7 +39,7 @@ mod verify;
 mod view;
 
 pub use backup::{PinnedLake, pin_lake};
-pub use columns::{Cell, Row, RowType, Rows};
+pub use columns::{Cell, Row, RowPlace, RowSource, RowType};
 pub use dimension::Dimension;
 pub use erase::{ErasedTable, Erasure, Searched, search_keys, search_lake};
 pub use error::LakeError;

@@ -51,13 +51,15 @@ pub struct Account {
     pub person_key: Option<i64>,
     /// Version of the terms the person accepted; 0 for none.
     pub terms_version: i64,
+    /// Locale of the messages to the person, such as `ja` or `ja-easy`.
+    pub language: String,
 }
 
 macro_rules! select_account {
     ($rest:literal) => {
         concat!(
             "SELECT account_id, municipality_code, role, email, name, name_kana, password_hash, state, guardian_id, ",
-            "facility_id, relation, valid_from, valid_to, person_key, terms_version FROM account ",
+            "facility_id, relation, valid_from, valid_to, person_key, terms_version, language FROM account ",
             $rest
         )
     };
@@ -99,8 +101,8 @@ impl Tx {
         execute!(
             self,
             "INSERT INTO account (account_id, municipality_code, role, email, name, name_kana, password_hash, state,
-                guardian_id, facility_id, relation, valid_from, valid_to, person_key, terms_version, created_at_us)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+                guardian_id, facility_id, relation, valid_from, valid_to, person_key, terms_version, language, created_at_us)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             row.account_id.to_string(),
             row.municipality_code.as_str(),
             row.role.as_str(),
@@ -116,6 +118,7 @@ impl Tx {
             row.valid_to.to_string(),
             row.person_key,
             row.terms_version,
+            &row.language,
             now.as_micros(),
         )?;
         Ok(())
@@ -222,7 +225,7 @@ impl Tx {
         execute!(
             self,
             "UPDATE account SET email = $2, name = $3, name_kana = $4, password_hash = $5, state = $6, valid_from = $7,
-                valid_to = $8, terms_version = $9, role = $10 WHERE account_id = $1",
+                valid_to = $8, terms_version = $9, role = $10, language = $11 WHERE account_id = $1",
             row.account_id.to_string(),
             row.email.as_deref(),
             &row.name,
@@ -233,6 +236,7 @@ impl Tx {
             row.valid_to.to_string(),
             row.terms_version,
             row.role.as_str(),
+            &row.language,
         )?;
         Ok(())
     }

@@ -35,7 +35,7 @@ impl Store {
 
     /// Notes that the lake may lack batches after `batch_no`: they are handed out again under their numbers.
     pub async fn reopen_lake_batches(&self, after_batch_no: i64) -> Result<(), StoreError> {
-        let mut tx = self.begin_write(Wall::None).await?;
+        let mut tx = self.begin_long(Wall::None).await?;
         execute!(tx, "UPDATE lake_batch SET done = FALSE WHERE batch_no > $1", after_batch_no)?;
         tx.commit().await
     }

@@ -79,6 +79,13 @@ macro_rules! select_use {
     };
 }
 
+/// The uses of a child, by way of its households: a use is of the one that its coupon is of. Every payment would have to
+/// write an index by child.
+const OF_CHILD: &str = select_use!(
+    "WHERE guardian_id IN (SELECT guardian_id FROM coupon WHERE child_id = $1) AND child_id = $1
+     AND used_at_us >= $2 AND used_at_us < $3 AND use_id < $4 ORDER BY use_id DESC LIMIT $5"
+);
+
 /// Whose uses to list.
 #[derive(Debug, Clone, Copy)]
 pub enum UsesOf {
@@ -232,18 +239,7 @@ impl Tx {
                 before,
                 n_max,
             ),
-            UsesOf::Child(id) => fetch_all!(
-                self,
-                CouponUse,
-                select_use!(
-                    "WHERE child_id = $1 AND used_at_us >= $2 AND used_at_us < $3 AND use_id < $4 ORDER BY use_id DESC LIMIT $5"
-                ),
-                id.to_string(),
-                from,
-                to,
-                before,
-                n_max,
-            ),
+            UsesOf::Child(id) => fetch_all!(self, CouponUse, OF_CHILD, id.to_string(), from, to, before, n_max,),
         }?;
         Ok(self.see_all(rows))
     }
@@ -264,5 +260,30 @@ impl Tx {
             from.as_micros(),
             to.as_micros(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+
+    use super::OF_CHILD;
+
+    #[tokio::test]
+    async fn the_uses_of_a_child_are_found_without_reading_those_of_all_others() {
+        let mut record = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::migrate!("migrations/sqlite").run(&mut record).await.unwrap();
+        let plan = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {OF_CHILD}"));
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(plan)
+            .bind("child")
+            .bind(0_i64)
+            .bind(1_i64)
+            .bind("~")
+            .bind(10_i64)
+            .fetch_all(&mut record)
+            .await
+            .unwrap();
+        let by_household = "SEARCH coupon_use USING INDEX coupon_use_by_guardian (guardian_id=?";
+        assert!(plan.iter().any(|(.., step)| step.starts_with(by_household)), "{plan:?}");
     }
 }

@@ -34,7 +34,7 @@ pub struct Device {
     /// Whether it shows notifications.
     #[sqlx(try_from = "String")]
     pub permission: DevicePermission,
-    /// Locale of the texts it wants, such as `ja` or `ja-easy`.
+    /// Locale of the texts it wants, such as `ja` or `ja-easy`; empty when it wants those of its person.
     pub language: String,
     /// `ios`, `android` or `web`.
     pub platform: String,

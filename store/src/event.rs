@@ -110,7 +110,7 @@ impl Store {
     /// On PostgreSQL rows are found by having no batch, never by "id above the last one seen": ids become visible
     /// out of order there. On SQLite, with its one writer, they do not, and a batch is a range of ids.
     pub async fn assign_lake_batch(&self, after_batch_no: i64, n_max: i64) -> Result<Option<LakeBatch>, StoreError> {
-        let mut tx = self.begin_write(Wall::None).await?;
+        let mut tx = self.begin_long(Wall::None).await?;
         tx.take_turn_at_lake_batches().await?;
         let open: Option<(i64,)> = fetch_optional!(
             tx,

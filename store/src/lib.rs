@@ -43,6 +43,7 @@ pub mod quarantine;
 pub mod resident;
 pub mod segment;
 pub mod session;
+mod settled;
 pub mod solicitation;
 pub mod survey;
 pub mod timer;
@@ -51,6 +52,7 @@ pub mod transfer;
 mod wall;
 mod writer;
 
+pub use settled::when_settled;
 pub use wall::Wall;
 
 use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
@@ -64,7 +66,7 @@ use sqlx::{
 use checkpoint::Checkpoints;
 use group_sync::{GroupSync, WalFile};
 use later::Later;
-use writer::{OnSqlite, Writer};
+use writer::{Length, OnSqlite, Writer};
 
 /// A fault of the record.
 #[derive(Debug, thiserror::Error)]
@@ -217,14 +219,29 @@ impl Store {
         }
     }
 
-    /// Begins a transaction that may write, behind `wall`. On SQLite it waits for the one writer.
+    /// Begins a transaction that may write, behind `wall`. On SQLite it waits for the one writer, and inside
+    /// [`when_settled`] may share the transaction of those before it.
     ///
     /// Dropped without [`Tx::commit`], it rolls back.
     pub async fn begin_write(&self, wall: Wall) -> Result<Tx, StoreError> {
+        self.begin(wall, Length::Short).await
+    }
+
+    /// As [`Self::begin_write`], for work by the file or by the page of people: on SQLite nobody shares its transaction,
+    /// so that who is done before it does not wait for its end.
+    pub async fn begin_long(&self, wall: Wall) -> Result<Tx, StoreError> {
+        self.begin(wall, Length::Long).await
+    }
+
+    async fn begin(&self, wall: Wall, length: Length) -> Result<Tx, StoreError> {
         let inner = match &self.db {
             Db::Sqlite { write, durable, .. } => {
                 durable.as_ref().map_or(Ok(()), |durable| durable.sync.check()).map_err(sqlx::Error::Io)?;
-                Inner::Sqlite(OnSqlite::Writing(write.begin().await?))
+                let seen = settled::seen();
+                if let Some(seen) = &seen {
+                    seen.committed().await?;
+                }
+                Inner::Sqlite(OnSqlite::Writing(write.begin(length, seen).await?))
             }
             Db::Postgres(pool) => Inner::Postgres(begun(pool, "BEGIN").await?),
         };
@@ -245,8 +262,8 @@ impl Store {
     /// Waits until everything that a transaction could see before this call survives power loss.
     ///
     /// A SQLite transaction may see commits that are still on their way to the disk (`group_sync`). Whoever read, and
-    /// lets others rely on it, waits here first. For a transaction that may write this is not enough, since it also
-    /// sees what is not committed yet (`writer`): it ends with a commit of its own.
+    /// lets others rely on it, waits here first. For a transaction that may write this is not enough, since it may also
+    /// see what is not committed yet (`writer`): [`when_settled`] waits for that.
     pub async fn settled(&self) -> Result<(), StoreError> {
         match self.durable() {
             Some(durable) => Ok(durable.sync.settled().await.map_err(sqlx::Error::Io)?),

@@ -387,7 +387,7 @@ macro_rules! select_signed_in {
     ($condition:literal) => {
         concat!(
             "SELECT a.account_id, a.municipality_code, a.role, a.email, a.name, a.name_kana, a.password_hash, a.state, ",
-            "a.guardian_id, a.facility_id, a.relation, a.valid_from, a.valid_to, a.person_key, a.terms_version, ",
+            "a.guardian_id, a.facility_id, a.relation, a.valid_from, a.valid_to, a.person_key, a.terms_version, a.language, ",
             "s.session_id, s.csrf_token, s.created_at_us, s.seen_at_us ",
             "FROM session s JOIN account a ON a.account_id = s.account_id WHERE s.ended_at_us IS NULL AND ",
             $condition

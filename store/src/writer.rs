@@ -6,7 +6,9 @@
 //! that commits it, which queues behind them. When nobody waits, or after [`MEMBERS_MAX`], it is committed at once.
 //!
 //! Nobody is told of success before the commit. A use case that fails is undone alone; when the commit fails, all of its
-//! members have failed. Until then a use case sees what those before it in the transaction did, and shares their fate.
+//! members have failed. Until then a use case sees what those before it in the transaction did, and shares their fate;
+//! also one that ends without a commit, whose answer waits (`settled`). Who has nobody to wait for the answer, or is
+//! long, commits what the others did and begins with a transaction of its own.
 
 use std::{
     fmt, io,
@@ -25,10 +27,15 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{StoreError, group_sync::GroupSync, later::Later};
+use crate::{
+    StoreError,
+    group_sync::GroupSync,
+    later::Later,
+    settled::{Outcome, Seen},
+};
 
 /// Use cases in one transaction. What one of them waits longer is the work of those after it: of payments a few dozen
-/// milliseconds, of an import as long as it takes.
+/// milliseconds.
 const MEMBERS_MAX: usize = 16;
 /// How long a use case waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -39,6 +46,16 @@ const LEAVE: &str = "RELEASE use_case";
 const UNDO: &str = "ROLLBACK TO use_case";
 const CLOSE: &str = "COMMIT";
 const CLOSE_UNDONE: &str = "ROLLBACK";
+
+/// How much a use case does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// What one request of a person does.
+    Short,
+    /// A file of rows, a page of people. It is alone in its transaction: who is done before it does not wait for it,
+    /// and who comes after it does not share its fate.
+    Long,
+}
 
 /// Hands the connection that writes to one use case after the other. Cheap to clone.
 #[derive(Clone)]
@@ -62,7 +79,7 @@ type Told = oneshot::Sender<Result<(), StoreError>>;
 struct Seat {
     /// `None` once the record is closed.
     connection: Option<SqliteConnection>,
-    /// A transaction is open, and these are done and wait for its commit.
+    /// A transaction is open, and these wait for its commit: who is done, and at last who ended without one.
     members: Vec<Told>,
     /// A use case ended where nothing could be undone: outside of a runtime.
     is_left: bool,
@@ -94,10 +111,10 @@ impl Writer {
         Ok(Self { seat: Arc::new(Mutex::new(seat)), waiting: Arc::default(), sync })
     }
 
-    /// Waits for its turn and begins a use case.
+    /// Waits for its turn and begins a use case. Only with `seen` may it share a transaction that is open.
     ///
     /// Cancel safe: what it began is undone.
-    pub(crate) async fn begin(&self) -> Result<Turn, StoreError> {
+    pub(crate) async fn begin(&self, length: Length, seen: Option<Arc<Seen>>) -> Result<Turn, StoreError> {
         let waiting = Waiting::new(&self.waiting);
         let seat = timeout(TURN_WAIT_MAX, Arc::clone(&self.seat).lock_owned()).await;
         drop(waiting);
@@ -105,7 +122,7 @@ impl Writer {
         if seat.connection.is_none() {
             return Err(sqlx::Error::PoolClosed.into());
         }
-        let mut turn = Turn { seat: Some(seat), writer: self.clone() };
+        let mut turn = Turn { seat: Some(seat), writer: self.clone(), length, seen };
         // To the end even if the caller goes away: whoever undoes it has to know that it began.
         let enter = async move {
             turn.enter().await?;
@@ -205,6 +222,16 @@ impl Seat {
         }
     }
 
+    /// Lets whoever sees what the members did hear what becomes of it; `None` where there are none.
+    fn outcome(&mut self) -> Option<Outcome> {
+        if self.members.is_empty() {
+            return None;
+        }
+        let (told, hears) = oneshot::channel();
+        self.members.push(told);
+        Some(hears)
+    }
+
     fn tell_all(&mut self) {
         for member in self.members.drain(..) {
             // Whoever went away does not need to know.
@@ -218,6 +245,9 @@ pub(crate) struct Turn {
     /// `None` only once it is over.
     seat: Option<OwnedMutexGuard<Seat>>,
     writer: Writer,
+    length: Length,
+    /// Where it notes what it saw, should it end without a commit.
+    seen: Option<Arc<Seen>>,
 }
 
 impl Turn {
@@ -227,9 +257,13 @@ impl Turn {
 
     async fn enter(&mut self) -> Result<(), StoreError> {
         let sync = self.writer.sync.clone();
+        let shares = self.length == Length::Short && self.seen.is_some();
         let seat = self.seat();
         if std::mem::take(&mut seat.is_left) {
             seat.undo(sync.as_deref()).await;
+        }
+        if !shares {
+            seat.commit_shared(sync.as_deref()).await;
         }
         let statements: &[&str] = if seat.members.is_empty() { &[OPEN, ENTER] } else { &[ENTER] };
         seat.run(statements, &mut Later::default()).await
@@ -249,9 +283,9 @@ impl Turn {
 
     async fn leave(mut self, mut later: Later) -> Result<(), StoreError> {
         let sync = self.writer.sync.clone();
-        let others_wait = self.writer.waiting.load(Ordering::SeqCst) > 0;
+        let is_for_others = self.length == Length::Short && self.writer.waiting.load(Ordering::SeqCst) > 0;
         let seat = self.seat();
-        if !others_wait || seat.members.len() + 1 >= MEMBERS_MAX {
+        if !is_for_others || seat.members.len() + 1 >= MEMBERS_MAX {
             let writing = sync.as_deref().map(GroupSync::writing);
             // After an error the drop of this takes back what can be taken back.
             let committed = seat.run(&[LEAVE, CLOSE], &mut later).await;
@@ -277,6 +311,9 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let Some(mut seat) = self.seat.take() else { return };
         let sync = self.writer.sync.clone();
+        if let Some(seen) = &self.seen {
+            seen.note(seat.outcome(), sync.as_ref());
+        }
         match Handle::try_current() {
             Ok(runtime) => {
                 // With the seat: whoever is next finds it in order.

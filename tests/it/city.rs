@@ -162,6 +162,7 @@ pub(crate) fn account(code: &MunicipalityCode, role: Role, email: &str) -> Accou
         valid_to: date(2999, 12, 31),
         person_key: Some(random_key(account_id.as_uuid().as_u128())),
         terms_version: 1,
+        language: "ja".to_owned(),
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn device_of(
         auth: "a".to_owned(),
         sandbox: false,
         permission: DevicePermission::Granted,
-        language: "ja".to_owned(),
+        language: String::new(),
         platform: "web".to_owned(),
         os_version: String::new(),
         app_version: "1".to_owned(),

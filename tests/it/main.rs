@@ -29,6 +29,7 @@ mod kill_loop;
 mod lake_engines;
 mod lake_places;
 mod lake_retention;
+mod language;
 mod live_sample;
 mod message_rules;
 mod notice;

@@ -1,15 +1,14 @@
-//! Rules of messages on the record: who gets them, in which language, how often, and what switches do not stop.
+//! Rules of messages on the record: who gets them, how often, and what switches do not stop.
 
 use std::time::Duration;
 
 use jiff::civil::date;
 use serde_json::json;
-use todoke_domain::{Role, Timestamp, catalogue::messages, delivery::Provider, ids::MessageId, time::add_days};
+use todoke_domain::{Role, Timestamp, ids::MessageId, time::add_days};
 use todoke_store::{
     Wall,
     account::{Account, Preference},
     delivery::Delivery,
-    device::Device,
     message::Message,
 };
 use todoke_tests::stores::TestStore;
@@ -18,14 +17,11 @@ use todoke_workflow::{Actor, coupon::ReminderRound};
 use crate::{
     city::{City, NOW, account, town},
     coupon_use::{request, workflow},
-    delivery_scene::device_of,
     register::{events_of, inbox},
 };
 
 todoke_tests::on_both_databases! {
     a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inbox_only,
-    a_language_without_texts_falls_back_and_the_record_says_which_was_used,
-    easy_japanese_arrives_where_it_is_chosen,
     a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional,
     what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum,
 }
@@ -36,13 +32,13 @@ fn reminder_day() -> Timestamp {
 }
 
 /// What somebody was told about the use that the test booked; the scene has a message of that type of its own.
-async fn told(db: &TestStore, city: &City, who: &Account) -> Vec<Message> {
+pub(crate) async fn told(db: &TestStore, city: &City, who: &Account) -> Vec<Message> {
     let mut messages = inbox(db, who, "coupon.used").await;
     messages.retain(|message| message.message_id != city.message.message_id);
     messages
 }
 
-async fn deliveries(db: &TestStore, id: MessageId) -> Vec<Delivery> {
+pub(crate) async fn deliveries(db: &TestStore, id: MessageId) -> Vec<Delivery> {
     db.begin_read(Wall::None).await.unwrap().deliveries_of(id).await.unwrap()
 }
 
@@ -67,51 +63,6 @@ async fn a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inb
     let reminded = inbox(db, &proxy, "coupon.expiring").await;
     assert_eq!(reminded.len(), 1);
     assert!(deliveries(db, reminded[0].message_id).await.is_empty());
-}
-
-async fn a_language_without_texts_falls_back_and_the_record_says_which_was_used(db: &TestStore) {
-    let city = City::found(db, &town(), 1_000).await;
-    let workflow = workflow(db.store());
-    let device =
-        Device { language: "xx".to_owned(), ..device_of(&town(), city.parent.account_id, Provider::Fcm, "token", NOW) };
-    let mut tx = db.begin_write(Wall::None).await.unwrap();
-    assert!(tx.put_device(&device).await.unwrap());
-    tx.commit().await.unwrap();
-    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
-    let message = told(db, &city, &city.parent).await.remove(0);
-    assert_eq!((message.locale.as_str(), message.title.as_str()), ("ja", "クーポンを利用しました"));
-    let created = events_of(db, "message.created").await;
-    let created = created.iter().find(|event| event.subject_id == message.message_id.to_string()).unwrap();
-    let version = messages::get("coupon.used").unwrap().template_version;
-    assert_eq!((&created.payload["locale"], &created.payload["template_version"]), (&json!("ja"), &json!(version)));
-}
-
-async fn easy_japanese_arrives_where_it_is_chosen(db: &TestStore) {
-    let city = City::found(db, &town(), 1_000).await;
-    let workflow = workflow(db.store());
-    let easy = device_of(&town(), city.parent.account_id, Provider::Fcm, "token", NOW);
-    let easy = Device { language: "ja-easy".to_owned(), ..easy };
-    let mut tx = db.begin_write(Wall::None).await.unwrap();
-    assert!(tx.put_device(&easy).await.unwrap());
-    tx.commit().await.unwrap();
-    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
-    let message = told(db, &city, &city.parent).await.remove(0);
-    assert_eq!((message.locale.as_str(), message.title.as_str()), ("ja-easy", "クーポンを使いました"));
-    let on_their_way = deliveries(db, message.message_id).await;
-    assert!(on_their_way.iter().any(|row| row.channel == "push"));
-    for row in on_their_way {
-        assert_eq!(row.subject, message.title, "{}", row.channel);
-        assert!(row.body.contains("お子さまのクーポンを300円使いました"), "{}: {}", row.channel, row.body);
-    }
-    let created = events_of(db, "message.created").await;
-    let created = created.iter().find(|event| event.subject_id == message.message_id.to_string()).unwrap();
-    let version = messages::get("coupon.used").unwrap().template_version;
-    assert_eq!(
-        (&created.payload["locale"], &created.payload["template_version"]),
-        (&json!("ja-easy"), &json!(version))
-    );
-    let desk = inbox(db, &city.staff, "coupon.used.facility").await.remove(0);
-    assert_eq!(desk.locale, "ja", "each in their own language");
 }
 
 async fn a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional(db: &TestStore) {

@@ -1,8 +1,8 @@
 //! What the record keeps: numbers, first answers, sessions, codes, and one schema on both databases.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, pin::pin, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, poll_immediate};
 use sqlx::{Connection, Row};
 use todoke_domain::{
     MunicipalityCode, Role, Timestamp,
@@ -14,6 +14,7 @@ use todoke_store::{
     idempotency::FirstAnswer,
     municipality::{Instance, Municipality},
     session::{Challenge, MailLink, Session},
+    when_settled,
 };
 use todoke_tests::{
     process::workspace_root,
@@ -35,6 +36,8 @@ todoke_tests::on_both_databases! {
     a_transaction_that_is_dropped_leaves_nothing,
     a_beginning_cut_off_anywhere_spoils_no_connection,
     a_reader_sees_one_moment,
+    what_an_answer_rests_on_is_there_when_it_is_given,
+    who_is_done_does_not_wait_for_a_long_transaction_that_comes_next,
     an_authority_is_no_municipality,
 }
 
@@ -250,6 +253,53 @@ async fn a_reader_sees_one_moment(db: &TestStore) {
     assert!(reader.municipality(&town()).await.unwrap().is_none(), "a commit showed up in the middle of a read");
     drop(reader);
     assert!(db.begin_read(Wall::None).await.unwrap().municipality(&town()).await.unwrap().is_some());
+}
+
+/// Adds a municipality, or finds that somebody has: `true`, and then there is nothing to commit.
+async fn is_found_already(store: &Store) -> bool {
+    let mut tx = store.begin_write(Wall::None).await.unwrap();
+    if tx.municipality(&town()).await.unwrap().is_some() {
+        return true;
+    }
+    let row = Municipality { municipality_code: town(), name: "テスト市".to_owned() };
+    match tx.insert_municipality(&row, NOW).await {
+        Ok(()) => tx.commit().await.unwrap(),
+        Err(StoreError::Conflict { .. }) => return true,
+        Err(other) => panic!("neither added nor there: {other:?}"),
+    }
+    false
+}
+
+async fn what_an_answer_rests_on_is_there_when_it_is_given(db: &TestStore) {
+    // They queue behind this one on SQLite, and then share a transaction.
+    let held = db.begin_write(Wall::None).await.unwrap();
+    let asked = (0..10).map(|_| {
+        let store = db.store();
+        async move {
+            let was_there = when_settled(is_found_already(&store)).await.unwrap();
+            let mut reader = store.begin_read(Wall::None).await.unwrap();
+            assert!(reader.municipality(&town()).await.unwrap().is_some(), "said to be there: {was_there}");
+            was_there
+        }
+    });
+    let mut asked = pin!(join_all(asked));
+    assert!(poll_immediate(&mut asked).await.is_none());
+    drop(held);
+    let were_there = asked.await;
+    assert_eq!(were_there.iter().filter(|was_there| !**was_there).count(), 1, "{were_there:?}");
+}
+
+async fn who_is_done_does_not_wait_for_a_long_transaction_that_comes_next(db: &TestStore) {
+    let mut first = db.begin_write(Wall::None).await.unwrap();
+    let row = Municipality { municipality_code: town(), name: "テスト市".to_owned() };
+    first.insert_municipality(&row, NOW).await.unwrap();
+    // In this order: the long one waits already when the first is done.
+    let (long, done) = tokio::join!(db.begin_long(Wall::None), first.commit());
+    let mut long = long.unwrap();
+    done.unwrap();
+    assert!(db.begin_read(Wall::None).await.unwrap().municipality(&town()).await.unwrap().is_some());
+    assert_eq!(long.next_number(&town(), NumberKind::Use, NOW).await.unwrap(), "U26-0000001");
+    long.commit().await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 //! databases.
 
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
-use todoke_domain::{Event, ids::EventId};
+use todoke_domain::{
+    Event,
+    ids::{AccountId, DeviceId, EventId},
+};
 use todoke_store::Wall;
 use todoke_tests::stores::{TestStore, migrations};
 
@@ -13,6 +16,8 @@ use crate::{
 
 /// The version whose batches for the lake are written at every event; the next one has ranges on SQLite.
 const BATCHES_BY_EVENT: i64 = 7;
+/// The version in which only devices have a language.
+const LANGUAGE_OF_DEVICES: i64 = 9;
 
 /// What the schema asks of a column, or what any column of its type may hold. One text everywhere: a reference meets
 /// its row.
@@ -122,6 +127,49 @@ async fn batches_for_the_lake_go_on_where_the_earlier_version_was() {
         let batch = db.assign_lake_batch(after, 10).await.unwrap().expect("a batch");
         assert_eq!((batch.batch_no, ids(&batch.events)), (4, vec![fresh.event_id]));
         assert_eq!(db.begin_read(Wall::None).await.unwrap().event_counts().await.unwrap(), (6, 1));
+        db.discard().await;
+    }
+}
+
+/// A person with devices, each with its language and the second at which it was last heard of.
+fn person(account: AccountId, devices: [(&str, u32); 2]) -> String {
+    let mut fill = format!(
+        "INSERT INTO account (account_id, municipality_code, role, name, name_kana, state, valid_from, valid_to,
+            terms_version, created_at_us)
+         VALUES ('{account}', '271004', 'guardian', '大阪 花子', '', 'active', '2025-04-01', '2999-12-31', 1, 1);\n"
+    );
+    for (language, seen_at) in devices {
+        let device = DeviceId::new(NOW);
+        fill.push_str(&format!(
+            "INSERT INTO device (device_id, municipality_code, account_id, kind, address, p256dh, auth, sandbox, permission,
+                language, platform, os_version, app_version, registered_at_us, seen_at_us)
+             VALUES ('{device}', '271004', '{account}', 'fcm', '{device}', '', '', FALSE, 'granted', '{language}', 'android',
+                '', '', 1, {seen_at});\n"
+        ));
+    }
+    fill
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_language_of_the_device_heard_of_last_becomes_the_persons() {
+    let (easy, plain) = (AccountId::new(NOW), AccountId::new(NOW));
+    let fill = format!(
+        "INSERT INTO municipality (municipality_code, name, created_at_us) VALUES ('271004', '大阪市', 1);\n{}{}",
+        person(easy, [("ja", 1), ("ja-easy", 2)]),
+        person(plain, [("ja-easy", 1), ("xx", 2)]),
+    );
+    for db in [
+        TestStore::sqlite_since(LANGUAGE_OF_DEVICES, &fill).await,
+        TestStore::postgres_since(LANGUAGE_OF_DEVICES, &fill).await,
+    ] {
+        let mut tx = db.begin_read(Wall::None).await.unwrap();
+        for (person, language) in [(easy, "ja-easy"), (plain, "ja")] {
+            assert_eq!(tx.account(person).await.unwrap().unwrap().language, language, "{:?}", db.kind());
+            let devices = tx.devices_of(person).await.unwrap();
+            assert_eq!(devices.len(), 2);
+            assert!(devices.iter().all(|device| device.language.is_empty()), "none was chosen for one device only");
+        }
+        drop(tx);
         db.discard().await;
     }
 }

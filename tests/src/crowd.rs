@@ -81,5 +81,6 @@ fn account(guardian: &Guardian, now: Timestamp) -> Account {
         valid_to: date(2999, 12, 31),
         person_key: Some(secret::person_key()),
         terms_version: 1,
+        language: "ja".to_owned(),
     }
 }

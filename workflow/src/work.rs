@@ -39,8 +39,16 @@ pub struct Work<'a> {
 impl Workflow {
     /// Begins a use case behind the actor's wall.
     pub async fn begin<'a>(&'a self, actor: &'a Actor, now: Timestamp) -> Result<Work<'a>, WorkflowError> {
-        let tx = self.store().begin_write(actor.wall()).await?;
-        Ok(Work { tx, actor, now, workflow: self, events: Vec::new(), publications: Vec::new() })
+        Ok(self.work(self.store().begin_write(actor.wall()).await?, actor, now))
+    }
+
+    /// As [`Self::begin`], for work by the file or by the page of people: who is done before it does not wait for it.
+    pub async fn begin_long<'a>(&'a self, actor: &'a Actor, now: Timestamp) -> Result<Work<'a>, WorkflowError> {
+        Ok(self.work(self.store().begin_long(actor.wall()).await?, actor, now))
+    }
+
+    fn work<'a>(&'a self, tx: Tx, actor: &'a Actor, now: Timestamp) -> Work<'a> {
+        Work { tx, actor, now, workflow: self, events: Vec::new(), publications: Vec::new() }
     }
 
     /// Begins reading behind the actor's wall.

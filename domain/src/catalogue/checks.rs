@@ -523,6 +523,20 @@ fn every_text_has_the_placeholders_of_the_japanese_one() {
 }
 
 #[test]
+fn a_language_is_one_that_some_text_is_in_and_a_text_that_lacks_it_comes_in_the_next() {
+    assert_eq!(messages::locale("ja-easy"), Some("ja-easy"));
+    assert_eq!(messages::locale(LOCALE_COMPLETE), Some(LOCALE_COMPLETE));
+    for unknown in ["", "xx", "JA", "ja-easy "] {
+        assert_eq!(messages::locale(unknown), None, "{unknown:?}");
+    }
+    let (used, locked) = (messages::get("coupon.used").unwrap(), messages::get("account.locked").unwrap());
+    assert_eq!(used.locale(["ja-easy"], "default"), "ja-easy");
+    assert_eq!(used.locale(["", "ja-easy"], "default"), "ja-easy", "no wish, then the next");
+    assert_eq!(used.locale(["ja", "ja-easy"], "default"), "ja");
+    assert_eq!(locked.locale(["xx", "ja-easy"], "default"), LOCALE_COMPLETE);
+}
+
+#[test]
 fn a_reason_has_a_label_to_go_with() {
     for message in messages::all() {
         for (_, variant, template) in message.templates() {

@@ -9,7 +9,7 @@
 //! so, otherwise with the inbox alone for messages about a child.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::LazyLock,
 };
 
@@ -254,6 +254,11 @@ impl MessageType {
         self.templates.get(locale)?.get(variant)
     }
 
+    /// The first of the languages asked for that has the text; Japanese where none of them has it.
+    pub fn locale<'a>(&self, asked: impl IntoIterator<Item = &'a str>, variant: &str) -> &'a str {
+        asked.into_iter().find(|locale| self.template(locale, variant).is_some()).unwrap_or(LOCALE_COMPLETE)
+    }
+
     /// Every text, as (locale, variant, text).
     pub fn templates(&self) -> impl Iterator<Item = (&str, &str, &Template)> {
         self.templates.iter().flat_map(|(locale, variants)| {
@@ -314,6 +319,12 @@ pub fn get(id: &str) -> Option<&'static MessageType> {
     catalogue.by_id.get(id).map(|&at| &catalogue.types[at])
 }
 
+/// The locale of that name, if some message has a text in it: what a person may choose. A language is added by
+/// its texts.
+pub fn locale(name: &str) -> Option<&'static str> {
+    CATALOGUE.locales.get(name).map(String::as_str)
+}
+
 /// The message types that a cause raises, in catalogue order, each once.
 ///
 /// # Errors
@@ -342,6 +353,7 @@ struct Catalogue {
     // (message, trigger) by what raises it.
     by_event: HashMap<String, Vec<(usize, usize)>>,
     by_timer: HashMap<String, Vec<(usize, usize)>>,
+    locales: BTreeSet<String>,
 }
 
 macro_rules! files {
@@ -359,6 +371,7 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
         let file: MessageFile = parse_compiled_in(name, text);
         types.extend(file.message.into_iter().map(|raw| raw.into_type(file.section)));
     }
+    let locales = types.iter().flat_map(|message| message.templates.keys().cloned()).collect();
     let by_id = types.iter().enumerate().map(|(at, message)| (message.id.clone(), at)).collect();
     let (mut by_event, mut by_timer) = (HashMap::new(), HashMap::new());
     for (at, message) in types.iter().enumerate() {
@@ -370,7 +383,7 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
             index.entry(key.clone()).or_default().push((at, nth));
         }
     }
-    Catalogue { types, by_id, by_event, by_timer }
+    Catalogue { types, by_id, by_event, by_timer, locales }
 });
 
 #[derive(Deserialize)]

@@ -24,7 +24,7 @@ fn device_json(device: &Device) -> Value {
         "device_id": device.device_id,
         "kind": device.kind.as_str(),
         "permission": device.permission.as_str(),
-        "language": device.language,
+        "language": Some(&device.language).filter(|language| !language.is_empty()),
         "platform": device.platform,
         "os_version": device.os_version,
         "app_version": device.app_version,
@@ -61,7 +61,7 @@ struct DeviceBody {
     sandbox: bool,
     /// `granted`, `denied` or `default`
     permission: String,
-    /// Locale of the texts, `ja` by default
+    /// Locale of the texts on this device, the account's by default and where a text lacks it
     language: String,
     /// `ios`, `android` or `web`
     platform: String,

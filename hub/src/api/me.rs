@@ -34,6 +34,7 @@ async fn profile(State(app): State<AppState>, caller: Caller) -> Result<Json<Val
     let (account, guardian) = app.workflow.profile(&caller.actor).await?;
     let mut me = account_json(&app, &account).await?;
     me["name_kana"] = json!(account.name_kana);
+    me["language"] = json!(account.language);
     me["version"] = json!(profile_revision(&account, guardian.as_ref())?);
     if let Some(on) = app.workflow.receive_mail(&caller.actor).await? {
         me["receive_mail"] = json!(on);
@@ -66,6 +67,8 @@ struct ProfileBody {
     ward_code: Option<String>,
     phone: Option<String>,
     contact_channel: Option<String>,
+    /// Locale of the messages: `ja`, `ja-easy`, or another that some text is in; a text that lacks it comes in `ja`
+    language: Option<String>,
     /// Offices only: optional messages come by mail as well
     receive_mail: Option<bool>,
 }
@@ -80,13 +83,15 @@ impl ProfileBody {
             &self.ward_code,
             &self.phone,
             &self.contact_channel,
+            &self.language,
         ];
         fields.iter().any(|field| field.is_some())
     }
 }
 
 #[utoipa::path(patch, path = "/v1/me", tag = "me", request_body = ProfileBody,
-    responses((status = 204, description = "changed"), (status = 409, description = "`If-Match` names another version")))]
+    responses((status = 204, description = "changed"), (status = 409, description = "`If-Match` names another version"),
+    (status = 422, description = "fields to correct, such as a language that no text is in")))]
 async fn change(
     State(app): State<AppState>,
     caller: Caller,
@@ -108,6 +113,7 @@ async fn change(
         ward_code: body.ward_code,
         phone: body.phone,
         contact_channel: body.contact_channel,
+        language: body.language,
         expected: version,
     };
     app.workflow.change_profile(&caller.actor, &change, now).await?;

@@ -63,6 +63,8 @@ struct RegistrationBody {
     ward_code: Option<String>,
     phone: String,
     contact_channel: Option<String>,
+    /// Locale of the messages, `ja` by default
+    language: Option<String>,
     children: Vec<ChildBody>,
     consents: ConsentsBody,
 }
@@ -92,6 +94,7 @@ async fn register(
         ward_code: body.ward_code,
         phone: body.phone,
         contact_channel: body.contact_channel,
+        language: body.language,
         children: body.children.into_iter().map(ChildInput::from).collect(),
         terms: body.consents.terms,
         privacy: body.consents.privacy,

@@ -70,7 +70,7 @@ pub(super) async fn seed(
         send(workflow, &author, &second, broadcast, at).await?;
         let opened_from = at.plus(Duration::from_secs(5_400));
         // What was pushed is out before the first reader: opening takes back only what was shown.
-        let mut tx = workflow.store().begin_write(Wall::None).await?;
+        let mut tx = workflow.store().begin_long(Wall::None).await?;
         tx.settle_made_up_past(opened_from).await?;
         tx.commit().await?;
         open(workflow, guardians, title, opened_from, rng).await?;

@@ -113,6 +113,7 @@ pub(super) fn household(
         ward_code: Some(wards[rng.random_range(0..wards.len())].clone()),
         phone: format!("090-{:04}-{:04}", rng.random_range(0..10_000), rng.random_range(0..10_000)),
         contact_channel: Some(if rng.random_range(0..20) == 0 || serial % 20 == 7 { "both" } else { "app" }.to_owned()),
+        language: None,
         children,
         terms: true,
         privacy: true,

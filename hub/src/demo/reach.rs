@@ -56,7 +56,7 @@ fn device(account: &Account, at: Timestamp, rng: &mut StdRng) -> Option<Device> 
         auth: key(),
         sandbox: false,
         permission: if percent < granted { DevicePermission::Granted } else { DevicePermission::Denied },
-        language: "ja".to_owned(),
+        language: String::new(),
         platform: platform.to_owned(),
         os_version: os_version.to_owned(),
         app_version: if is_browser { String::new() } else { "1.3.1".to_owned() },
@@ -93,7 +93,7 @@ pub(super) async fn settle(
 ) -> anyhow::Result<Vec<Event>> {
     let mut traces = traces(log);
     let mut past = Past::default();
-    let mut tx = store.begin_write(Wall::None).await?;
+    let mut tx = store.begin_long(Wall::None).await?;
     for row in tx.handed_pushes().await? {
         push(&row, traces.entry(row.message_id.to_string()).or_default(), now, rng, &mut past);
     }

@@ -180,7 +180,7 @@ async fn build(config: &Config, plan: &DemoPlan, now: Timestamp) -> anyhow::Resu
     }
     found_authority(&workflow, &password_hash, first_day, &mut accounts).await?;
     // Whatever fell due in the made-up past was looked after then.
-    let mut tx = store.begin_write(Wall::None).await?;
+    let mut tx = store.begin_long(Wall::None).await?;
     tx.forget_escalations(now).await?;
     tx.settle_made_up_past(now).await?;
     tx.commit().await?;

@@ -2,7 +2,7 @@ use serde_json::json;
 use todoke_domain::Event;
 
 use super::*;
-use crate::row::{Dictionary, read, to_events};
+use crate::row::{Dictionary, LogRows};
 
 const NOW: &str = "2026-11-21T03:00:00Z";
 
@@ -15,9 +15,10 @@ fn parsed(records: &[String]) -> ParsedHistory {
 fn events(parsed: &ParsedHistory) -> Vec<Event> {
     let mut bytes = Vec::new();
     parsed.events.blocks.iter().for_each(|block| block.write(None, &mut bytes));
-    let mut rows = todoke_lake::Rows::default();
-    read(&bytes, &Dictionary::present().meanings().unwrap(), &mut rows).unwrap();
-    to_events(&rows)
+    let meanings = Dictionary::present().meanings().unwrap();
+    let mut rows = LogRows::default();
+    rows.add(&bytes, &meanings).unwrap();
+    rows.to_events().unwrap()
 }
 
 fn view(change: Value) -> String {

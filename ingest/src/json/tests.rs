@@ -110,3 +110,27 @@ proptest! {
         prop_assert_eq!(object(&damaged).ok(), theirs);
     }
 }
+
+#[test]
+fn the_end_of_a_string_is_found_at_every_place() {
+    for n in 0..40 {
+        let filled = "あx".repeat(20);
+        let text = &filled[..filled.floor_char_boundary(n)];
+        assert_eq!(object(&format!("{{\"{text}\":\"{text}\"}}")).unwrap(), json!({ text: text }), "{n}");
+        let escaped = format!("{{\"a\":\"{text}\\u0041{text}\"}}");
+        assert_eq!(object(&escaped).unwrap(), json!({ "a": format!("{text}A{text}") }), "{n}");
+        for bad in ["\n", "\u{1f}", "\0"] {
+            assert!(object(&format!("{{\"a\":\"{text}{bad}{text}\"}}")).is_err(), "{n}");
+        }
+    }
+}
+
+#[test]
+fn an_object_of_too_many_members_is_read_to_its_end() {
+    let members: Vec<String> = (0..=MEMBERS_MAX).map(|n| format!("\"{n}\":[{n}]")).collect();
+    let text = format!("{{{}}}", members.join(","));
+    let (mut reader, mut kept) = (Reader::new(&text), Vec::new());
+    assert_eq!(reader.object(&mut kept), Ok(false));
+    assert_eq!(reader.end(), Ok(()));
+    assert_eq!(kept.len(), MEMBERS_MAX);
+}

@@ -2,15 +2,16 @@ use serde_json::json;
 use todoke_domain::Event;
 
 use super::*;
-use crate::row::{Dictionary, read, to_events};
+use crate::row::{Dictionary, LogRows};
 
 /// The events as whoever reads the log gets them.
 fn decoded(encoded: &EncodedEvents) -> Vec<Event> {
     let mut bytes = Vec::new();
     encoded.blocks.iter().for_each(|block| block.write(None, &mut bytes));
-    let mut rows = todoke_lake::Rows::default();
-    read(&bytes, &Dictionary::present().meanings().unwrap(), &mut rows).unwrap();
-    to_events(&rows)
+    let meanings = Dictionary::present().meanings().unwrap();
+    let mut rows = LogRows::default();
+    rows.add(&bytes, &meanings).unwrap();
+    rows.to_events().unwrap()
 }
 
 fn context(role: &str) -> UsageContext {
@@ -110,7 +111,11 @@ fn typed_words_are_counted_and_dropped() {
         "occurred_at": "2026-11-21T01:02:03Z", "session_id": "s-1", "search_mode": "keyword",
         "filters": ["open_now"], "hits": 3,
     });
-    let class_e = events::get("app.search_performed").unwrap().fields.iter().find(|f| f.class == DataClass::E);
+    let class_e = todoke_domain::catalogue::events::get("app.search_performed")
+        .unwrap()
+        .fields
+        .iter()
+        .find(|f| f.class == DataClass::E);
     let mut with_words = search.clone();
     if let Some(words) = class_e {
         with_words[words.name.as_str()] = json!("ひかり保育園");
@@ -136,7 +141,10 @@ fn one_bad_event_costs_only_itself() {
 
 #[test]
 fn what_is_no_batch_is_an_error() {
+    let twice = [r#"{"events": [], "events": []}"#, r#"{"device_key": 1, "events": [], "device_key": 1}"#];
     for body in ["", "[]", "{}", r#"{"events": 1}"#, r#"{"events": [], "x": 1}"#, r#"{"events": [], "device_key": -1}"#]
+        .into_iter()
+        .chain(twice)
     {
         assert!(matches!(parse(body.as_bytes(), &context("guardian")), Err(IngestError::NotABatch { .. })), "{body}");
     }
@@ -195,4 +203,41 @@ fn the_mark_is_of_the_content() {
     assert_eq!(mark(&a, "guardian"), mark(&b, "guardian"));
     let others = [mark(&a, "guardian"), mark(&c, "guardian"), mark(&d, "guardian"), mark(&e, "guardian")];
     assert_eq!(std::collections::HashSet::from(others).len(), 4);
+}
+
+/// A few bytes a member and a list in a list would take a dozen times their own memory if they were kept.
+#[test]
+fn what_no_event_holds_is_refused_and_not_kept() {
+    let members: String = (0..5_000).map(|n| format!(",\"m{n}\":0")).collect();
+    let with = |more: &str| {
+        view(json!({})).to_string().replace("\"session_id\"", &format!("\"filters\":{more},\"session_id\""))
+    };
+    let list = format!("[{}]", vec!["\"a\""; 9_000].join(","));
+    let wide = view(json!({})).to_string().replace('}', &format!("{members}}}"));
+    let body = format!("{wide}\n{}\n{}\n", with(&list), with("[1e999]"));
+    let parsed = parse_lines(body.as_bytes(), &context("guardian")).unwrap();
+    assert_eq!(parsed.events.n_events(), 0);
+    let reasons: Vec<_> = parsed.rejected.iter().map(|rejected| rejected.reason).collect();
+    assert_eq!(reasons, [RejectReason::TooLong, RejectReason::UnknownField, RejectReason::NotJson]);
+}
+
+#[test]
+fn events_of_several_forms_are_read_beside_each_other() {
+    let viewed = view(json!({"event_id": "01a1fb9f-e6f8-7000-8000-00000000000a"}));
+    let opened = json!({
+        "event_id": "01a1fb9f-e6f8-7000-8000-00000000000b", "occurred_at": "2026-11-21T01:02:03Z",
+        "event_type": "app.search_performed", "session_id": "s-1", "search_mode": "near_me", "hits": 3,
+    });
+    // The same names, another type: a field that the first one has and this one has not.
+    let mut other = view(json!({"event_id": "01a1fb9f-e6f8-7000-8000-00000000000c"}));
+    other["event_type"] = "app.search_performed".into();
+    let mut again = view(json!({"event_id": "01a1fb9f-e6f8-7000-8000-00000000000d"}));
+    again["screen_id"] = "G02".into();
+    let lines = [&viewed, &opened, &other, &again, &viewed].map(Value::to_string).join("\n");
+    let parsed = parse_lines(lines.as_bytes(), &context("guardian")).unwrap();
+    let events = decoded(&parsed.events);
+    let screens: Vec<_> = events.iter().map(|event| event.payload.get("screen_id").cloned()).collect();
+    assert_eq!(screens, [Some(json!("G01")), None, Some(json!("G02")), Some(json!("G01"))]);
+    assert_eq!(parsed.rejected.len(), 1);
+    assert_eq!(parsed.rejected[0].field.as_deref(), Some("screen_id"));
 }

@@ -299,7 +299,7 @@ async fn rows_of_the_log_are_the_rows_of_their_events() {
     events.push(bad);
     log.append(EncodedEvents::of(&events).unwrap(), now()).await.unwrap();
     let entries = log.read(0, 100).await.unwrap();
-    let mut rows = LakeRows::default();
+    let mut rows = LogRows::default();
     entries.iter().try_for_each(|entry| entry.rows(&mut rows)).unwrap();
     let straight = todoke_lake::EventRows::of(&rows, now()).unwrap();
     events.iter_mut().for_each(|event| event.payload.retain(|_, value| !value.is_null()));

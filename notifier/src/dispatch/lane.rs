@@ -12,7 +12,7 @@ use todoke_domain::{
     delivery::{DevicePermission, Provider, Purpose},
     ids::{AccountId, MessageId},
 };
-use todoke_store::{StoreError, Wall, delivery::Delivery, device::Device};
+use todoke_store::{StoreError, Wall, delivery::Delivery, device::Device, when_settled};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -130,7 +130,17 @@ impl Lane {
     }
 
     /// Notes what is over and claims up to `room`, in one transaction. When it fails, `over` is kept.
+    ///
+    /// Beside many payments there are as many of these, so they share transactions.
     async fn cycle(
+        &mut self,
+        over: &mut Vec<Attempt>,
+        room: usize,
+    ) -> Result<Vec<BoxFuture<'static, Attempt>>, StoreError> {
+        when_settled(self.note_and_claim(over, room)).await?
+    }
+
+    async fn note_and_claim(
         &mut self,
         over: &mut Vec<Attempt>,
         room: usize,

@@ -165,7 +165,7 @@ impl Common {
             }
             n += lost.len() + late.len();
             let retries = self.settings.retries();
-            let mut tx = self.store.begin_write(Wall::None).await?;
+            let mut tx = self.store.begin_long(Wall::None).await?;
             let mut marks = Marks::new(&mut tx, now, &retries, self.keep_texts);
             for row in &lost {
                 marks.lost(row).await?;

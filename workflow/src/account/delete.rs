@@ -16,7 +16,7 @@ impl Workflow {
     /// wants kept stay, pseudonymous.
     pub async fn delete_own_account(&self, actor: &Actor, now: Timestamp) -> Result<(), WorkflowError> {
         let (own, guardian) = actor.household()?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut leaving = work.tx.household_accounts(guardian).await?;
         if actor.role != Some(Role::Guardian) {
             leaving.retain(|account| account.account_id == own);

@@ -47,7 +47,7 @@ impl Workflow {
         for key in stand_ins.keys() {
             let mut after = 0;
             loop {
-                let mut work = self.begin(actor, now).await?;
+                let mut work = self.begin_long(actor, now).await?;
                 let page = work.tx.events_naming(code, *key, after, CHUNK).await?;
                 let Some((last, _)) = page.last() else { break };
                 after = *last;
@@ -59,7 +59,7 @@ impl Workflow {
                 done.events += page.len() as u64;
                 work.commit().await?;
             }
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             done.quarantined += work.tx.drop_quarantined_of(code, *key).await?;
             work.commit().await?;
         }
@@ -75,7 +75,7 @@ impl Workflow {
         certificate: &str,
         now: Timestamp,
     ) -> Result<(), WorkflowError> {
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         for key in stand_ins.keys() {
             work.tx.replace_person_key(&actor.municipality_code, *key, secret::person_key()).await?;
         }

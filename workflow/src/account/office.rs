@@ -9,6 +9,7 @@ use todoke_domain::{
     account::{AccountState, Email, INVITATION_TTL, MANAGERS_MAX},
     catalogue::{
         format,
+        messages::LOCALE_COMPLETE,
         template::{Placeholder, Placeholders},
     },
     event_source::SourcePattern,
@@ -203,7 +204,7 @@ impl Workflow {
 
     /// Ends accounts whose last day has passed (T18); their sessions and sockets go too.
     pub async fn end_accounts(&self, actor: &Actor, now: Timestamp) -> Result<usize, WorkflowError> {
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let over = work.tx.accounts_past_end(now.jst_date()).await?;
         for account in &over {
             let mut ended = account.clone();
@@ -232,7 +233,7 @@ impl Workflow {
         now: Timestamp,
     ) -> Result<usize, WorkflowError> {
         let ends_on = add_days(today, WARNED_DAYS);
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let ending = work.tx.facility_accounts_ending_on(ends_on).await?;
         for colleagues in ending.chunk_by(|a, b| a.facility_id == b.facility_id) {
             let Some(facility) = colleagues[0].facility_id else { continue };
@@ -298,6 +299,7 @@ impl Workflow {
             valid_to: FOREVER,
             person_key: Some(secret::person_key()),
             terms_version: TERMS_VERSION,
+            language: LOCALE_COMPLETE.to_owned(),
         };
         work.tx.insert_account(&machine, now).await?;
         let secret_key = format!("tdk_{}", secret::token());
@@ -393,6 +395,7 @@ impl Work<'_> {
             valid_to,
             person_key: Some(secret::person_key()),
             terms_version: 0,
+            language: LOCALE_COMPLETE.to_owned(),
         };
         self.tx.insert_account(&account, self.now).await.map_err(address_taken)?;
         let event = self.account_event(

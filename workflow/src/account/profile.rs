@@ -9,7 +9,11 @@ use todoke_domain::{
 };
 use todoke_store::{account::Account, guardian::Guardian};
 
-use super::{link::LinkKind, office::address_taken, registration::optional_line};
+use super::{
+    link::LinkKind,
+    office::address_taken,
+    registration::{known_language, optional_line},
+};
 use crate::{Actor, FieldError, Workflow, WorkflowError, error::Fields, revision::Revision};
 
 /// What a person may change of the own profile; `None` leaves it.
@@ -29,6 +33,8 @@ pub struct ProfileChange {
     pub phone: Option<String>,
     /// `app`, `paper` or `both`.
     pub contact_channel: Option<String>,
+    /// Locale of the messages; no form shows it beside the rest, so it is no part of the fingerprint.
+    pub language: Option<String>,
     /// What the form was filled from; another content refuses the change.
     pub expected: Option<String>,
 }
@@ -85,6 +91,11 @@ impl Workflow {
         if let Some(kana) = change.name_kana.as_deref().and_then(|raw| fields.take("name_kana", text::kana(raw, 100))) {
             account.name_kana = kana;
             changed.push("name_kana");
+        }
+        let language = change.language.as_deref().and_then(|raw| fields.take("language", known_language(raw)));
+        if let Some(language) = language.filter(|asked| *asked != account.language) {
+            language.clone_into(&mut account.language);
+            changed.push("language");
         }
         let mut guardian = match account.guardian_id {
             Some(_) if account.role == todoke_domain::Role::Guardian => shown,

@@ -5,7 +5,10 @@ use serde_json::json;
 use todoke_domain::{
     MunicipalityCode, Role, Timestamp,
     account::{AccountState, Email, INVITATION_TTL, LINK_TTL},
-    catalogue::template::{Placeholder, Placeholders},
+    catalogue::{
+        messages::{self, LOCALE_COMPLETE},
+        template::{Placeholder, Placeholders},
+    },
     ids::{AccountId, GuardianId},
     number::NumberKind,
     text,
@@ -60,6 +63,8 @@ pub struct Registration {
     pub phone: String,
     /// `app`, `paper` or `both`.
     pub contact_channel: Option<String>,
+    /// Locale of the messages, `ja` where nothing is said.
+    pub language: Option<String>,
     /// Children.
     pub children: Vec<ChildInput>,
     /// Terms of use accepted.
@@ -76,6 +81,7 @@ struct Checked {
     email: Email,
     password: todoke_domain::account::NewPassword,
     children: Vec<ChildDraft>,
+    language: &'static str,
 }
 
 impl Workflow {
@@ -113,7 +119,14 @@ impl Workflow {
             return Ok(());
         }
         let account = work
-            .insert_household(checked.guardian, checked.email.as_str(), Some(hash), checked.children, usage_analytics)
+            .insert_household(
+                checked.guardian,
+                checked.email.as_str(),
+                Some(hash),
+                checked.children,
+                checked.language,
+                usage_analytics,
+            )
             .await?;
         work.send_confirmation(&account).await?;
         work.commit().await?;
@@ -141,6 +154,7 @@ impl Workflow {
                 checked.email.as_str(),
                 password_hash,
                 checked.children,
+                checked.language,
                 usage_analytics,
             )
             .await?;
@@ -174,12 +188,16 @@ impl crate::Work<'_> {
         email: &str,
         password_hash: Option<String>,
         children: Vec<ChildDraft>,
+        language: &str,
         usage_analytics: bool,
     ) -> Result<Account, WorkflowError> {
         let code = guardian.municipality_code.clone();
         guardian.guardian_no = self.tx.next_number(&code, NumberKind::Guardian, self.now).await?;
         self.tx.insert_guardian(&guardian, self.now).await?;
-        let account = guardian_account(&guardian, Some(email), password_hash, self.now);
+        let account = Account {
+            language: language.to_owned(),
+            ..guardian_account(&guardian, Some(email), password_hash, self.now)
+        };
         self.tx.insert_account(&account, self.now).await.map_err(super::office::address_taken)?;
         for kind in ["terms", "privacy"] {
             self.grant(&account, kind, true).await?;
@@ -279,6 +297,7 @@ fn guardian_account(
         valid_to: FOREVER,
         person_key: Some(secret::person_key()),
         terms_version: if email.is_some() { TERMS_VERSION } else { 0 },
+        language: LOCALE_COMPLETE.to_owned(),
     }
 }
 
@@ -300,6 +319,8 @@ fn check(municipality: &MunicipalityCode, input: Registration, now: Timestamp) -
     if !matches!(contact_channel.as_str(), "app" | "paper" | "both") {
         fields.refuse("contact_channel", "連絡方法を選んでください。");
     }
+    let language = input.language.filter(|language| !language.is_empty());
+    let language = language.map_or(Some(LOCALE_COMPLETE), |asked| fields.take("language", known_language(&asked)));
     if !input.terms {
         fields.refuse("consents.terms", "利用規約への同意が必要です。");
     }
@@ -315,7 +336,7 @@ fn check(municipality: &MunicipalityCode, input: Registration, now: Timestamp) -
         fields.refuse("ward_code", "区を選んでください。");
     }
     fields.finish()?;
-    let (Some(email), Some(password)) = (email, password) else {
+    let (Some(email), Some(password), Some(language)) = (email, password, language) else {
         return Err(WorkflowError::Internal("unchecked registration"));
     };
     let guardian = Guardian {
@@ -333,12 +354,17 @@ fn check(municipality: &MunicipalityCode, input: Registration, now: Timestamp) -
         contact_channel,
         suspended: false,
     };
-    Ok(Checked { guardian, email, password, children })
+    Ok(Checked { guardian, email, password, children, language })
 }
 
 /// A line that may be empty.
 pub(super) fn optional_line(raw: &str, chars_max: usize) -> Result<String, text::TextError> {
     if raw.trim().is_empty() { Ok(String::new()) } else { text::line(raw, chars_max) }
+}
+
+/// A language that messages can be had in.
+pub(super) fn known_language(raw: &str) -> Result<&'static str, &'static str> {
+    messages::locale(raw).ok_or("お知らせのことばを選んでください。")
 }
 
 /// A day that is not after today.
@@ -405,6 +431,7 @@ impl Workflow {
             valid_to: FOREVER,
             person_key: Some(secret::person_key()),
             terms_version: 0,
+            language: LOCALE_COMPLETE.to_owned(),
         };
         work.tx.insert_account(&account, now).await.map_err(super::office::address_taken)?;
         let issued = work.account_event(

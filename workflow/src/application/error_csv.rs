@@ -22,7 +22,7 @@ impl Workflow {
     /// noted in the same transaction.
     pub async fn matching_errors_csv(&self, actor: &Actor, now: Timestamp) -> Result<String, WorkflowError> {
         actor.require(Permission::ReadRegister)?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let (mut rows, mut after) = (Vec::new(), None);
         loop {
             let code = &actor.municipality_code;

@@ -33,7 +33,7 @@ impl Workflow {
         let mut run = MatchRun::default();
         let mut after = None;
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let waiting = work
                 .tx
                 .applications_in_state(&actor.municipality_code, ApplicationState::Matching, after, RUN_CHUNK)

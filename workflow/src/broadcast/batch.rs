@@ -49,7 +49,7 @@ pub(super) struct Batch {
 impl Sender {
     /// Does the next piece of a broadcast, if it is this node's to do.
     pub(super) async fn batch(&self, actor: &Actor, id: BroadcastId, now: Timestamp) -> Result<Batch, WorkflowError> {
-        let mut work = self.workflow.begin(actor, now).await?;
+        let mut work = self.workflow.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
         let is_other = row.sender != self.name;
         if !matches!(row.state()?, BroadcastState::Sending | BroadcastState::Sent)

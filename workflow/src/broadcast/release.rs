@@ -32,7 +32,7 @@ impl Workflow {
         now: Timestamp,
     ) -> Result<BroadcastView, WorkflowError> {
         actor.require(Permission::SendBroadcasts)?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut row = blank(actor, now)?;
         if let Some(account) = actor.account_id {
             row.author_name = work.tx.account(account).await?.map(|account| account.name).unwrap_or_default();
@@ -54,7 +54,7 @@ impl Workflow {
         now: Timestamp,
     ) -> Result<BroadcastView, WorkflowError> {
         actor.require(Permission::SendBroadcasts)?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
         if row.state()? != BroadcastState::Draft {
             return Err(WorkflowError::Conflict("作成中の配信だけを変更できます。".to_owned()));
@@ -74,7 +74,7 @@ impl Workflow {
         now: Timestamp,
     ) -> Result<BroadcastView, WorkflowError> {
         actor.require(Permission::SendBroadcasts)?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
         let segment = row.segment()?;
         row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?.n;
@@ -176,7 +176,7 @@ impl Workflow {
         now: Timestamp,
     ) -> Result<BroadcastView, WorkflowError> {
         actor.require(Permission::SendBroadcasts)?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
         step(&mut row, BroadcastEvent::Cancel)?;
         row.finished_at = Some(now);
@@ -205,7 +205,7 @@ impl Workflow {
     /// not wait for a hundred thousand of them. What a crash leaves held ends as expired.
     async fn suppress_stopped(&self, actor: &Actor, cause: EventId, now: Timestamp) -> Result<(), WorkflowError> {
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let messages = work.tx.suppress_deliveries(cause, STOPPED, SUPPRESSED_AT_ONCE).await?;
             for message in &messages {
                 work.note_suppressed(*message, STOPPED);

@@ -74,7 +74,7 @@ impl Workflow {
     /// Starts a released broadcast whose time has come; gives it back for approval when its audience has
     /// grown beyond what one person may release. `false` when somebody else was first.
     async fn start_broadcast(&self, actor: &Actor, id: BroadcastId, now: Timestamp) -> Result<bool, WorkflowError> {
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
         let is_due = row.state()? == BroadcastState::Scheduled && row.starts_at.is_none_or(|at| at <= now);
         if !is_due {

@@ -39,7 +39,7 @@ impl Workflow {
         if month > now.jst_date().first_of_month() {
             return Err(invalid("month", "先の月の請求は作成できません。"));
         }
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         work.tx.lock_claims(facility).await?;
         let programmes = work.tx.programmes(&actor.municipality_code).await?;
         if !programmes.iter().any(|programme| programme.programme_code == programme_code) {

@@ -87,7 +87,7 @@ impl Workflow {
     ) -> Result<Vec<ClaimView>, WorkflowError> {
         actor.require(Permission::HandleClaims)?;
         let ids = chosen(ids)?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut views = Vec::with_capacity(ids.len());
         let (mut months, mut first) = (Vec::with_capacity(ids.len()), None);
         for id in ids {

@@ -79,7 +79,7 @@ impl Workflow {
     ) -> Result<TransferView, WorkflowError> {
         actor.require(Permission::OrderTransfers)?;
         let ids = chosen(ids)?;
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut claims = Vec::with_capacity(ids.len());
         for id in ids {
             claims.push(work.step_claim(id, ClaimEvent::OrderPayment).await?);

@@ -50,7 +50,7 @@ impl Workflow {
     pub async fn distribute_due(&self, actor: &Actor, now: Timestamp) -> Result<CouponRun, WorkflowError> {
         let mut run = CouponRun::default();
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let due = work.tx.coupons_due(&actor.municipality_code, now.jst_date(), RUN_CHUNK).await?;
             if due.is_empty() {
                 return Ok(run);
@@ -77,7 +77,7 @@ impl Workflow {
         let today = now.jst_date();
         let mut run = CouponRun::default();
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let ended = work.tx.coupons_with_expired_lots(&actor.municipality_code, today, RUN_CHUNK).await?;
             if ended.is_empty() {
                 return Ok(run);
@@ -107,7 +107,7 @@ impl Workflow {
         round: ReminderRound,
         now: Timestamp,
     ) -> Result<CouponRun, WorkflowError> {
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let code = actor.municipality_code.clone();
         let today = now.jst_date();
         let days = work.tx.parameter_number(&code, round.days(), today).await?;

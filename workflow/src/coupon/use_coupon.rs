@@ -135,7 +135,7 @@ impl Workflow {
         check_key(&request.idempotency_key)?;
         let mut work = self.begin(actor, now).await?;
         if let Some(first) = work.tx.first_answer(account, &request.idempotency_key).await? {
-            return self.repeated(work, &first, &request.body_hash).await;
+            return repeat(&first, &request.body_hash);
         }
         let (coupon_id, device_less) = work.payer(&request.payer).await?;
         let facility = work.place(&request.place).await?;
@@ -146,7 +146,7 @@ impl Workflow {
         }
         // Whoever waited for the lock may be the repeat of the one that held it.
         if let Some(first) = work.tx.first_answer_after_lock(account, &request.idempotency_key).await? {
-            return self.repeated(work, &first, &request.body_hash).await;
+            return repeat(&first, &request.body_hash);
         }
         let answer = match work.guard(&open, &facility, request).await? {
             Some(reason) => Err(work.refuse(&open, &facility, request, reason).await?),
@@ -166,13 +166,6 @@ impl Workflow {
             Ok(view) => Ok(UseAnswer::Settled(view)),
             Err(_) => repeat(&kept, &request.body_hash),
         }
-    }
-
-    /// The first answer once more, as durable as it was promised: the use it tells of may share the transaction of this
-    /// use case, or still be on its way to the disk. A commit waits for both.
-    async fn repeated(&self, work: Work<'_>, first: &FirstAnswer, body_hash: &str) -> Result<UseAnswer, WorkflowError> {
-        work.tx.commit().await?;
-        repeat(first, body_hash)
     }
 }
 

@@ -148,7 +148,7 @@ impl Workflow {
         actor.require(kind.permission())?;
         let incoming = Incoming { kind, file_name, bytes, sha256: hex::encode(Sha256::digest(bytes)) };
         let mut findings = Findings::default();
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         work.tx.lock_imports(&actor.municipality_code).await?;
         if !force && work.tx.import_of_hash(&actor.municipality_code, kind.as_str(), &incoming.sha256).await?.is_some()
         {

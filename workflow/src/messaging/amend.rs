@@ -151,7 +151,7 @@ impl Workflow {
         actor.require(Permission::ImportData)?;
         let code = actor.municipality_code.clone();
         let (before, after, delivery_step) = step.states();
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut marked = 0;
         for letter_no in letter_nos {
             if !work.tx.mark_print_item(&code, letter_no, before, after).await? {

@@ -32,7 +32,7 @@ pub struct DeviceDraft {
     pub sandbox: bool,
     /// `granted`, `denied` or `default`.
     pub permission: String,
-    /// Locale of the texts.
+    /// Locale of the texts on this device, where it differs from the person's; may be empty.
     pub language: String,
     /// `ios`, `android` or `web`.
     pub platform: String,
@@ -162,7 +162,8 @@ fn parse(
         auth: short_key(&draft.auth),
         sandbox: draft.sandbox,
         permission,
-        language: if draft.language.is_empty() { "ja".to_owned() } else { short(&draft.language) },
+        // Not refused when it is unknown: an app that names its system's language gets what the person chose.
+        language: short(&draft.language),
         platform: short(&draft.platform),
         os_version: short(&draft.os_version),
         app_version: short(&draft.app_version),

@@ -8,7 +8,7 @@ use todoke_domain::{
     Role, Timestamp,
     catalogue::{
         messages::{self, Channel as Via, ChannelSet, Class, EscalationRule},
-        template::{Placeholder, Placeholders, Privacy, Rendered, render},
+        template::{Placeholder, Placeholders, Privacy, Rendered, render_in},
     },
     delivery::DeliveryState,
     ids::MessageId,
@@ -31,7 +31,7 @@ impl Workflow {
     pub async fn due_escalations(&self, now: Timestamp) -> Result<usize, WorkflowError> {
         let mut done = 0;
         loop {
-            let mut tx = self.store().begin_write(Wall::None).await?;
+            let mut tx = self.store().begin_long(Wall::None).await?;
             let claimed = tx.claim_escalations(CLAIM_MAX, now, now.plus(LEASE)).await?;
             tx.commit().await?;
             if claimed.is_empty() {
@@ -131,11 +131,11 @@ impl Work<'_> {
             once_per: Some(today.to_string()),
             ..About::default()
         };
-        let words = render(kind, "default", &values, Privacy::Inbox).map_err(fault)?;
         let mut untold = false;
         for operator in self.tx.role_accounts(&code, Role::Operator).await? {
             let key = format!("{}:{}:{today}:{}", kind.id, about.subject_id, operator.account_id);
             if let Some(told) = self.tx.message_of_key(&key).await? {
+                let words = render_in(kind, &operator.language, "default", &values, Privacy::Inbox).map_err(fault)?;
                 self.tx.correct_message(told, &words.subject, &words.body, self.now).await?;
             } else {
                 untold = true;

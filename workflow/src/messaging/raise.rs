@@ -6,8 +6,11 @@ use serde_json::{Map, Value, json};
 use todoke_domain::{
     Event, MunicipalityCode, Role,
     catalogue::{
-        messages::{self, Category, Cause, Channel as Via, ChannelSet, DedupeCode, MessageType, Reach, Recipient},
-        template::{Placeholders, Privacy, render_in},
+        messages::{
+            self, Category, Cause, Channel as Via, ChannelSet, DedupeCode, LOCALE_COMPLETE, MessageType, Reach,
+            Recipient,
+        },
+        template::{Placeholders, Privacy, Rendered, render_in},
     },
     channel::Channel,
     ids::{FacilityId, GuardianId, MessageId},
@@ -102,8 +105,7 @@ impl Work<'_> {
                         continue;
                     }
                     let channels = routes.wanted(kind, asked, &account);
-                    let locale = routes.locale(kind, &recipient.variant, &account);
-                    let draft = self.draft(kind, recipient, account, channels, event, about, locale)?;
+                    let draft = self.draft(kind, recipient, account, channels, event, about)?;
                     if channels.is_empty() {
                         // Switched off on every channel it has: the record says that it was not sent, and why.
                         self.note_created(kind, &draft.message, &draft.account, channels, event);
@@ -117,7 +119,6 @@ impl Work<'_> {
         self.create(&drafts, &routes, event, about).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one row of the catalogue meets one person")]
     fn draft(
         &self,
         kind: &'static MessageType,
@@ -126,8 +127,8 @@ impl Work<'_> {
         channels: ChannelSet,
         event: &Event,
         about: &About,
-        locale: String,
     ) -> Result<Draft, WorkflowError> {
+        let locale = kind.locale([account.language.as_str()], &recipient.variant).to_owned();
         let full = render_in(kind, &locale, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
         let in_inbox = channels.contains(Via::Inbox);
         let once = about.once_per.clone().unwrap_or_else(|| match kind.dedupe.code {
@@ -183,7 +184,7 @@ impl Work<'_> {
             }
             self.note_created(kind, message, account, *channels, event);
             if channels.contains(Via::Live) {
-                self.publish_message(kind, message, account, about, &mut office_channels);
+                self.publish_message(draft, about, &mut office_channels)?;
             }
             let told = Told { kind, recipient, account, message, channels: *channels, about, cause: event };
             self.route_message(&told, routes, &mut out).await?;
@@ -225,12 +226,11 @@ impl Work<'_> {
 
     fn publish_message(
         &mut self,
-        kind: &MessageType,
-        message: &Message,
-        account: &Account,
+        draft: &Draft,
         about: &About,
         office_channels: &mut BTreeSet<(String, Channel)>,
-    ) {
+    ) -> Result<(), WorkflowError> {
+        let Draft { kind, recipient, account, message, .. } = draft;
         let mut data = about.data.clone();
         let channel = if account.role.is_household() {
             if message.in_inbox {
@@ -242,19 +242,25 @@ impl Work<'_> {
             Channel::Guardian(account.account_id)
         } else {
             let Some(channel) = office_channel(kind, account.role, about.facility, &account.municipality_code) else {
-                return;
+                return Ok(());
             };
-            // Colleagues share a channel: one publication of a type for all of them.
+            // Colleagues share a channel: one publication of a type for all of them, in the words that all can read.
             if !office_channels.insert((kind.id.clone(), channel.clone())) {
-                return;
+                return Ok(());
             }
-            data.insert("title".to_owned(), json!(message.title));
-            data.insert("body".to_owned(), json!(message.body));
+            let words = if message.locale == LOCALE_COMPLETE {
+                Rendered { subject: message.title.clone(), body: message.body.clone() }
+            } else {
+                render_in(kind, LOCALE_COMPLETE, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?
+            };
+            data.insert("title".to_owned(), Value::from(words.subject));
+            data.insert("body".to_owned(), Value::from(words.body));
             data.insert("link".to_owned(), json!(message.link));
             data.insert("cause_event_id".to_owned(), json!(message.cause_event_id));
             channel
         };
         self.publish_about(channel, &kind.id, about, data);
+        Ok(())
     }
 
     /// Publishes about a subject in the form of screens.md §0.

@@ -7,10 +7,7 @@ use serde_json::json;
 use todoke_domain::{
     Event, Role, Timestamp,
     catalogue::{
-        messages::{
-            Channel as Via, ChannelSet, Class, DedupeCode, EscalationRule, LOCALE_COMPLETE, MessageType, Recipient,
-            Speed,
-        },
+        messages::{Channel as Via, ChannelSet, Class, DedupeCode, EscalationRule, MessageType, Recipient, Speed},
         template::{Placeholder, Privacy, Rendered, render_in},
     },
     delivery::{self, DeliveryState, DeliveryStep, Provider, Purpose},
@@ -99,13 +96,6 @@ impl Routes {
         let own = set.into_iter().find(|p| p.category == kind.category.as_str() && p.channel == via.as_str());
         own.map_or_else(|| account.role.is_facility() || kind.category.default_on(via), |p| p.enabled)
     }
-
-    /// The locale of the text: what the device heard of last asks for, where the text exists in it.
-    pub(super) fn locale(&self, kind: &MessageType, variant: &str, account: &Account) -> String {
-        let devices = self.devices.get(&account.account_id).into_iter().flatten();
-        let asked = devices.max_by_key(|device| device.seen_at).map_or(LOCALE_COMPLETE, |device| &device.language);
-        if kind.template(asked, variant).is_some() { asked.to_owned() } else { LOCALE_COMPLETE.to_owned() }
-    }
 }
 
 /// One message of an event to one person.
@@ -145,11 +135,16 @@ impl Work<'_> {
         let mail = self.mail_due(told, routes, speed);
         if devices.is_some() || mail.is_some() {
             let privacy = if account.role.is_household() { Privacy::TransitHousehold } else { Privacy::TransitStaff };
-            let words = render_in(kind, &message.locale, &recipient.variant, &about.values, privacy).map_err(fault)?;
+            let words_in =
+                |locale: &str| render_in(kind, locale, &recipient.variant, &about.values, privacy).map_err(fault);
+            let words = words_in(&message.locale)?;
             if let Some(devices) = devices {
                 self.replace_shown(told).await?;
                 for device in devices {
-                    let mut row = self.new_delivery(told, speed, device.kind, device.device_id.to_string(), &words);
+                    let locale = kind.locale([device.language.as_str(), message.locale.as_str()], &recipient.variant);
+                    let own = if locale == message.locale { None } else { Some(words_in(locale)?) };
+                    let words = own.as_ref().unwrap_or(&words);
+                    let mut row = self.new_delivery(told, speed, device.kind, device.device_id.to_string(), words);
                     row.due_at = delivery::leaves_at(Via::Push, speed, self.now);
                     row.expires_at = delivery::time_to_live(Via::Push, speed).map(|life| row.due_at.plus(life));
                     out.deliveries.push(row);
@@ -169,7 +164,7 @@ impl Work<'_> {
         }
         if channels.contains(Via::Paper) && !OWN_LETTERS.contains(&kind.id.as_str()) {
             let words =
-                render_in(kind, LOCALE_COMPLETE, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
+                render_in(kind, &message.locale, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
             if let Some(row) = self.letter(message, account, &words).await? {
                 out.deliveries.push(row);
             }

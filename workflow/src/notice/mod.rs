@@ -186,7 +186,7 @@ impl Workflow {
         let mut told = 0;
         for id in untold {
             loop {
-                let mut work = self.begin(actor, now).await?;
+                let mut work = self.begin_long(actor, now).await?;
                 let n = work.tell_notice(id).await?;
                 work.commit().await?;
                 if n == 0 {

@@ -95,7 +95,7 @@ impl Workflow {
         let mut done = Solicited::default();
         let mut after = String::new();
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let residents = work.tx.residents_to_solicit(&code, run.born_from, &after, RUN_CHUNK).await?;
             let Some(last) = residents.last() else {
                 // Only a run that came to its end counts: one that was broken off is begun again.

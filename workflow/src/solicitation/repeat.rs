@@ -43,7 +43,7 @@ impl Workflow {
         let mut done = Resolicited::default();
         let mut after = String::new();
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let due = work.tx.solicitations_to_repeat(&code, sent_until, &after, RUN_CHUNK).await?;
             let Some(last) = due.last() else { return Ok(done) };
             after = last.solicitation_id.to_string();

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 use todoke_domain::{
-    Event,
+    Event, Role,
     catalogue::{
-        messages,
-        template::{Placeholder, Placeholders, Privacy, render},
+        messages::{self, LOCALE_COMPLETE},
+        template::{Placeholder, Placeholders, Privacy, render_in},
     },
     ids::{GuardianId, SolicitationId},
     number::NumberKind,
@@ -220,9 +220,17 @@ impl Work<'_> {
             "solicitation.sent" => ("coupon.solicited", "solicitation"),
             _ => ("coupon.resolicited", "resolicitation"),
         };
-        let (title, mut body) = letter_text(message, values)?;
+        let language = match route.guardian {
+            Some(guardian) => {
+                let household = self.tx.household_accounts(guardian).await?;
+                household.into_iter().find(|account| account.role == Role::Guardian).map(|account| account.language)
+            }
+            None => None,
+        };
+        let language = language.as_deref().unwrap_or(LOCALE_COMPLETE);
+        let (title, mut body) = letter_text(message, language, values)?;
         if route.guardian.is_none() {
-            let (heading, text) = letter_text("account.registration_invited", values)?;
+            let (heading, text) = letter_text("account.registration_invited", language, values)?;
             body = format!("{body}\n\n【{heading}】\n{text}");
             let subject = Subject { kind: "solicitation", id: cause.subject_id.clone() };
             self.event_because(
@@ -248,9 +256,9 @@ impl Work<'_> {
     }
 }
 
-fn letter_text(message: &str, values: &Placeholders) -> Result<(String, String), WorkflowError> {
+fn letter_text(message: &str, language: &str, values: &Placeholders) -> Result<(String, String), WorkflowError> {
     let message = messages::get(message).ok_or(WorkflowError::Internal("a letter's text is missing"))?;
-    let text =
-        render(message, "default", values, Privacy::Inbox).map_err(|error| WorkflowError::Message(Box::new(error)))?;
+    let text = render_in(message, language, "default", values, Privacy::Inbox)
+        .map_err(|error| WorkflowError::Message(Box::new(error)))?;
     Ok((text.subject, text.body))
 }

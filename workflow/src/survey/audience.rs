@@ -136,7 +136,7 @@ impl Workflow {
             tx.survey(id).await?.ok_or(WorkflowError::NotFound("survey"))?;
             return Ok(extract(&mut tx, actor, id, &conditions, now).await?.len());
         }
-        let mut work = self.begin(actor, now).await?;
+        let mut work = self.begin_long(actor, now).await?;
         let mut survey = work.open_survey(id).await?;
         if survey.state()? != SurveyState::Draft {
             return Err(not_now(&survey)?);

@@ -91,7 +91,7 @@ impl Workflow {
     async fn request_all(&self, actor: &Actor, id: SurveyId, now: Timestamp) -> Result<usize, WorkflowError> {
         let mut sent = 0;
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let picked = work.tx.pick_for_request(id, RUN_CHUNK).await?;
             let Some(survey) = work.tx.survey(id).await?.filter(|survey| survey.state == SurveyState::Open.as_str())
             else {
@@ -111,7 +111,7 @@ impl Workflow {
         let mut used: Option<(String, HashSet<String>)> = None;
         let mut sent = 0;
         loop {
-            let mut work = self.begin(actor, now).await?;
+            let mut work = self.begin_long(actor, now).await?;
             let picked = work.tx.pick_for_reminder(id, RUN_CHUNK).await?;
             let Some(survey) = work.tx.survey(id).await?.filter(|survey| survey.state == SurveyState::Open.as_str())
             else {

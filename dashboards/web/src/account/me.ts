@@ -10,6 +10,7 @@ export interface Me extends Account {
   ward_code?: string
   phone?: string
   contact_channel?: string
+  language?: string
   receive_mail?: boolean
   version?: string
   email_pending?: string | null

@@ -115,6 +115,8 @@ const DOCUMENT: Record<string, string> = {
 
 const RELATION: Record<string, string> = { mother: '母', father: '父', grandparent: '祖父母', spouse: '配偶者', other: 'その他' }
 const ENTRY: Record<string, string> = { online: 'アプリ', paper_proxy: '紙（代理登録）' }
+/** Languages that messages can be had in; a text that one lacks comes in the first. */
+const LANGUAGE: Record<string, string> = { ja: '日本語', 'ja-easy': 'やさしい にほんご' }
 const SEX: Record<string, string> = { female: '女', male: '男', unspecified: '回答しない' }
 const QUESTION: Record<string, string> = {
   single: '単一選択', multiple: '複数選択', scale: '段階評価', number: '数値', text: '自由記述',
@@ -150,6 +152,7 @@ export const correctionChoices = choices(CORRECTION)
 export const categoryChoices = choices(CATEGORY)
 export const programmeChoices = choices(PROGRAMME)
 export const sexChoices = choices(SEX)
+export const languageChoices = choices(LANGUAGE)
 export const questionChoices = choices(QUESTION)
 export const audienceChoices = choices(AUDIENCE)
 export const relationChoices: Choice[] = ['mother', 'father', 'grandparent', 'other'].map((value) => ({ value, text: RELATION[value] ?? value }))

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { keyBytes, platformOf, pushState } from './device'
+import { chooseLanguage, deviceLanguage, keyBytes, platformOf, pushState } from './device'
 
 const IPHONE = 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1'
 
@@ -30,5 +30,19 @@ describe('push on this device', () => {
     expect(platformOf('Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)', 5)).toBe('ios')
     expect(platformOf('Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)', 0)).toBe('web')
     expect(platformOf('Mozilla/5.0 (Linux; Android 15)', 5)).toBe('android')
+  })
+
+  it('has no language of its own until one is chosen, and gives it up again', async () => {
+    const kept = new Map<string, string>()
+    vi.stubGlobal('localStorage', {
+      getItem: (key: string) => kept.get(key) ?? null,
+      setItem: (key: string, value: string) => kept.set(key, value),
+      removeItem: (key: string) => kept.delete(key),
+    })
+    expect(deviceLanguage()).toBe('')
+    await chooseLanguage('ja-easy')
+    expect(deviceLanguage()).toBe('ja-easy')
+    await chooseLanguage('')
+    expect(deviceLanguage()).toBe('')
   })
 })

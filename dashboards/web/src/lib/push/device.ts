@@ -3,17 +3,15 @@ import { toApiError } from '$lib/api/problem'
 import { uuid7 } from '$lib/usage/uuid7'
 
 const DEVICE_ID_KEY = 'todoke.device-id'
-const LANGUAGE_KEY = 'todoke.message-language'
-
-/** Languages that messages can be had in; a text that one lacks comes in the first. */
-export const LANGUAGES = [{ value: 'ja', text: '日本語' }, { value: 'ja-easy', text: 'やさしい にほんご' }]
+const LANGUAGE_KEY = 'todoke.device-language'
 
 /** A device as the server knows it. */
 export interface Device {
   device_id: string
   kind: 'fcm' | 'apns' | 'webpush'
   permission: 'granted' | 'denied' | 'default'
-  language: string
+  /** Its own; none where it has that of its person. */
+  language: string | null
   platform: string
   os_version: string
   app_version: string
@@ -29,9 +27,9 @@ export function ownDeviceId(): string | undefined {
   return localStorage.getItem(DEVICE_ID_KEY) ?? undefined
 }
 
-/** The language of messages to this device. */
-export function messageLanguage(): string {
-  return localStorage.getItem(LANGUAGE_KEY) ?? 'ja'
+/** The language of what is pushed to this device; empty for that of its person. */
+export function deviceLanguage(): string {
+  return localStorage.getItem(LANGUAGE_KEY) ?? ''
 }
 
 function isIos(agent: string, touchPoints: number): boolean {
@@ -71,7 +69,7 @@ async function register(subscription: PushSubscription): Promise<void> {
   const { endpoint, keys } = subscription.toJSON()
   const body = {
     kind: 'webpush', endpoint, keys, permission: Notification.permission,
-    language: messageLanguage(),
+    language: deviceLanguage(),
     platform: platformOf(navigator.userAgent, navigator.maxTouchPoints),
     app_version: __APP_VERSION__,
   }
@@ -122,7 +120,7 @@ export async function refresh(): Promise<void> {
   if (subscription) await register(subscription)
 }
 
-/** Messages come in this language from now on: the server takes that of the device used last. */
+/** What is pushed to this device comes in this language from now on; empty for that of its person. */
 export async function chooseLanguage(language: string): Promise<void> {
   localStorage.setItem(LANGUAGE_KEY, language)
   await refresh()
