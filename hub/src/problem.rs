@@ -217,6 +217,7 @@ impl From<IngestError> for Problem {
                 .retry_after(60),
             IngestError::LogInUse { .. }
             | IngestError::Damaged { .. }
+            | IngestError::Incomplete { .. }
             | IngestError::Newer { .. }
             | IngestError::Unknown(_)
             | IngestError::Log { .. }

@@ -17,7 +17,7 @@ use axum::{
 use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeOptions};
+use todoke_lake::{CompactOptions, Compacted, Lake, LakeOptions};
 use todoke_notifier::{
     Channel,
     apns::Apns,
@@ -170,12 +170,7 @@ impl Server {
         let engine = Engine::new(Arc::new(LakeSource::new(lake.view())), engine_config)
             .context("the query engine cannot start")?;
         let local_secret = secret::token();
-        let note = RunFile {
-            listen: config.listen,
-            secret: local_secret.clone(),
-            pid: std::process::id(),
-            log: usage.id().to_owned(),
-        };
+        let note = RunFile { listen: config.listen, secret: local_secret.clone(), pid: std::process::id() };
         note.write(&config.data)?;
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let data = config.data.clone();
@@ -233,6 +228,10 @@ impl Server {
         let edge = self.stop_edge.clone();
         let [mut interrupt, mut terminate] = self.signals;
         let listener = self.listener;
+        if let Some(node) = &self.node {
+            let answering = node.answering(self.state.usage.clone());
+            self.services.spawn("nodes", answering.run(self.stop_edge.clone()));
+        }
         self.services.spawn("http", async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).with_graceful_shutdown(async move { edge.cancelled().await }).await?;
@@ -253,16 +252,23 @@ impl Server {
         // Only now may ingest end: everything acknowledged before has reached its source.
         self.stop_core.cancel();
         let all_ended = self.services.join_all(drain).await;
-        if all_ended
-            && self.state.usage.backlog_bytes() == 0
-            && let Some(node) = self.node
-        {
-            node.remove().await;
-        }
+        close_usage_log(&self.state.usage, self.node, all_ended).await;
         self.state.workflow.store().close().await;
         RunFile::remove(&self.data);
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Closes the log, which deletes what the lake has of it, and only then takes the node's note away: whoever forgets a
+/// person takes it for granted that nothing of them is left here.
+async fn close_usage_log(usage: &UsageLog, node: Option<NodeNote>, all_ended: bool) {
+    match (usage.close().await, node) {
+        (Ok(()), Some(node)) if all_ended && usage.backlog_bytes() == 0 => node.remove().await,
+        (Ok(()), _) => {}
+        (Err(error), _) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the usage log is left as after a crash");
+        }
     }
 }
 
@@ -401,14 +407,7 @@ async fn upkeep(
                 }
             }
             match lake.compact(&table, &options, clock.now()).await {
-                Ok(done) if done.repetitions + done.conflicts + done.files_not_asked > 0 => tracing::info!(
-                    lake.table = table,
-                    n_repetitions = done.repetitions,
-                    n_conflicts = done.conflicts,
-                    n_files_not_asked = done.files_not_asked,
-                    "ids that came twice left a table"
-                ),
-                Ok(_) => {}
+                Ok(done) => note_compacted(&table, &done),
                 Err(error) => tracing::warn!(error = %error, lake.table = table, "a table was not compacted"),
             }
             if vacuum && let Err(error) = lake.vacuum(&table, files_kept).await {
@@ -419,6 +418,26 @@ async fn upkeep(
         if let Err(error) = forget_quarantined(&store, before).await {
             tracing::warn!(error = %error, "old quarantined events were not removed");
         }
+    }
+}
+
+/// Says what a compaction found that is out of the ordinary.
+fn note_compacted(table: &str, done: &Compacted) {
+    if done.files_too_large > 0 {
+        tracing::warn!(
+            lake.table = table,
+            n_files = done.files_too_large,
+            "files stay as they are: lake.compact_mib_max has no room for them"
+        );
+    }
+    if done.repetitions + done.conflicts + done.files_not_asked > 0 {
+        tracing::info!(
+            lake.table = table,
+            n_repetitions = done.repetitions,
+            n_conflicts = done.conflicts,
+            n_files_not_asked = done.files_not_asked,
+            "ids that came twice left a table"
+        );
     }
 }
 

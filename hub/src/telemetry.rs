@@ -29,6 +29,8 @@ pub const LAKE_FILES: &str = "todoke_lake_files";
 pub const LAKE_SMALL_FILES: &str = "todoke_lake_small_files";
 /// Gauge: live files whose ids were not compared with the others yet, by table.
 pub const LAKE_NEW_FILES: &str = "todoke_lake_new_files";
+/// Gauge: live files that the last compaction of this process had no memory for, by table.
+pub const LAKE_TOO_LARGE_FILES: &str = "todoke_lake_too_large_files";
 /// Gauge: committed rows, by table.
 pub const LAKE_ROWS: &str = "todoke_lake_rows";
 /// Gauge: bytes of the live files, by table.
@@ -89,6 +91,7 @@ pub fn init_metrics() -> PrometheusHandle {
         (LAKE_FILES, "live files of a table of the lake"),
         (LAKE_SMALL_FILES, "live files that compaction takes for small"),
         (LAKE_NEW_FILES, "live files whose ids were not compared with the others yet"),
+        (LAKE_TOO_LARGE_FILES, "live files that the last compaction had no memory for"),
         (LAKE_ROWS, "committed rows of a table of the lake"),
         (LAKE_BYTES, "bytes of a table's live files"),
         (LAKE_STAGED_ROWS, "rows that queries see and no commit has"),

@@ -4,9 +4,11 @@
 //! frame = magic (4) length (4) sum (4) n_rows (4) position (8) payload
 //! file  = frame with the file's preamble, frames with rows
 //! ```
-//! Numbers are little-endian; the sum is CRC-32 of everything after itself.
+//! Numbers are little-endian; the sum is CRC-32 of everything after itself. A file has its name only with its whole
+//! preamble, and a frame is written after the sync of the one before it.
 
 use std::{
+    cmp::Ordering,
     fs::File,
     io::{self, Read, Write},
     os::unix::fs::FileExt,
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     IngestError,
     row::{self, Dictionary, EncodedEvents, LogRows, Meanings},
+    usage_log::OpenDisk,
 };
 
 pub(crate) const HEAD_BYTES: usize = 24;
@@ -31,6 +34,10 @@ const OLDER_IDS: [u8; 4] = *b"TDi1";
 const MARKS: u8 = 1;
 /// No writer makes longer ones; a length beyond it is damage.
 const FRAME_BYTES_MAX: usize = 1 << 30;
+/// Disks write as much at once; what they had no time to write reads as zeros.
+const SECTOR_BYTES: usize = 512;
+/// A file that does not have its name yet.
+const BEGUN: &str = "begun.draft";
 const ID_BYTES: usize = 24;
 
 /// A file that is appended to. A trait because disks fail in ways that a test must be able to order.
@@ -178,10 +185,10 @@ pub(crate) struct Found {
     pub(crate) torn_at: Option<u64>,
 }
 
-/// Reads a file and checks every frame. `None` for one that a crash left without a preamble: it
-/// never held anything.
+/// Reads a file and checks every frame. `None` for one that has no preamble: a crash of an earlier
+/// version left it, and it never held anything.
 ///
-/// Errors: [`IngestError::Damaged`] when a frame is damaged and whole frames follow: then something
+/// Errors: [`IngestError::Damaged`] when a frame is damaged in a way that no crash does: then something
 /// that was acknowledged is gone, and nobody should go on as if it were not.
 pub(crate) fn scan(dir: &Path, first: u64) -> Result<Option<Found>, IngestError> {
     let path = log_path(dir, first);
@@ -201,7 +208,7 @@ pub(crate) fn scan(dir: &Path, first: u64) -> Result<Option<Found>, IngestError>
     while at < bytes.len() {
         let next = first + found.frames.len() as u64;
         let Some(frame) = parse(&bytes[at..]).filter(|frame| frame.magic == ROWS && frame.position == next) else {
-            if whole_frame_after(&bytes, at) {
+            if whole_frame_after(&bytes, at) || !is_torn(&bytes, at, next) {
                 return Err(damaged(at));
             }
             found.torn_at = Some(at as u64);
@@ -230,23 +237,109 @@ fn marked_anew(payload: &[u8], meanings: &Meanings) -> Option<Vec<(u128, u64)>> 
     Some(marks.collect())
 }
 
+/// The name of the log that a file belongs to; `None` without a whole preamble. Leaves the place in the file alone.
+pub(crate) fn log_id(file: &File) -> io::Result<Option<String>> {
+    let mut bytes = vec![0; HEAD_BYTES];
+    if !is_filled(&mut bytes, file)? {
+        return Ok(None);
+    }
+    let n_bytes = usize::try_from(word(&bytes, 4)).unwrap_or(0).min(FRAME_BYTES_MAX);
+    bytes.resize(HEAD_BYTES + n_bytes, 0);
+    if !is_filled(&mut bytes, file)? {
+        return Ok(None);
+    }
+    let preamble = parse(&bytes).filter(|frame| frame.magic == PREAMBLE);
+    Ok(preamble.and_then(|frame| Some(serde_json::from_slice::<Preamble>(frame.payload).ok()?.log_id)))
+}
+
+/// Reads the beginning of a file; `false` if it is shorter.
+fn is_filled(bytes: &mut [u8], file: &File) -> io::Result<bool> {
+    match file.read_exact_at(bytes, 0) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn whole_frame_after(bytes: &[u8], at: usize) -> bool {
     let rest = bytes.get(at + 1..).unwrap_or_default();
     let begins = rest.windows(4).enumerate().filter(|(_, window)| *window == ROWS);
     begins.into_iter().any(|(begin, _)| parse(&rest[begin..]).is_some())
 }
 
-/// Begins a file. Returns it with the bytes it has; they are not synced yet.
-pub(crate) fn begin(path: &Path, first: u64, log_id: &str, disk: &mut dyn Disk) -> Result<(Segment, u64), IngestError> {
+/// Whether a crash can have left what stands at `at`, where the frame of this position should be.
+///
+/// Only the last frame can be torn, and nothing follows it: it is short, or it has its length and lacks sectors.
+fn is_torn(bytes: &[u8], at: usize, position: u64) -> bool {
+    let tail = bytes.get(at..).unwrap_or_default();
+    let (Some(head), Some(summed)) = (tail.get(..HEAD_BYTES), tail.get(12..)) else { return true };
+    if crc32fast::hash(summed) == word(head, 8) {
+        // All of it is there but the magic or the length that were written.
+        return false;
+    }
+    if head[..4] != ROWS || head[16..] != position.to_le_bytes() {
+        return lacks_a_sector(bytes, at, sector_end(at + HEAD_BYTES - 1).min(bytes.len()));
+    }
+    let n_bytes = usize::try_from(word(head, 4)).map_or(usize::MAX, |n| n.saturating_add(HEAD_BYTES));
+    match tail.len().cmp(&n_bytes) {
+        Ordering::Less => true,
+        Ordering::Equal => lacks_a_sector(bytes, at, bytes.len()),
+        Ordering::Greater => false,
+    }
+}
+
+/// Whether all that lies between two places of a file and in one sector is zero.
+fn lacks_a_sector(bytes: &[u8], from: usize, to: usize) -> bool {
+    let mut begins = std::iter::once(from).chain((sector_end(from)..to).step_by(SECTOR_BYTES));
+    begins.any(|begin| bytes[begin..sector_end(begin).min(to)].iter().all(|byte| *byte == 0))
+}
+
+fn sector_end(at: usize) -> usize {
+    (at / SECTOR_BYTES + 1) * SECTOR_BYTES
+}
+
+/// The whole frames with rows at the beginning of a file, whatever file it is, and what follows them.
+pub(crate) fn whole_frames(bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let (mut frames, mut rest) = (Vec::new(), bytes);
+    while let Some(frame) = parse(rest) {
+        if frame.magic == ROWS {
+            frames.push(frame.payload);
+        }
+        rest = &rest[HEAD_BYTES + frame.payload.len()..];
+    }
+    (frames, rest)
+}
+
+/// Begins a file, durable and whole or not at all: a crash leaves either no file of this name or one with the log's
+/// id. Takes the place of a file without rows. Returns what writes it, what reads it, and the bytes it has.
+pub(crate) fn begin(
+    dir: &Path,
+    first: u64,
+    log_id: &str,
+    open: &OpenDisk,
+) -> Result<(Box<dyn Disk>, Segment, u64), IngestError> {
     let dictionary = Dictionary::present();
     let meanings = dictionary.meanings().map_err(|unknown| IngestError::Newer { unknown })?;
     let mut frame = vec![0; HEAD_BYTES];
     let preamble = Preamble { log_id: log_id.to_owned(), dictionary, marks: MARKS };
     serde_json::to_writer(&mut frame, &preamble).map_err(IngestError::log("encoding"))?;
     seal(&mut frame, PREAMBLE, 0, first);
-    disk.append(&frame).map_err(IngestError::log("beginning a file"))?;
-    let file = File::open(path).map_err(IngestError::log("opening"))?;
-    Ok((Segment { first, path: path.to_owned(), meanings, file }, frame.len() as u64))
+    let (draft, path) = (dir.join(BEGUN), log_path(dir, first));
+    remove(&draft).map_err(IngestError::log("beginning a file"))?;
+    let mut disk = open(&draft).map_err(IngestError::log("beginning a file"))?;
+    let written = disk.append(&frame).and_then(|()| disk.sync()).and_then(|()| std::fs::rename(&draft, &path));
+    written.map_err(IngestError::log("beginning a file"))?;
+    sync_folder(dir)?;
+    let file = File::open(&path).map_err(IngestError::log("opening"))?;
+    Ok((disk, Segment { first, path, meanings, file }, frame.len() as u64))
+}
+
+/// Deletes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a folder's list of names durable.

@@ -39,7 +39,7 @@ pub enum LakeError {
     Parquet {
         /// The table.
         table: String,
-        /// "written" or "read".
+        /// "written", "read" or "rewritten".
         doing: &'static str,
         /// The cause.
         #[source]

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use datafusion::arrow::array::RecordBatch;
@@ -92,6 +92,8 @@ pub struct Lake {
     turn: tokio::sync::Mutex<()>,
     // So does maintenance: two compactions would replace the same files.
     pub(crate) upkeep: tokio::sync::Mutex<()>,
+    /// By table, the files that the last compaction had no memory for.
+    pub(crate) too_large: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Lake {
@@ -122,9 +124,14 @@ impl Lake {
         }
         view.shared.publish(opened, &BTreeSet::new());
         view.refresh().await?;
-        let lake =
-            Self { location, options, view, turn: tokio::sync::Mutex::new(()), upkeep: tokio::sync::Mutex::new(()) };
-        Ok(Arc::new(lake))
+        Ok(Arc::new(Self {
+            location,
+            options,
+            view,
+            turn: tokio::sync::Mutex::new(()),
+            upkeep: tokio::sync::Mutex::new(()),
+            too_large: Mutex::default(),
+        }))
     }
 
     /// What queries see, live.
@@ -260,21 +267,7 @@ impl Lake {
 
     /// The highest version of an application that any table has committed.
     pub async fn committed_version(&self, app_id: &str) -> Result<Option<i64>, LakeError> {
-        let apps = BTreeSet::from([Arc::from(app_id)]);
-        let mut highest = None;
-        let mut learned = Vec::new();
-        for (name, table) in &self.view.tables.groups {
-            let mut table = table.lock().await;
-            table.know(&apps).await?;
-            if let Some(committed) = table.committed() {
-                // A table that never saw the application has the lowest version there is.
-                let version = committed.txns.get(app_id).copied().filter(|version| *version != i64::MIN);
-                highest = highest.max(version);
-                learned.push((*name, Arc::clone(committed)));
-            }
-        }
-        self.view.shared.publish(learned, &BTreeSet::new());
-        Ok(highest)
+        self.view.committed_version(app_id).await
     }
 
     /// Rows staged and not yet committed.

@@ -152,6 +152,15 @@ impl Tx {
         Ok(n > 0)
     }
 
+    /// How many entries were replayed, and when the last one was, microseconds: another pair after another replay.
+    pub async fn replays(&mut self) -> Result<(i64, i64), StoreError> {
+        fetch_one!(
+            self,
+            (i64, i64),
+            "SELECT COUNT(*), COALESCE(MAX(settled_at_us), 0) FROM quarantined_event WHERE state = 'replayed'"
+        )
+    }
+
     /// Deletes what came in before an instant, whatever its state. Returns how many there were.
     pub async fn forget_quarantined(&mut self, before: Timestamp) -> Result<u64, StoreError> {
         execute!(self, "DELETE FROM quarantined_event WHERE received_at_us < $1", before.as_micros())

@@ -264,6 +264,7 @@ async fn bad_events_are_held_and_replayed_and_their_contents_never_reach_the_lak
         "todoke_lake_files{table=\"app\"}",
         "todoke_lake_small_files{table=\"app\"}",
         "todoke_lake_new_files{table=\"app\"}",
+        "todoke_lake_too_large_files{table=\"app\"} 0",
         "todoke_lake_oldest_unflushed_seconds ",
         "todoke_ingest_log_waiting_bytes ",
     ] {

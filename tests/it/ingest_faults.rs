@@ -129,6 +129,11 @@ async fn a_damaged_log_keeps_the_server_from_starting_until_it_is_restored() {
     assert!(!refused.status.success(), "{}", refused.stdout);
     let named = format!("{}` is damaged at byte {frame}", path.file_name().unwrap().to_string_lossy());
     assert!(refused.stderr.contains(&named), "{named}: {}", refused.stderr);
+    std::fs::remove_file(&path).unwrap();
+    let refused = cli_over(&data, &["serve", "--listen", "127.0.0.1:0"]).await;
+    assert!(!refused.status.success(), "{}", refused.stdout);
+    let named = format!("{}` is missing: restore it", path.file_name().unwrap().to_string_lossy());
+    assert!(refused.stderr.contains(&named), "{named}: {}", refused.stderr);
     std::fs::write(&path, &whole).unwrap();
     let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
     let guardian = todoke.client().with_bearer(&token);

@@ -32,6 +32,7 @@ mod lake_retention;
 mod language;
 mod live_sample;
 mod message_rules;
+mod nodes_backup;
 mod notice;
 mod operation;
 mod paper;

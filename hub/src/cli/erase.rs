@@ -14,7 +14,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use todoke_analytics::forget_rollups;
 use todoke_domain::{MunicipalityCode, Timestamp};
-use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
+use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig, search_log};
 use todoke_lake::{ErasedTable, Erasure, LakeLocation, Searched, search_keys, search_lake};
 use todoke_store::Durability;
 use todoke_workflow::{Actor, NobodyListens, Workflow, account::Unlinked};
@@ -77,11 +77,11 @@ async fn search(
 ) -> anyhow::Result<BTreeMap<&'static str, Searched>> {
     let lake = search_lake(location, &keys).await?;
     let here = tokio::task::spawn_blocking(move || {
-        let mut searched = BTreeMap::from([("ingest", search_keys(&log_dir, &keys)?)]);
+        let mut searched = BTreeMap::from([("ingest", search_log(&log_dir, &keys)?)]);
         if rollups_dir.is_dir() {
             searched.insert("rollups", search_keys(&rollups_dir, &keys)?);
         }
-        Ok::<_, todoke_lake::LakeError>(searched)
+        anyhow::Ok(searched)
     });
     let mut searched = here.await??;
     searched.insert("lake", lake);

@@ -18,7 +18,9 @@ use super::{
 use crate::{
     clock::Clock,
     config::Config,
-    event_log, local, quarantine,
+    event_log, local,
+    nodes::{LogsCheck, Restored},
+    quarantine,
     run_file::RunFile,
     server::{open_lake, open_record},
 };
@@ -150,7 +152,8 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
         page.iter().filter(|(_, event)| is_kept(event)).for_each(|(_, event)| recorded.insert(event));
     }
     // The lake is opened after the record was read: what the record calls finished was committed before.
-    let view = LakeView::open_readonly(config.lake_location()?).await?;
+    let location = config.lake_location()?;
+    let view = LakeView::open_readonly(&location).await?;
     let check = view.verify(&recorded).await;
     let n_recorded: u64 = check.days.values().map(|day| day.recorded).sum();
     let mut text = format!(
@@ -168,9 +171,35 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
     if check.repeated > 0 {
         text.push_str(&format!("repeated: {} rows; `todoke lake compact` takes them out\n", check.repeated));
     }
+    let mut logs = LogsCheck::default();
+    if let Some(restored) = Restored::read(&location).await? {
+        logs = restored.check(&view).await?;
+        text.push_str(&described_logs(&restored, &logs));
+    }
     output::write(text.as_bytes())?;
-    anyhow::ensure!(check.is_sound(), "the lake is not what it should be");
-    output::write(b"sound\n")
+    anyhow::ensure!(check.is_sound() && logs.short.is_empty(), "the lake is not what it should be");
+    let verdict = if logs.lacking.is_empty() { "sound\n" } else { "sound, but for what it is without\n" };
+    output::write(verdict.as_bytes())
+}
+
+/// What a restored lake has of the nodes' logs.
+fn described_logs(restored: &Restored, logs: &LogsCheck) -> String {
+    let mut text = String::new();
+    if logs.n_complete > 0 && logs.short.is_empty() && logs.lacking.is_empty() {
+        let (n, at) = (logs.n_complete, restored.began_at);
+        text.push_str(&format!("complete: all logs ({n}), up to the backup of {at}\n"));
+    }
+    for (node, found) in &logs.short {
+        let through = node.through.unwrap_or_default();
+        text.push_str(&format!("incomplete: the log {} of {}: {found} of {through}\n", node.log, node.place));
+    }
+    for node in &logs.lacking {
+        text.push_str(&format!(
+            "without what waited in the log {} of {}: the backup lacked it\n",
+            node.log, node.place
+        ));
+    }
+    text
 }
 
 async fn stats(common: &Common) -> anyhow::Result<()> {
@@ -203,7 +232,12 @@ async fn compact(common: &Common) -> anyhow::Result<()> {
         ..CompactOptions::default()
     };
     for group in todoke_domain::catalogue::events::groups() {
-        lake.compact(group.name(), &options, Clock::system().now()).await?;
+        let done = lake.compact(group.name(), &options, Clock::system().now()).await?;
+        if done.files_too_large > 0 {
+            let (name, files) = (group.name(), done.files_too_large);
+            let text = format!("{name}: {files} files stay as they are, lake.compact_mib_max has no room for them\n");
+            output::write(text.as_bytes())?;
+        }
     }
     output::write(b"compacted\n")
 }

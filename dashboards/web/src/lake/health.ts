@@ -8,6 +8,7 @@ export interface LakeTable {
   partitions: number
   small_files: number
   new_files: number
+  too_large_files: number
   staged_rows: number
 }
 
@@ -62,6 +63,11 @@ export function troubles(health: LakeHealth): string[] {
   if (health.sink.failure) found.push('データ基盤への書き込みに失敗しています。記録はログに残り、自動で再試行されます。')
   if ((health.oldest_staged_ms ?? 0) > 60_000) found.push('1分以上、ファイルに書き込まれていない記録があります。')
   if (health.quarantine_full) found.push('保留中の記録が上限に達しました。取り込めない記録を含む送信は受け付けていません。')
+  for (const table of health.tables) {
+    if (table.too_large_files > 0) {
+      found.push(`events_${table.table}のファイル${table.too_large_files}個は大きすぎて整理できません。設定 lake.compact_mib_max を大きくしてください。`)
+    }
+  }
   return found
 }
 
