@@ -1,6 +1,7 @@
 //! Wiring a server together, running it, and stopping it without losing anything.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -16,8 +17,8 @@ use axum::{
 };
 use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
-use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Compacted, Lake, LakeOptions};
+use todoke_ingest::{LakeSink, RecordFeed, SinkConfig, UsageLog, UsageLogConfig};
+use todoke_lake::{CompactOptions, Compacted, Lake, LakeError, LakeOptions, Told, Upkeep};
 use todoke_notifier::{
     Channel,
     apns::Apns,
@@ -94,10 +95,19 @@ pub async fn open_record(config: &Config, durability: Durability) -> anyhow::Res
 }
 
 /// Opens the lake for writing, where the configuration says it lies; a bucket is asked first whether it can hold one.
-pub async fn open_lake(config: &Config) -> anyhow::Result<Arc<Lake>> {
+/// `told` is [`Told::Unknown`] for whoever has not both sources open.
+pub async fn open_lake(config: &Config, told: &Told) -> anyhow::Result<Arc<Lake>> {
     let location = config.lake_location()?;
     location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
-    Lake::open(&location, LakeOptions::default()).await.context("the lake cannot be opened")
+    Lake::open_told(&location, LakeOptions::default(), told).await.context("the lake cannot be opened")
+}
+
+/// What the record and the usage log were told that the lake holds.
+pub async fn told(store: &Store, epoch: &str, usage: &UsageLog) -> anyhow::Result<Told> {
+    let record = StoreFeed::new(store.clone(), epoch).app_id();
+    let usage_app = usage.app_id(&SinkConfig::default().node);
+    let done = i64::try_from(usage.done()).unwrap_or(i64::MAX);
+    Ok(Told::Through(BTreeMap::from([(record, store.lake_batches_done().await?), (usage_app, done)])))
 }
 
 /// Opens the usage log and says how long that took: after a crash it is most of the time until the server answers.
@@ -146,8 +156,8 @@ impl Server {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("{} cannot be bound", config.listen))?;
         config.listen = listener.local_addr()?;
-        let lake = open_lake(&config).await?;
         let usage = open_usage_log(&config)?;
+        let lake = open_lake(&config, &told(&store, &instance.epoch, &usage).await?).await?;
         let node = NodeNote::leave(&config, &usage).await?;
         let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
         let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config(&config));
@@ -365,6 +375,11 @@ async fn follow(lake: Arc<Lake>, every: Duration, stop: CancellationToken) -> an
     }
 }
 
+/// How long files are kept that the newest version of a table does not need.
+pub fn files_kept() -> Duration {
+    Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600)
+}
+
 /// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, and
 /// forgets old quarantined events.
 async fn upkeep(
@@ -375,23 +390,22 @@ async fn upkeep(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let every = Duration::from_secs(config.compact_every_min.max(1) * 60);
-    let files_kept = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
+    let files_kept = files_kept();
     let options = CompactOptions {
         memory_bytes_max: config.compact_mib_max.saturating_mul(1 << 20),
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
-    let mut vacuumed_at = clock.now();
+    let mut wait = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        wait = begin_upkeep(&lake, every, clock.now()) => wait,
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(wait) => {}
         }
-        // Each vacuum is two log entries: once a day is enough for files that are kept for a week.
-        let vacuum = clock.now().since(vacuumed_at) >= Duration::from_secs(86_400);
-        if vacuum {
-            vacuumed_at = clock.now();
-        }
+        wait = every;
         // Other processes may have written history; what is compacted must be what is there.
         if let Err(error) = lake.view().refresh().await {
             tracing::warn!(error = %error, "the lake was not looked at again");
@@ -410,9 +424,9 @@ async fn upkeep(
                 Ok(done) => note_compacted(&table, &done),
                 Err(error) => tracing::warn!(error = %error, lake.table = table, "a table was not compacted"),
             }
-            if vacuum && let Err(error) = lake.vacuum(&table, files_kept).await {
-                tracing::warn!(error = %error, lake.table = table, "a table's old files were not removed");
-            }
+        }
+        if let Err(error) = end_upkeep(&lake, files_kept, clock.now()).await {
+            tracing::warn!(error = %error, "old files of the lake were not removed");
         }
         let before = clock.now().minus(Duration::from_secs(quarantine::KEPT_DAYS * 86_400));
         if let Err(error) = forget_quarantined(&store, before).await {
@@ -439,6 +453,30 @@ fn note_compacted(table: &str, done: &Compacted) {
             "ids that came twice left a table"
         );
     }
+}
+
+/// How long to wait before the first look, so that restarts do not put it off for ever.
+async fn begin_upkeep(lake: &Lake, every: Duration, now: Timestamp) -> Duration {
+    let noted = match lake.upkeep().await {
+        Ok(upkeep) if upkeep.looked_at.is_none() => lake.note_upkeep(&Upkeep { looked_at: Some(now), ..upkeep }).await,
+        Ok(upkeep) => return upkeep.wait(every, now),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = noted {
+        tracing::warn!(error = %error, "when the lake was last looked after is not known");
+    }
+    every
+}
+
+/// Notes the look, and vacuums if the last time was long enough ago.
+async fn end_upkeep(lake: &Lake, files_kept: Duration, now: Timestamp) -> Result<(), LakeError> {
+    let upkeep = Upkeep { looked_at: Some(now), ..lake.upkeep().await? };
+    lake.note_upkeep(&upkeep).await?;
+    if upkeep.vacuum_is_due(now) {
+        let n_files = lake.vacuum_all(files_kept, now).await?;
+        tracing::info!(n_files, "files that nobody needs left the lake");
+    }
+    Ok(())
 }
 
 async fn forget_quarantined(store: &Store, before: Timestamp) -> Result<(), StoreError> {

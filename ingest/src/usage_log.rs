@@ -465,6 +465,11 @@ impl UsageLog {
         blocking(move || inner.end()).await
     }
 
+    /// The position through which the lake is known to have everything; 0 before that is known.
+    pub fn done(&self) -> u64 {
+        self.inner.common.index().done
+    }
+
     /// Notified after every commit, and when somebody waits for the lake.
     pub fn committed(&self) -> Arc<Notify> {
         Arc::clone(&self.inner.common.committed)

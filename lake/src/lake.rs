@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use todoke_domain::Timestamp;
 
 use crate::{
-    Dimension, EventRows, LakeError, LakeLocation, LakeView, Origin,
+    Dimension, EventRows, LakeError, LakeLocation, LakeView, Origin, Told,
     file::Layout,
     slice::{self, Slice},
     table::{Committed, Part, Table},
+    torn,
     view::{Shared, StagedPart, Tables},
 };
 
@@ -85,7 +86,7 @@ pub struct BulkReport {
 /// The lake, opened for writing. Several processes may write the same one: rows of one origin are taken once,
 /// whoever brings them.
 pub struct Lake {
-    location: LakeLocation,
+    pub(crate) location: LakeLocation,
     pub(crate) options: LakeOptions,
     pub(crate) view: LakeView,
     // Flushes take turns: two at once would commit the same staged parts.
@@ -107,14 +108,26 @@ async fn open_for_writing(table: &tokio::sync::Mutex<Table>, options: &LakeOptio
 }
 
 impl Lake {
+    /// Opens a lake whose sources were told nothing yet, as [`Self::open_told`] does.
+    pub async fn open(location: impl Into<LakeLocation>, options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+        Self::open_told(location, options, &Told::Through(BTreeMap::new())).await
+    }
+
     /// Opens the lake at a place, creating missing tables and adding columns that are new in the catalogue. Files and
     /// folders appear only below it. A bucket is not asked whether it can hold a lake: [`LakeLocation::probe`] does.
     ///
-    /// Errors: [`LakeError::ColumnType`] when a column on disk has another type than the catalogue.
-    pub async fn open(location: impl Into<LakeLocation>, options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+    /// Errors: [`LakeError::ColumnType`] when a column on disk has another type than the catalogue;
+    /// [`LakeError::DamagedEntry`] when the last log entry of a table is torn and, by what the sources were `told`, may
+    /// have been acknowledged.
+    pub async fn open_told(
+        location: impl Into<LakeLocation>,
+        options: LakeOptions,
+        told: &Told,
+    ) -> Result<Arc<Self>, LakeError> {
         let location: LakeLocation = location.into();
         let location = location.made()?;
         let view = LakeView { shared: Arc::new(Shared::new()), tables: Arc::new(Tables::new(&location)) };
+        torn::set_aside(&view.tables.groups, told).await?;
         // Collected before they are streamed: a closure inside the stream would not be `Send`.
         let openings: Vec<_> = view.tables.groups.values().map(|table| open_for_writing(table, &options)).collect();
         stream::iter(openings).buffer_unordered(options.commit_concurrency.max(1)).try_collect::<()>().await?;

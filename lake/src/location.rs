@@ -298,6 +298,22 @@ impl LakeLocation {
         }
     }
 
+    /// Writes a small file of the lake, in the place of what is there. Whoever reads sees it whole; not synced.
+    pub(crate) async fn replace(&self, path: &str, text: String) -> Result<(), LocationError> {
+        match &self.0 {
+            Kind::Folder(dir) => {
+                let draft = dir.join(format!("{path}.draft"));
+                let failure = |source: std::io::Error| file_failure(path, source);
+                tokio::fs::write(&draft, text).await.map_err(failure)?;
+                tokio::fs::rename(&draft, dir.join(path)).await.map_err(failure)
+            }
+            Kind::Bucket(bucket) => {
+                let stored = bucket.store.put(&StorePath::from(path), PutPayload::from(text)).await;
+                stored.map(drop).map_err(|source| file_failure(path, source))
+            }
+        }
+    }
+
     /// Writes a file of the lake to the same path below the folder `to`. Not synced.
     pub async fn fetch(&self, path: &str, to: &Path) -> Result<(), LocationError> {
         let Some(content) = self.read(path).await? else {
@@ -487,7 +503,8 @@ pub(crate) struct TablePlace {
 }
 
 impl TablePlace {
-    fn folder(&self) -> Option<PathBuf> {
+    /// The folder of this machine that holds it, if one does.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
         self.location.folder().map(|dir| dir.join(&self.name))
     }
 
@@ -533,14 +550,6 @@ impl TablePlace {
     pub(crate) async fn sync_last_entry(&self) -> Result<(), LakeError> {
         match self.folder() {
             Some(root) => durable::sync_last_entry(root).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Sets a torn last log entry aside. An object store has a file whole or not at all.
-    pub(crate) fn set_torn_entry_aside(&self) -> Result<(), LakeError> {
-        match self.folder() {
-            Some(root) => durable::set_torn_entry_aside(&root),
             None => Ok(()),
         }
     }

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use datafusion::arrow::{
-    array::{ArrayRef, Date32Array, RecordBatch, StringViewArray},
-    error::ArrowError,
-};
+use datafusion::arrow::array::{ArrayRef, Date32Array, RecordBatch, StringViewArray};
 use deltalake::{
     kernel::{Action, Remove, transaction::CommitProperties},
     operations::vacuum::VacuumMode,
@@ -22,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     Lake, LakeError, QUARANTINE,
     file::DataFile,
+    parquet_records::objects,
     rewrite::{Rewrite, Shares},
     rows::{date_of, day_number},
     schema::{self, DAY, MUNICIPALITY},
@@ -144,15 +142,19 @@ struct Run {
     aside: BTreeSet<String>,
 }
 
-/// Rows of a table as rows of the quarantine: their envelope and the reason, no content.
-fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, ArrowError> {
+/// Rows of a table as rows of the quarantine, with the reason. Each was acknowledged, so nobody sends it again, and
+/// fitted its table, so that its content may be in the lake: it is kept.
+fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, LakeError> {
+    let arrow = LakeError::arrow(QUARANTINE);
     let n_rows = rows.num_rows();
-    let schema = schema::group(QUARANTINE).ok_or_else(|| ArrowError::SchemaError(QUARANTINE.to_owned()))?;
+    let schema = schema::group(QUARANTINE).ok_or_else(|| LakeError::UnknownTable(QUARANTINE.to_owned()))?;
+    let fields: Vec<usize> = (schema.n_envelope..rows.num_columns()).collect();
+    let contents = objects(&rows.project(&fields).map_err(&arrow)?)?;
     let mut columns: Vec<ArrayRef> = rows.columns()[..schema.n_envelope].to_vec();
     let text = |value: &str| Arc::new(StringViewArray::from_iter_values(vec![value; n_rows])) as ArrayRef;
-    columns.extend([text("id_reused"), text("event_id"), text(&from.municipality)]);
+    columns.extend([text("id_reused"), text("event_id"), Arc::new(contents), text(&from.municipality)]);
     columns.push(Arc::new(Date32Array::from(vec![from.day; n_rows])));
-    let rows = RecordBatch::try_new(Arc::clone(&schema.full), columns)?;
+    let rows = RecordBatch::try_new(Arc::clone(&schema.full), columns).map_err(&arrow)?;
     Ok(Slice { municipality: Arc::clone(&from.municipality), day: from.day, rows })
 }
 
@@ -254,7 +256,7 @@ impl Lake {
 
     /// Commits rows of a file to the quarantine.
     async fn quarantine(&self, conflicts: &RecordBatch, from: &DataFile, now: Timestamp) -> Result<(), LakeError> {
-        let slice = quarantined(conflicts, from).map_err(LakeError::arrow(QUARANTINE))?;
+        let slice = quarantined(conflicts, from)?;
         let parts = [Part { origin: None, slices: &[slice] }];
         let (name, committed, _) = self.commit_parts(QUARANTINE, &parts, now).await?;
         self.view.shared.publish([(name, committed)], &Default::default());
@@ -281,9 +283,10 @@ impl Lake {
             .with_mode(VacuumMode::Full)
             .await
             .map_err(LakeError::delta(group, "vacuuming"))?;
-        let known = table.committed().map(|c| c.txns.clone()).unwrap_or_default();
+        let before = table.committed().cloned().ok_or_else(unknown)?;
         table.set_delta(delta);
-        table.adopt_after_commit(known).await?;
+        table.sync_after(before.version, &self.options).await?;
+        table.adopt_after_commit(before.txns.clone()).await?;
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         self.view.shared.publish([(*name, committed)], &Default::default());
         Ok(metrics.files_deleted.len())

@@ -246,6 +246,18 @@ macro_rules! claim {
 const CLAIM_SQLITE: &str = claim!("");
 const CLAIM_POSTGRES: &str = claim!("FOR UPDATE SKIP LOCKED");
 
+macro_rules! put_back {
+    ($among:literal) => {
+        concat!(
+            "UPDATE delivery SET state = 'queued', version = version + 1, attempts = attempts - 1, leased_until_us = 0, due_at_us = $2,
+                sent_at_us = CASE WHEN attempts = 1 THEN NULL ELSE sent_at_us END
+             WHERE delivery_id ",
+            $among,
+            " AND state = 'sent' AND ($3 = '' OR municipality_code = $3)"
+        )
+    };
+}
+
 /// Inserts deliveries with one of the macros for many rows; one that exists is left as it is.
 macro_rules! insert_by {
     ($insert:ident, $tx:expr, $rows:expr) => {
@@ -342,6 +354,18 @@ impl Tx {
             claimed.extend(self.see_all(rows));
         }
         Ok(claimed)
+    }
+
+    /// Puts back what this transaction has claimed and cannot hand over before `due_at`: it costs no attempt.
+    pub async fn put_back_deliveries(&mut self, ids: &[DeliveryId], due_at: Timestamp) -> Result<(), StoreError> {
+        let sql = if self.is_postgres() {
+            put_back!("= ANY(string_to_array($1, ','))")
+        } else {
+            put_back!("IN (SELECT value FROM json_each($1))")
+        };
+        let among = self.among(ids);
+        execute!(self, sql, among, due_at.as_micros(), self.wall.code())?;
+        Ok(())
     }
 
     /// Whether anything of a provider is due: a look that takes no lock.

@@ -52,6 +52,7 @@ pub mod transfer;
 mod wall;
 mod writer;
 
+pub use forget::purge_sqlite;
 pub use settled::when_settled;
 pub use wall::Wall;
 

@@ -27,9 +27,13 @@ use todoke_workflow::{Actor, Workflow, messaging::About};
 
 use crate::city::{City, NOW, town};
 
+/// What a channel answers to a message; `None` leaves it to the others.
+type Rule = Box<dyn Fn(&Outgoing) -> Option<Outcome> + Send>;
+
 /// A channel that keeps what it was given and answers as told; without an answer it accepts.
 #[derive(Default)]
 pub(crate) struct Scripted {
+    rule: Mutex<Option<Rule>>,
     answers: Mutex<VecDeque<Outcome>>,
     sent: Mutex<Vec<Outgoing>>,
 }
@@ -38,6 +42,11 @@ impl Scripted {
     /// The answers to the next sendings, in order.
     pub(crate) fn answer(&self, outcomes: impl IntoIterator<Item = Outcome>) {
         self.answers.lock().unwrap().extend(outcomes);
+    }
+
+    /// Answers by what is sent, from now on.
+    pub(crate) fn answer_by(&self, rule: impl Fn(&Outgoing) -> Option<Outcome> + Send + 'static) {
+        *self.rule.lock().unwrap() = Some(Box::new(rule));
     }
 
     /// Everything sent so far.
@@ -54,7 +63,8 @@ impl Channel for Scripted {
 
     async fn send(&self, outgoing: &Outgoing, _now: Timestamp) -> Outcome {
         self.sent.lock().unwrap().push(outgoing.clone());
-        let answer = self.answers.lock().unwrap().pop_front();
+        let ruled = self.rule.lock().unwrap().as_ref().and_then(|rule| rule(outgoing));
+        let answer = ruled.or_else(|| self.answers.lock().unwrap().pop_front());
         answer.unwrap_or_else(|| Outcome::Accepted { provider_id: Some("p1".to_owned()) })
     }
 }

@@ -120,9 +120,16 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     assert!(paper["record"]["events"].as_u64().unwrap() >= 1, "{paper}");
     assert!(!days.exists());
     assert!(!is_logged(&log_bytes(&data), key));
-    for place in ["lake", "ingest", "rollups"] {
+    for place in ["lake", "ingest", "rollups", "record"] {
         assert_eq!(paper["searched"][place]["found"], json!([]));
     }
+    assert!(paper["searched"]["record"]["rows"].as_u64().unwrap() > 0, "{paper}");
+    let key = keys.first().unwrap();
+    let record = std::fs::read(data.join("record.sqlite")).unwrap();
+    for written in [key.to_string().as_bytes(), key.to_be_bytes().as_slice()] {
+        assert!(!record.windows(written.len()).any(|window| window == written), "{}", String::from_utf8_lossy(written));
+    }
+    assert!(!data.join("record.sqlite-wal").exists(), "nor is there a log that could hold it");
     assert!(!paper.to_string().contains(&key.to_string()), "the certificate itself holds no key");
     for table in ["app", "account", "application", "coupon", "message"] {
         let named = format!("SELECT COUNT(*) FROM events_{table} WHERE actor_key = {key} OR subject_id = '{key}'");

@@ -14,6 +14,7 @@ mod coupon_use;
 mod decision;
 mod delivery;
 mod delivery_api;
+mod delivery_breaker;
 mod delivery_scene;
 mod delivery_wall;
 mod demo;

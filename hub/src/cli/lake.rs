@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use todoke_domain::{Event, MunicipalityCode};
 use todoke_ingest::{UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope};
+use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope, Told};
 use todoke_store::{Durability, Wall};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ use crate::{
     nodes::{LogsCheck, Restored},
     quarantine,
     run_file::RunFile,
-    server::{open_lake, open_record},
+    server::{files_kept, open_lake, open_record},
 };
 
 #[derive(Debug, Args)]
@@ -37,6 +37,9 @@ enum What {
     Stats(Common),
     /// Joins small files; needs the server to be stopped
     Compact(Common),
+    /// Deletes files that no version of the last seven days needs, and those a crash left; needs the server to be
+    /// stopped
+    Vacuum(Common),
     /// Takes days past their time (lake.retention) out of every table, and events past theirs out of the record's log;
     /// needs the server to be stopped
     Retain(Common),
@@ -82,6 +85,7 @@ pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
     match args.what {
         What::Stats(common) => stats(&common).await,
         What::Compact(common) => compact(&common).await,
+        What::Vacuum(common) => vacuum(&common).await,
         What::Retain(common) => retain(&common).await,
         What::Erase(args) => erase::run(&args).await,
         What::Verify(common) => verify(&common).await,
@@ -220,7 +224,7 @@ async fn stats(common: &Common) -> anyhow::Result<()> {
 /// The lake of a stopped server, for work that a running one does by itself.
 async fn open_alone(config: &Config) -> anyhow::Result<Arc<Lake>> {
     anyhow::ensure!(!RunFile::is_answered(&config.data), "a server runs on this folder, and does this by itself");
-    open_lake(config).await
+    open_lake(config, &Told::Unknown).await
 }
 
 async fn compact(common: &Common) -> anyhow::Result<()> {
@@ -231,15 +235,22 @@ async fn compact(common: &Common) -> anyhow::Result<()> {
         memory_bytes_max: config.lake.compact_mib_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
-    for group in todoke_domain::catalogue::events::groups() {
-        let done = lake.compact(group.name(), &options, Clock::system().now()).await?;
+    for table in lake.stats() {
+        let done = lake.compact(&table.table, &options, Clock::system().now()).await?;
         if done.files_too_large > 0 {
-            let (name, files) = (group.name(), done.files_too_large);
+            let (name, files) = (table.table, done.files_too_large);
             let text = format!("{name}: {files} files stay as they are, lake.compact_mib_max has no room for them\n");
             output::write(text.as_bytes())?;
         }
     }
     output::write(b"compacted\n")
+}
+
+async fn vacuum(common: &Common) -> anyhow::Result<()> {
+    let config = common.load()?;
+    let lake = open_alone(&config).await?;
+    let n_files = lake.vacuum_all(files_kept(), Clock::system().now()).await?;
+    output::write(format!("{n_files} files deleted\n").as_bytes())
 }
 
 async fn retain(common: &Common) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use todoke_store::{
     escalation::Escalation,
 };
 
+use super::gate::Service;
 use crate::Outcome;
 
 /// Attempts at a step while others change the same delivery.
@@ -25,6 +26,8 @@ const RACES_MAX: usize = 8;
 pub(super) struct Attempt {
     pub(super) row: Delivery,
     pub(super) device: Option<Device>,
+    /// The push service of a browser.
+    pub(super) service: Option<Service>,
     pub(super) outcome: Outcome,
     pub(super) took: Duration,
 }
@@ -65,7 +68,7 @@ impl<'a> Marks<'a> {
 
     /// Notes what became of an attempt.
     pub(super) async fn attempt(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
-        let Attempt { row, device, outcome, took } = attempt;
+        let Attempt { row, device, outcome, took, service: _ } = attempt;
         let wish = match outcome {
             Outcome::Accepted { provider_id } => {
                 Wish { provider_id: provider_id.clone(), ..Wish::step(DeliveryStep::Accept) }
