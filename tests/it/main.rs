@@ -50,6 +50,7 @@ mod push_mail;
 mod push_message;
 mod push_paper;
 mod push_web;
+mod quarantine;
 mod register;
 mod reports;
 mod scene;

@@ -57,6 +57,11 @@ async fn everything(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str,
     got
 }
 
+/// A count as so many rows.
+fn counted(n: i64) -> std::ops::Range<i64> {
+    0..n
+}
+
 macro_rules! rows {
     ($($name:ident($call:expr)),+ $(,)?) => {
         vec![$((stringify!($name), $call.await.unwrap().into_iter().count())),+]
@@ -150,6 +155,8 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         print_items(tx.print_items(code, 10)),
         quarantined_events(tx.quarantined_events(code, None, 10)),
         quarantine_counts(tx.quarantine_counts(code)),
+        held_of_account(async { tx.held_of_account(code, city.parent.account_id, 10).await.map(counted) }),
+        held_of_senders(async { tx.held_of_senders(code, 10).await.map(counted) }),
         import_file(tx.import_file(more.import)),
         import_of_hash(tx.import_of_hash(code, "movement", "hash")),
         import_files(tx.import_files(code, 10)),
@@ -184,6 +191,7 @@ async fn announcements(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static s
         programmes(tx.programmes(code)),
         parameter_values(tx.parameter_values(code)),
         api_keys(tx.api_keys(code)),
+        api_key_of(tx.api_key_of(code, city.parent.account_id)),
     ]
 }
 
@@ -265,6 +273,7 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         api_key_id: ApiKeyId::new(NOW),
         account_id: account,
         name: "BI".to_owned(),
+        sources: None,
         created_at_us: NOW.as_micros(),
     };
     tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
@@ -455,12 +464,14 @@ async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
     let quarantined = QuarantinedEvent {
         quarantine_id: QuarantineId::new(NOW),
         municipality_code: code.clone(),
+        account_id: Some(city.parent.account_id),
         entrance: text("usage"),
         sender: text("{}"),
         event_id: None,
         reason: text("not_json"),
         field: None,
         content: text("{"),
+        content_bytes: Some(1),
         state: text("held"),
         received_at: NOW,
     };
