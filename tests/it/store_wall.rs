@@ -6,7 +6,7 @@ use todoke_domain::{
     application::ApplicationState,
     ids::{
         ApiKeyId, ApplicationId, BroadcastId, CityRequestId, ClaimId, EventId, ImportId, MessageId, NoticeId,
-        QuarantineId, SegmentId, SolicitationId, SurveyId, TransferFileId, UseId,
+        PrintRunId, QuarantineId, SegmentId, SolicitationId, SurveyId, TransferFileId, UseId,
     },
     segment::Segment,
     topic::Topic,
@@ -25,7 +25,8 @@ use todoke_store::{
     message::Message,
     municipality::ParameterValue,
     notice::Notice,
-    print_item::PrintItem,
+    print_item::{LettersOf, PrintItem},
+    print_run::NewPrintRun,
     quarantine::QuarantinedEvent,
     resident::{FacilityUsage, HouseholdRelation, Resident},
     segment::{SavedSegment, Who},
@@ -142,7 +143,11 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         solicitation_lines(tx.solicitation_lines(code, "", None, 10)),
         solicitation_counts(tx.solicitation_counts(code)),
         registered_guardians(tx.registered_guardians(code)),
-        print_items(tx.print_items(code, 10)),
+        print_item(tx.print_item(code, "X26-0000001")),
+        print_items(tx.print_items(code, &LettersOf::default(), 10)),
+        print_items_of_run(tx.print_items_of_run(code, more.run)),
+        print_run(tx.print_run(code, more.run)),
+        print_runs(tx.print_runs(code, None, 10)),
         quarantined_events(tx.quarantined_events(code, None, 10)),
         quarantine_counts(tx.quarantine_counts(code)),
         import_file(tx.import_file(more.import)),
@@ -225,6 +230,7 @@ struct More {
     broadcast: BroadcastId,
     claim: ClaimId,
     transfer: TransferFileId,
+    run: PrintRunId,
 }
 
 /// What [`City`] lacks of the rows that the getters give.
@@ -238,10 +244,12 @@ async fn enrich(db: &TestStore, city: &City) -> More {
         broadcast: BroadcastId::new(NOW),
         claim: ClaimId::new(NOW),
         transfer: TransferFileId::new(NOW),
+        run: PrintRunId::new(NOW),
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     enrich_household(&mut tx, city).await;
     enrich_register(&mut tx, city, more.import).await;
+    enrich_printing(&mut tx, city, more.run).await;
     enrich_linked(&mut tx, city).await;
     enrich_announcements(&mut tx, city, &more).await;
     enrich_broadcasts(&mut tx, city, &more).await;
@@ -359,6 +367,18 @@ async fn enrich_claims(tx: &mut Tx, city: &City, more: &More) {
     tx.update_claim(&claim).await.unwrap();
 }
 
+/// A run that holds the letter of [`enrich_register`].
+async fn enrich_printing(tx: &mut Tx, city: &City, id: PrintRunId) {
+    let run = NewPrintRun {
+        print_run_id: id,
+        made_by: Some(city.operator.account_id),
+        sender_name: "市".to_owned(),
+        sender_contact: "課".to_owned(),
+        created_at: NOW,
+    };
+    assert_eq!(tx.make_print_run(&city.code, &run, 10).await.unwrap(), 1);
+}
+
 async fn enrich_linked(tx: &mut Tx, city: &City) {
     let external = ExternalApplication {
         application_id: ApplicationId::new(NOW),
@@ -438,6 +458,8 @@ async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
         title: text("題"),
         body: text("本文"),
         qr_token: None,
+        state: text("queued"),
+        print_run_id: None,
         created_at: NOW,
     };
     tx.insert_print_item(&code, &letter).await.unwrap();

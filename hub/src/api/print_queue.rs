@@ -284,8 +284,15 @@ fn no_font() -> Problem {
 #[cfg(test)]
 mod tests {
     use todoke_domain::Timestamp;
+    use todoke_workflow::messaging::RUN_LETTERS_MAX;
 
     use super::*;
+
+    #[test]
+    fn a_run_fits_into_one_pdf() {
+        assert_eq!(usize::try_from(RUN_LETTERS_MAX), Ok(paper::LETTERS_MAX));
+        assert!((1..=RUN_LETTERS_MAX).contains(&RUN_LETTERS));
+    }
 
     #[test]
     fn invitations_carry_the_code_of_the_app_and_no_other_letter_does() {
