@@ -4,8 +4,10 @@
 //! draft ─submit─▶ awaiting_approval ─approve─▶ scheduled ─start─▶ sending ⇄ paused
 //!   ▲  └──────────────submit (no approval needed)──▲ │               │
 //!   └──────reject──────┘◀──────hold back─────────────┘             finish ─▶ sent
-//! Everything before `sent` can be cancelled; what went out stays.
 //! ```
+//!
+//! Everything but `cancelled` can be cancelled; what went out stays. Messages of one that is `sent` may still wait for
+//! the morning or for their provider: until they have left it can be paused (and is then `sent` again) and cancelled.
 
 use std::time::Duration;
 
@@ -49,6 +51,15 @@ impl BroadcastKind {
         }
     }
 
+    /// The row of the catalogue its messages come from.
+    pub const fn message_type(self) -> &'static str {
+        match self {
+            Self::Segment => "broadcast.segment",
+            Self::Event => "broadcast.event",
+            Self::Emergency => "broadcast.emergency",
+        }
+    }
+
     /// From the code in the record.
     pub fn parse(raw: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == raw)
@@ -66,9 +77,22 @@ impl BroadcastKind {
     }
 }
 
-/// Whether `approver` may release what `author` wrote: four eyes.
-pub fn may_approve(author: Option<AccountId>, approver: AccountId) -> bool {
-    author.is_some_and(|author| author != approver)
+/// Who had a hand in a broadcast before its release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hands {
+    /// Who wrote it first; `None` for batches.
+    pub author: Option<AccountId>,
+    /// Who changed it last.
+    pub editor: Option<AccountId>,
+    /// Who submitted it.
+    pub submitter: Option<AccountId>,
+}
+
+impl Hands {
+    /// Whether `approver` may release it: four eyes. What nobody wrote nobody releases.
+    pub fn may_approve(self, approver: AccountId) -> bool {
+        self.author.is_some() && ![self.author, self.editor, self.submitter].contains(&Some(approver))
+    }
 }
 
 /// State of a broadcast.
@@ -110,7 +134,10 @@ pub enum BroadcastEvent {
     /// Nothing more is handed over for now.
     Pause,
     /// It goes on where it was.
-    Resume,
+    Resume {
+        /// Whether everybody had been handed to push and mail before the pause.
+        all_handed: bool,
+    },
     /// Everybody has it.
     Finish,
     /// Nothing more is handed over; what went out stays.
@@ -172,7 +199,7 @@ impl BroadcastState {
 
     /// Whether nothing can happen to it any more.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Sent | Self::Cancelled)
+        matches!(self, Self::Cancelled)
     }
 
     /// The next state.
@@ -189,9 +216,9 @@ impl BroadcastState {
                 Ok(Self::Scheduled)
             }
             (Self::AwaitingApproval, E::Reject) => Ok(Self::Draft),
-            (Self::Scheduled, E::Start) | (Self::Paused, E::Resume) => Ok(Self::Sending),
-            (Self::Sending, E::Pause) => Ok(Self::Paused),
-            (Self::Sending, E::Finish) => Ok(Self::Sent),
+            (Self::Scheduled, E::Start) | (Self::Paused, E::Resume { all_handed: false }) => Ok(Self::Sending),
+            (Self::Sending | Self::Sent, E::Pause) => Ok(Self::Paused),
+            (Self::Sending, E::Finish) | (Self::Paused, E::Resume { all_handed: true }) => Ok(Self::Sent),
             (state, E::Cancel) if !state.is_final() => Ok(Self::Cancelled),
             (state, event) => Err(IllegalStep { state, event }),
         }
@@ -211,6 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::catalogue::messages;
 
     fn event() -> impl Strategy<Value = BroadcastEvent> {
         use BroadcastEvent as E;
@@ -221,7 +249,7 @@ mod tests {
             Just(E::Start),
             Just(E::HoldBack),
             Just(E::Pause),
-            Just(E::Resume),
+            any::<bool>().prop_map(|all_handed| E::Resume { all_handed }),
             Just(E::Finish),
             Just(E::Cancel),
         ]
@@ -282,8 +310,19 @@ mod tests {
         assert!(BroadcastKind::Event.needs_approval(false, UNAPPROVED_MAX + 1));
         assert!(!BroadcastKind::Segment.needs_approval(false, UNAPPROVED_MAX));
         assert!(!BroadcastKind::Emergency.needs_approval(true, 100_000));
-        let (author, other) = (AccountId::new(Timestamp::from_micros(1)), AccountId::new(Timestamp::from_micros(2)));
-        assert!(may_approve(Some(author), other) && !may_approve(Some(author), author));
-        assert!(!may_approve(None, other), "what nobody wrote nobody releases");
+    }
+
+    #[test]
+    fn each_kind_has_its_row_in_the_catalogue() {
+        assert!(BroadcastKind::ALL.into_iter().all(|kind| messages::get(kind.message_type()).is_some()));
+    }
+
+    #[test]
+    fn nobody_releases_what_they_had_a_hand_in() {
+        let [author, editor, submitter, other] = [1, 2, 3, 4].map(|n| AccountId::new(Timestamp::from_micros(n)));
+        let hands = Hands { author: Some(author), editor: Some(editor), submitter: Some(submitter) };
+        assert!([author, editor, submitter].into_iter().all(|own| !hands.may_approve(own)));
+        assert!(hands.may_approve(other));
+        assert!(!Hands { author: None, ..hands }.may_approve(other), "what nobody wrote nobody releases");
     }
 }

@@ -7,8 +7,8 @@ use jiff::civil::{Weekday, time};
 
 use crate::{
     Timestamp,
-    catalogue::messages::{Channel, DedupeCode, EscalationRule, Speed},
-    ids::{DeliveryId, MessageId},
+    catalogue::messages::{Channel, DedupeCode, EscalationRule, MessageType, Speed},
+    ids::{ChildId, DeliveryId, MessageId},
     time::add_days,
 };
 
@@ -58,6 +58,8 @@ codes! {
     DeliveryState, "delivery state" {
         /// 送信待ち
         Queued = "queued",
+        /// 一時停止中: kept in the queue while its broadcast is paused, or until it is suppressed.
+        Held = "held",
         /// 送信済: handed to the channel, no answer yet.
         Sent = "sent",
         /// 受付済: the provider took it.
@@ -164,6 +166,12 @@ pub enum DeliveryStep {
     Expire,
     /// Something newer replaced it, it was read elsewhere, or it was taken back.
     Supersede,
+    /// Its broadcast is paused or stopped.
+    Hold,
+    /// Its broadcast goes on.
+    Release,
+    /// It is not sent any more: its broadcast was stopped, or its person has left.
+    Suppress,
     /// The letter was printed.
     Print,
     /// The letter was posted.
@@ -199,7 +207,12 @@ impl DeliveryState {
             (Self::Queued | Self::Sent, E::Retry) => Ok(Self::Queued),
             (Self::Queued | Self::Sent, E::Fail) | (Self::Sent | Self::Accepted, E::Bounce) => Ok(Self::Failed),
             (Self::Queued | Self::Sent | Self::Accepted, E::Expire) => Ok(Self::Expired),
-            (Self::Queued | Self::Sent | Self::Accepted | Self::Delivered, E::Supersede) => Ok(Self::Superseded),
+            (Self::Queued | Self::Held | Self::Sent | Self::Accepted | Self::Delivered, E::Supersede) => {
+                Ok(Self::Superseded)
+            }
+            (Self::Queued, E::Hold) => Ok(Self::Held),
+            (Self::Held, E::Release) => Ok(Self::Queued),
+            (Self::Queued | Self::Held, E::Suppress) => Ok(Self::Suppressed),
             (Self::Queued, E::Print) => Ok(Self::Printed),
             (Self::Printed, E::Post) => Ok(Self::Posted),
             (Self::Posted, E::Return) => Ok(Self::Returned),
@@ -209,7 +222,7 @@ impl DeliveryState {
 
     /// Whether nothing more is tried: what it carried is no longer needed.
     pub const fn is_settled(self) -> bool {
-        !matches!(self, Self::Queued | Self::Sent | Self::Printed)
+        !matches!(self, Self::Queued | Self::Held | Self::Sent | Self::Printed)
     }
 
     /// Whether the person has it, as far as the channel can tell: for mail the server's word is the last there is.
@@ -223,7 +236,7 @@ impl DeliveryState {
 
     /// Whether it may still reach the person without anybody doing anything.
     pub const fn is_under_way(self) -> bool {
-        matches!(self, Self::Queued | Self::Sent | Self::Accepted | Self::Printed)
+        matches!(self, Self::Queued | Self::Held | Self::Sent | Self::Accepted | Self::Printed)
     }
 }
 
@@ -263,20 +276,27 @@ pub const fn time_to_live(channel: Channel, speed: Speed) -> Option<Duration> {
     }
 }
 
-/// When a delivery may leave: paced push waits from 21:00 to 8:00 in Japan; nothing else waits, nothing is dropped.
-pub fn leaves_at(channel: Channel, speed: Speed, now: Timestamp) -> Timestamp {
+/// When a delivery that is ready at `at` may leave: paced push waits from 21:00 to 8:00 in Japan; nothing else
+/// waits, nothing is dropped. Asked whenever a delivery is queued, tried again, or sent again by a person.
+pub fn leaves_at(channel: Channel, speed: Speed, at: Timestamp) -> Timestamp {
     if channel != Channel::Push || speed != Speed::Batch {
-        return now;
+        return at;
     }
     let morning = time(8, 0, 0, 0);
-    let local = now.jst();
+    let local = at.jst();
     if local.time() < morning {
         Timestamp::from_jst(local.date(), morning)
     } else if local.time() >= time(21, 0, 0, 0) {
         Timestamp::from_jst(add_days(local.date(), 1), morning)
     } else {
-        now
+        at
     }
+}
+
+/// Whether deliveries of this speed stay where they are, however long they have been due: what could not leave in
+/// the evening, because a provider was out or the queue was long, is no reason to ring at night.
+pub fn is_held(channel: Channel, speed: Speed, now: Timestamp) -> bool {
+    leaves_at(channel, speed, now) > now
 }
 
 /// When an escalation falls due after `from`. E4 without minutes: the same time on the next business day,
@@ -305,12 +325,23 @@ pub const fn rank(speed: Speed) -> i64 {
     }
 }
 
-/// The key under which a device shows one notification at a time. K2 shares it over the subject's messages,
-/// so that the newest replaces the others; everything else has its own, so that a repeated sending replaces itself.
-pub fn collapse_key(code: DedupeCode, message_type: &str, subject_id: &str, message: MessageId) -> String {
-    match code {
-        DedupeCode::K2 => format!("{message_type}:{subject_id}"),
-        DedupeCode::K1 | DedupeCode::K3 | DedupeCode::K4 => message.to_string(),
+/// The speed at a place in the queue.
+pub const fn speed_of(rank: i64) -> Speed {
+    match rank {
+        0 => Speed::Now,
+        1 => Speed::Min,
+        _ => Speed::Batch,
+    }
+}
+
+/// The key under which a device shows one notification at a time. K2 shares it over the subject's messages, and
+/// types that collapse with each other share it over a child's, so that the newest replaces the others; everything
+/// else has its own, so that a repeated sending replaces itself.
+pub fn collapse_key(kind: &MessageType, subject_id: &str, child: Option<ChildId>, message: MessageId) -> String {
+    match (kind.collapses_under(), child, kind.dedupe.code) {
+        (Some(shared), Some(child), _) => format!("{shared}:{child}"),
+        (_, _, DedupeCode::K2) => format!("{}:{subject_id}", kind.id),
+        (_, _, DedupeCode::K1 | DedupeCode::K3 | DedupeCode::K4) => message.to_string(),
     }
 }
 
@@ -349,8 +380,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::catalogue::messages;
 
-    const STEPS: [DeliveryStep; 12] = [
+    const STEPS: [DeliveryStep; 15] = [
         DeliveryStep::Hand,
         DeliveryStep::Accept,
         DeliveryStep::Receive,
@@ -360,6 +392,9 @@ mod tests {
         DeliveryStep::Bounce,
         DeliveryStep::Expire,
         DeliveryStep::Supersede,
+        DeliveryStep::Hold,
+        DeliveryStep::Release,
+        DeliveryStep::Suppress,
         DeliveryStep::Print,
         DeliveryStep::Post,
         DeliveryStep::Return,
@@ -428,6 +463,9 @@ mod tests {
             prop_assert!(leaves >= now && leaves.since(now) <= Duration::from_secs(11 * 3_600));
             prop_assert_eq!(leaves_at(Channel::Push, Speed::Now, now), now);
             prop_assert_eq!(leaves_at(Channel::Email, Speed::Batch, now), now);
+            prop_assert_eq!(is_held(Channel::Push, Speed::Batch, now), leaves > now);
+            prop_assert!(!is_held(Channel::Push, Speed::Batch, leaves));
+            prop_assert!(!is_held(Channel::Push, Speed::Now, now) && !is_held(Channel::Email, Speed::Batch, now));
         }
 
         #[test]
@@ -445,11 +483,44 @@ mod tests {
     }
 
     #[test]
+    fn an_approval_and_the_distribution_of_its_child_show_as_one() {
+        let (one, other) = (ChildId::new(jst(9, 0)), ChildId::new(jst(10, 0)));
+        let key = |kind: &str, child: Option<ChildId>, message: MessageId| {
+            collapse_key(messages::get(kind).unwrap(), "a1", child, message)
+        };
+        let (first, second) = (MessageId::new(jst(9, 0)), MessageId::new(jst(10, 0)));
+        let approved = key("application.coupon.approved", Some(one), first);
+        assert_eq!(approved, key("coupon.distributed", Some(one), second));
+        assert_ne!(approved, key("coupon.distributed", Some(other), second));
+        assert_eq!(key("application.coupon.approved", None, first), first.to_string(), "without a child its own");
+        assert_eq!(key("coupon.used", Some(one), first), first.to_string(), "no other type shares with it");
+        let deficient = |message| key("application.coupon.deficient", Some(one), message);
+        assert_eq!(deficient(first), deficient(second), "K2 goes by the subject");
+    }
+
+    #[test]
+    fn a_speed_is_found_by_its_place() {
+        for speed in [Speed::Now, Speed::Min, Speed::Batch] {
+            assert_eq!(speed_of(rank(speed)), speed);
+        }
+    }
+
+    #[test]
     fn a_business_day_skips_the_weekend() {
         // 5 June 2026 is a Friday.
         let monday = Timestamp::from_jst(date(2026, 6, 8), time(10, 0, 0, 0));
         assert_eq!(escalates_at(EscalationRule::E4, None, jst(10, 0)), monday);
         assert_eq!(escalates_at(EscalationRule::E1, Some(10), jst(10, 0)), jst(10, 10));
+    }
+
+    #[test]
+    fn what_is_held_leaves_only_after_its_release() {
+        let held = DeliveryState::Queued.on(DeliveryStep::Hold).unwrap();
+        assert!(held.on(DeliveryStep::Hand).is_err() && held.on(DeliveryStep::Expire).is_err());
+        assert_eq!(held.on(DeliveryStep::Release), Ok(DeliveryState::Queued));
+        assert_eq!(held.on(DeliveryStep::Supersede), Ok(DeliveryState::Superseded), "it was read in the inbox");
+        assert_eq!(held.on(DeliveryStep::Suppress), Ok(DeliveryState::Suppressed));
+        assert!(DeliveryState::Sent.on(DeliveryStep::Suppress).is_err(), "what left cannot be kept back");
     }
 
     #[test]

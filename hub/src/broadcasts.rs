@@ -1,7 +1,8 @@
 //! The service that sends broadcasts.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
+use todoke_domain::{MunicipalityCode, Timestamp};
 use todoke_store::Wall;
 use todoke_workflow::{Actor, Workflow, WorkflowError, broadcast::Sender};
 use tokio_util::sync::CancellationToken;
@@ -16,12 +17,13 @@ const AFTER_FAULT: Duration = Duration::from_secs(2);
 /// Sends what is due until stopped. What is cut short is gone on with by whoever looks next.
 pub async fn run(workflow: Workflow, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
     let sender = Sender::new(workflow.clone());
+    let mut resting = HashMap::new();
     loop {
-        let wait = match look(&workflow, &sender, &clock).await {
+        let wait = match look(&workflow, &sender, &clock, &mut resting).await {
             Ok(true) => Duration::ZERO,
             Ok(false) => IDLE,
             Err(error) => {
-                tracing::error!(error = %error, "a broadcast failed and will be tried again");
+                tracing::error!(error = %error, "the broadcasts cannot be looked at");
                 AFTER_FAULT
             }
         };
@@ -33,13 +35,28 @@ pub async fn run(workflow: Workflow, clock: Clock, stop: CancellationToken) -> a
     }
 }
 
-/// One stride in every municipality; whether any of them had work.
-async fn look(workflow: &Workflow, sender: &Sender, clock: &Clock) -> Result<bool, WorkflowError> {
+/// One stride in every municipality; whether any of them had work. One that fails keeps no other from sending: it is
+/// left alone for a moment, until when stands in `resting`.
+async fn look(
+    workflow: &Workflow,
+    sender: &Sender,
+    clock: &Clock,
+    resting: &mut HashMap<MunicipalityCode, Timestamp>,
+) -> Result<bool, WorkflowError> {
     let municipalities = workflow.store().begin_read(Wall::None).await?.municipalities().await?;
     let mut worked = false;
     for municipality in municipalities {
-        let actor = Actor::system(municipality.municipality_code, "timer");
-        worked |= sender.stride(&actor, clock.now()).await?.worked();
+        let (code, now) = (municipality.municipality_code, clock.now());
+        if resting.get(&code).is_some_and(|until| *until > now) {
+            continue;
+        }
+        match sender.stride(&Actor::system(code.clone(), "timer"), now).await {
+            Ok(stride) => worked |= stride.worked(),
+            Err(error) => {
+                tracing::error!(municipality.code = %code, error = %error, "the broadcasts of a municipality wait");
+                resting.insert(code, now.plus(AFTER_FAULT));
+            }
+        }
     }
     Ok(worked)
 }

@@ -19,9 +19,6 @@ pub struct RunFile {
     pub secret: String,
     /// Process id.
     pub pid: u32,
-    /// Name of its usage log.
-    #[serde(default)]
-    pub log: String,
 }
 
 fn path(data: &Path) -> PathBuf {

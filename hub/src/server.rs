@@ -1,6 +1,7 @@
 //! Wiring a server together, running it, and stopping it without losing anything.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -16,8 +17,8 @@ use axum::{
 };
 use todoke_analytics::{Engine, EngineConfig, LakeSource, RollupConfig};
 use todoke_domain::{Timestamp, delivery::Provider};
-use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeOptions};
+use todoke_ingest::{LakeSink, RecordFeed, SinkConfig, UsageLog, UsageLogConfig};
+use todoke_lake::{CompactOptions, Compacted, Lake, LakeError, LakeOptions, Told, Upkeep};
 use todoke_notifier::{
     Channel,
     apns::Apns,
@@ -94,10 +95,19 @@ pub async fn open_record(config: &Config, durability: Durability) -> anyhow::Res
 }
 
 /// Opens the lake for writing, where the configuration says it lies; a bucket is asked first whether it can hold one.
-pub async fn open_lake(config: &Config) -> anyhow::Result<Arc<Lake>> {
+/// `told` is [`Told::Unknown`] for whoever has not both sources open.
+pub async fn open_lake(config: &Config, told: &Told) -> anyhow::Result<Arc<Lake>> {
     let location = config.lake_location()?;
     location.probe().await.with_context(|| format!("the lake cannot be in {location}"))?;
-    Lake::open(&location, LakeOptions::default()).await.context("the lake cannot be opened")
+    Lake::open_told(&location, LakeOptions::default(), told).await.context("the lake cannot be opened")
+}
+
+/// What the record and the usage log were told that the lake holds.
+pub async fn told(store: &Store, epoch: &str, usage: &UsageLog) -> anyhow::Result<Told> {
+    let record = StoreFeed::new(store.clone(), epoch).app_id();
+    let usage_app = usage.app_id(&SinkConfig::default().node);
+    let done = i64::try_from(usage.done()).unwrap_or(i64::MAX);
+    Ok(Told::Through(BTreeMap::from([(record, store.lake_batches_done().await?), (usage_app, done)])))
 }
 
 /// Opens the usage log and says how long that took: after a crash it is most of the time until the server answers.
@@ -146,8 +156,8 @@ impl Server {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("{} cannot be bound", config.listen))?;
         config.listen = listener.local_addr()?;
-        let lake = open_lake(&config).await?;
         let usage = open_usage_log(&config)?;
+        let lake = open_lake(&config, &told(&store, &instance.epoch, &usage).await?).await?;
         let node = NodeNote::leave(&config, &usage).await?;
         let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
         let sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), sink_config(&config));
@@ -170,12 +180,7 @@ impl Server {
         let engine = Engine::new(Arc::new(LakeSource::new(lake.view())), engine_config)
             .context("the query engine cannot start")?;
         let local_secret = secret::token();
-        let note = RunFile {
-            listen: config.listen,
-            secret: local_secret.clone(),
-            pid: std::process::id(),
-            log: usage.id().to_owned(),
-        };
+        let note = RunFile { listen: config.listen, secret: local_secret.clone(), pid: std::process::id() };
         note.write(&config.data)?;
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let data = config.data.clone();
@@ -233,6 +238,10 @@ impl Server {
         let edge = self.stop_edge.clone();
         let [mut interrupt, mut terminate] = self.signals;
         let listener = self.listener;
+        if let Some(node) = &self.node {
+            let answering = node.answering(self.state.usage.clone());
+            self.services.spawn("nodes", answering.run(self.stop_edge.clone()));
+        }
         self.services.spawn("http", async move {
             let service = app.into_make_service_with_connect_info::<SocketAddr>();
             axum::serve(listener, service).with_graceful_shutdown(async move { edge.cancelled().await }).await?;
@@ -253,16 +262,23 @@ impl Server {
         // Only now may ingest end: everything acknowledged before has reached its source.
         self.stop_core.cancel();
         let all_ended = self.services.join_all(drain).await;
-        if all_ended
-            && self.state.usage.backlog_bytes() == 0
-            && let Some(node) = self.node
-        {
-            node.remove().await;
-        }
+        close_usage_log(&self.state.usage, self.node, all_ended).await;
         self.state.workflow.store().close().await;
         RunFile::remove(&self.data);
         tracing::info!("stopped");
         outcome
+    }
+}
+
+/// Closes the log, which deletes what the lake has of it, and only then takes the node's note away: whoever forgets a
+/// person takes it for granted that nothing of them is left here.
+async fn close_usage_log(usage: &UsageLog, node: Option<NodeNote>, all_ended: bool) {
+    match (usage.close().await, node) {
+        (Ok(()), Some(node)) if all_ended && usage.backlog_bytes() == 0 => node.remove().await,
+        (Ok(()), _) => {}
+        (Err(error), _) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the usage log is left as after a crash");
+        }
     }
 }
 
@@ -359,6 +375,11 @@ async fn follow(lake: Arc<Lake>, every: Duration, stop: CancellationToken) -> an
     }
 }
 
+/// How long files are kept that the newest version of a table does not need.
+pub fn files_kept() -> Duration {
+    Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600)
+}
+
 /// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, and
 /// forgets old quarantined events.
 async fn upkeep(
@@ -369,23 +390,22 @@ async fn upkeep(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let every = Duration::from_secs(config.compact_every_min.max(1) * 60);
-    let files_kept = Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600);
+    let files_kept = files_kept();
     let options = CompactOptions {
         memory_bytes_max: config.compact_mib_max.saturating_mul(1 << 20),
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
-    let mut vacuumed_at = clock.now();
+    let mut wait = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        wait = begin_upkeep(&lake, every, clock.now()) => wait,
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(wait) => {}
         }
-        // Each vacuum is two log entries: once a day is enough for files that are kept for a week.
-        let vacuum = clock.now().since(vacuumed_at) >= Duration::from_secs(86_400);
-        if vacuum {
-            vacuumed_at = clock.now();
-        }
+        wait = every;
         // Other processes may have written history; what is compacted must be what is there.
         if let Err(error) = lake.view().refresh().await {
             tracing::warn!(error = %error, "the lake was not looked at again");
@@ -401,25 +421,62 @@ async fn upkeep(
                 }
             }
             match lake.compact(&table, &options, clock.now()).await {
-                Ok(done) if done.repetitions + done.conflicts + done.files_not_asked > 0 => tracing::info!(
-                    lake.table = table,
-                    n_repetitions = done.repetitions,
-                    n_conflicts = done.conflicts,
-                    n_files_not_asked = done.files_not_asked,
-                    "ids that came twice left a table"
-                ),
-                Ok(_) => {}
+                Ok(done) => note_compacted(&table, &done),
                 Err(error) => tracing::warn!(error = %error, lake.table = table, "a table was not compacted"),
             }
-            if vacuum && let Err(error) = lake.vacuum(&table, files_kept).await {
-                tracing::warn!(error = %error, lake.table = table, "a table's old files were not removed");
-            }
+        }
+        if let Err(error) = end_upkeep(&lake, files_kept, clock.now()).await {
+            tracing::warn!(error = %error, "old files of the lake were not removed");
         }
         let before = clock.now().minus(Duration::from_secs(quarantine::KEPT_DAYS * 86_400));
         if let Err(error) = forget_quarantined(&store, before).await {
             tracing::warn!(error = %error, "old quarantined events were not removed");
         }
     }
+}
+
+/// Says what a compaction found that is out of the ordinary.
+fn note_compacted(table: &str, done: &Compacted) {
+    if done.files_too_large > 0 {
+        tracing::warn!(
+            lake.table = table,
+            n_files = done.files_too_large,
+            "files stay as they are: lake.compact_mib_max has no room for them"
+        );
+    }
+    if done.repetitions + done.conflicts + done.files_not_asked > 0 {
+        tracing::info!(
+            lake.table = table,
+            n_repetitions = done.repetitions,
+            n_conflicts = done.conflicts,
+            n_files_not_asked = done.files_not_asked,
+            "ids that came twice left a table"
+        );
+    }
+}
+
+/// How long to wait before the first look, so that restarts do not put it off for ever.
+async fn begin_upkeep(lake: &Lake, every: Duration, now: Timestamp) -> Duration {
+    let noted = match lake.upkeep().await {
+        Ok(upkeep) if upkeep.looked_at.is_none() => lake.note_upkeep(&Upkeep { looked_at: Some(now), ..upkeep }).await,
+        Ok(upkeep) => return upkeep.wait(every, now),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = noted {
+        tracing::warn!(error = %error, "when the lake was last looked after is not known");
+    }
+    every
+}
+
+/// Notes the look, and vacuums if the last time was long enough ago.
+async fn end_upkeep(lake: &Lake, files_kept: Duration, now: Timestamp) -> Result<(), LakeError> {
+    let upkeep = Upkeep { looked_at: Some(now), ..lake.upkeep().await? };
+    lake.note_upkeep(&upkeep).await?;
+    if upkeep.vacuum_is_due(now) {
+        let n_files = lake.vacuum_all(files_kept, now).await?;
+        tracing::info!(n_files, "files that nobody needs left the lake");
+    }
+    Ok(())
 }
 
 async fn forget_quarantined(store: &Store, before: Timestamp) -> Result<(), StoreError> {

@@ -29,6 +29,8 @@ pub const LAKE_FILES: &str = "todoke_lake_files";
 pub const LAKE_SMALL_FILES: &str = "todoke_lake_small_files";
 /// Gauge: live files whose ids were not compared with the others yet, by table.
 pub const LAKE_NEW_FILES: &str = "todoke_lake_new_files";
+/// Gauge: live files that the last compaction of this process had no memory for, by table.
+pub const LAKE_TOO_LARGE_FILES: &str = "todoke_lake_too_large_files";
 /// Gauge: committed rows, by table.
 pub const LAKE_ROWS: &str = "todoke_lake_rows";
 /// Gauge: bytes of the live files, by table.
@@ -45,6 +47,8 @@ pub const LAKE_FAILING: &str = "todoke_lake_failing";
 pub const LOG_BYTES: &str = "todoke_ingest_log_waiting_bytes";
 /// Gauge: events held in quarantine, of all municipalities.
 pub const QUARANTINED: &str = "todoke_quarantined_events";
+/// Counter: requests refused because as much is held as may be, by `limit`: `sender` or `municipality`.
+pub const QUARANTINE_REFUSED: &str = "todoke_quarantine_refused_total";
 
 tokio::task_local! {
     static CURRENT: String;
@@ -82,10 +86,12 @@ pub fn init_metrics() -> PrometheusHandle {
     );
     metrics::describe_gauge!(SOCKETS, "open websockets of this node");
     metrics::describe_gauge!(EVENTS_WAITING, "events of the record that the lake does not hold yet");
+    metrics::describe_counter!(QUARANTINE_REFUSED, "requests refused because the quarantine is full");
     for (name, meaning) in [
         (LAKE_FILES, "live files of a table of the lake"),
         (LAKE_SMALL_FILES, "live files that compaction takes for small"),
         (LAKE_NEW_FILES, "live files whose ids were not compared with the others yet"),
+        (LAKE_TOO_LARGE_FILES, "live files that the last compaction had no memory for"),
         (LAKE_ROWS, "committed rows of a table of the lake"),
         (LAKE_BYTES, "bytes of a table's live files"),
         (LAKE_STAGED_ROWS, "rows that queries see and no commit has"),

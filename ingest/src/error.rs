@@ -21,6 +21,12 @@ pub enum IngestError {
         /// What is wrong, for the sender.
         reason: String,
     },
+    /// More of a request's events are bad than are kept of one. Nothing of it is stored.
+    #[error("more than {n_max} events are not acceptable")]
+    TooManyBad {
+        /// Bad events of a request, at most.
+        n_max: usize,
+    },
     /// The body is longer than allowed, as it was sent or once it is decompressed.
     #[error("longer than {bytes_max} bytes")]
     TooLong {
@@ -38,13 +44,25 @@ pub enum IngestError {
     #[error("the disk of the usage log is full")]
     DiskFull,
     /// A frame of the usage log is damaged, and it is not the end that a crash tore: something that
-    /// was acknowledged cannot be read any more. Restore the file, or move it away and know what is lost.
-    #[error("the usage log `{path}` is damaged at byte {at}")]
+    /// was acknowledged cannot be read any more.
+    #[error(
+        "the usage log `{path}` is damaged at byte {at}: restore the file, or move the log's folder away and know what \
+         is lost"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Where whole frames end.
         at: u64,
+    },
+    /// Files of the usage log are missing, too short, or another log's: something that was acknowledged is
+    /// not there, and going on would lose more.
+    #[error("the usage log `{path}` {fault}")]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: LogFault,
     },
     /// A newer version of Todoke wrote the usage log; start that one again until the lake has it all.
     #[error("a newer version wrote the usage log")]
@@ -74,6 +92,42 @@ pub enum IngestError {
     /// The record refused.
     #[error("the record did not hand out its events")]
     Feed(#[source] Arc<FeedError>),
+}
+
+/// What is wrong with a file of the usage log, and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogFault {
+    /// It is not there.
+    #[error("is missing: restore it, or move the log's folder away and know what is lost")]
+    Missing,
+    /// It is the oldest one, and the lake is not known to have what came before.
+    #[error(
+        "is the oldest file, and positions {from} to {through} are missing before it: restore their files, or, if the \
+         lake has them or they are lost, write the number {through} into the file `done` beside it"
+    )]
+    OldestMissing {
+        /// The first position that is missing.
+        from: u64,
+        /// The last one.
+        through: u64,
+    },
+    /// Positions after its end were given out.
+    #[error(
+        "ends at position {found}, and {acknowledged} was acknowledged: restore the files, or move the log's folder \
+         away and know what is lost"
+    )]
+    Short {
+        /// The last position that is known to have been given out.
+        acknowledged: u64,
+        /// The last position that is there.
+        found: u64,
+    },
+    /// The other files, or `done` beside them, have another log's name.
+    #[error(
+        "belongs to another log than the files beside it: restore those that belong together, or move the log's folder \
+         away and know what is lost"
+    )]
+    Foreign,
 }
 
 impl IngestError {

@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     IngestError,
+    recovery::drop_files,
     row::EncodedEvents,
     segment::{self, Disk, FrameRef, HEAD_BYTES, Segment},
-    usage_log::{Common, OpenDisk, drop_files},
+    usage_log::{Common, OpenDisk},
     window::{Known, Window},
 };
 
@@ -41,7 +42,7 @@ pub(crate) struct Writer {
     segment: Arc<Segment>,
     /// Bytes of the present file that are whole frames.
     offset: u64,
-    /// Ids in the present file.
+    /// Keys and marks of the events in the present file.
     ids: Vec<(u128, u64)>,
     next: u64,
     frame: Vec<u8>,
@@ -56,12 +57,15 @@ impl Writer {
         next: u64,
         open: OpenDisk,
     ) -> Result<Self, IngestError> {
-        let (disk, segment, offset) = begin_file(&common, next, &open)?;
+        let (disk, segment, offset) = segment::begin(&common.dir, next, &common.log_id, &open)?;
         let segment = Arc::new(segment);
+        common.index().newest = next;
+        common.settle()?;
         Ok(Self { common, waiting, window, open, disk, segment, offset, ids: Vec::new(), next, frame: Vec::new() })
     }
 
-    pub(crate) fn run(mut self) {
+    /// Until no sender is left.
+    pub(crate) fn run(mut self) -> Result<(), IngestError> {
         while let Some(first) = self.waiting.blocking_recv() {
             let mut n_events = first.wanted.len();
             let mut group = vec![first];
@@ -73,6 +77,7 @@ impl Writer {
             }
             self.commit(group);
         }
+        self.end()
     }
 
     fn commit(&mut self, mut group: Vec<Request>) {
@@ -119,8 +124,8 @@ impl Writer {
             return Ok(outcomes);
         }
         if let Err(error) = self.write(n_rows) {
-            for (id, _) in self.ids.drain(n_ids..) {
-                self.window.forget(id);
+            for (key, _) in self.ids.drain(n_ids..) {
+                self.window.forget(key);
             }
             return Err(error);
         }
@@ -130,11 +135,15 @@ impl Writer {
     /// Looks every wanted event up; those that are not new are not wanted any more.
     fn meet(&mut self, request: &mut Request) -> Outcome {
         let mut outcome = Outcome::default();
-        let marks = request.events.blocks.iter().flat_map(|block| &block.marks);
-        for (at, (mark, wanted)) in marks.zip(&mut request.wanted).enumerate().filter(|(_, (_, wanted))| **wanted) {
-            match self.window.meet(mark.id, mark.mark) {
+        let blocks = request.events.blocks.iter();
+        let marks = blocks.flat_map(|block| block.marks.iter().map(move |mark| (block.key(mark.id), mark)));
+        for (at, ((key, mark), wanted)) in marks.zip(&mut request.wanted).enumerate() {
+            if !*wanted {
+                continue;
+            }
+            match self.window.meet(key, mark.mark) {
                 Known::New => {
-                    self.ids.push((mark.id, mark.mark));
+                    self.ids.push((key, mark.mark));
                     outcome.accepted += 1;
                 }
                 Known::Same => {
@@ -163,9 +172,13 @@ impl Writer {
         }
         let frame = FrameRef::new(&self.segment, self.next, n_rows, self.offset, self.frame.len());
         self.offset += frame.n_bytes();
-        self.next += 1;
         self.common.backlog_bytes.fetch_add(frame.n_bytes(), Ordering::Relaxed);
-        self.common.index().frames.push_back(frame);
+        {
+            let mut index = self.common.index();
+            index.written = self.next;
+            index.frames.push_back(frame);
+        }
+        self.next += 1;
         if self.offset >= self.common.config.file_bytes_max {
             // The frame is durable: if the next file cannot be begun, that is the next commit's failure.
             if let Err(error) = self.next_file() {
@@ -201,27 +214,32 @@ impl Writer {
         self.ids.clear();
         let dropped = self.window.filed(segment::ids_path(dir, self.segment.first));
         drop_files(dropped)?;
-        let (disk, segment, offset) = begin_file(&self.common, self.next, &self.open)?;
+        let (disk, segment, offset) = segment::begin(dir, self.next, &self.common.log_id, &self.open)?;
         let before = std::mem::replace(&mut self.segment, Arc::new(segment));
-        self.common.index().sealed.push_back((before.path.clone(), self.next - 1));
         self.disk = disk;
         self.offset = offset;
-        Ok(())
-    }
-}
-
-fn begin_file(common: &Common, next: u64, open: &OpenDisk) -> Result<(Box<dyn Disk>, Segment, u64), IngestError> {
-    let path = segment::log_path(&common.dir, next);
-    // A file of this name has no frames, or its first would have this position.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(IngestError::log("replacing an empty file")(error));
+        {
+            let mut index = self.common.index();
+            index.sealed.push_back((before.path.clone(), self.next - 1));
+            index.newest = self.next;
         }
-        _ => {}
+        self.common.note()
     }
-    let mut disk = open(&path).map_err(IngestError::log("beginning a file"))?;
-    let (segment, offset) = segment::begin(&path, next, &common.log_id, disk.as_mut())?;
-    disk.sync().map_err(IngestError::log("beginning a file"))?;
-    segment::sync_folder(&common.dir)?;
-    Ok((disk, segment, offset))
+
+    /// Leaves the folder as a clean stop does: it says what was acknowledged, and no file has only what the lake has.
+    ///
+    /// Errors: also what failed before; then the folder is as after a crash.
+    fn end(mut self) -> Result<(), IngestError> {
+        let is_empty = {
+            let index = self.common.index();
+            if let Some(failure) = index.failure.clone() {
+                return Err(failure);
+            }
+            index.frames.is_empty()
+        };
+        if is_empty && self.next > self.segment.first {
+            self.next_file()?;
+        }
+        self.common.settle()
+    }
 }

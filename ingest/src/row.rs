@@ -25,8 +25,6 @@ const CAUSATION: u8 = 16;
 const SEQ: u8 = 32;
 /// What a row begins with: id and mark of the content.
 const ID_AND_MARK_BYTES: usize = 16 + 8;
-/// What follows: when it happened, and its type.
-const SORTED_BY_BYTES: usize = 8 + 2;
 
 /// Where the subject's id stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +82,7 @@ pub(crate) struct RowMark {
 pub(crate) struct Block {
     shared: Vec<u8>,
     shared_mark: u64,
+    wall: u128,
     pub(crate) rows: Vec<u8>,
     pub(crate) marks: Vec<RowMark>,
 }
@@ -165,7 +164,7 @@ fn put_number(to: &mut Vec<u8>, mut number: u64) {
     to.push(number.to_le_bytes()[0]);
 }
 
-fn put_signed(to: &mut Vec<u8>, number: i64) {
+pub(crate) fn put_signed(to: &mut Vec<u8>, number: i64) {
     put_number(to, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
@@ -241,6 +240,18 @@ pub(crate) fn place_of(event_type: &EventType) -> Option<u16> {
     events::all().iter().position(|other| other.name == event_type.name).and_then(|at| u16::try_from(at).ok())
 }
 
+/// What tells the ids of one municipality from those of another in the hot window. Within a municipality different
+/// ids stay different. The ids of two would meet only if they differed by just these bits, which no sender can bring
+/// about: those of outside systems are made here, and a device's carry the time and version of a UUIDv7.
+fn wall(municipality_code: &str) -> u128 {
+    let [high, low] = [1, 2].map(|begin| {
+        let mut marker = Marker(begin);
+        marker.bytes(municipality_code.as_bytes());
+        u128::from(marker.0)
+    });
+    high << 64 | low
+}
+
 impl Block {
     pub(crate) fn new(shared: &Shared<'_>) -> Self {
         let mut bytes = Vec::with_capacity(64);
@@ -253,8 +264,13 @@ impl Block {
         put_signed(&mut bytes, shared.recorded_at.as_micros());
         let mut marker = Marker(0);
         marker.bytes(shared.municipality_code.as_bytes());
-        marker.word(shared.actor_key.unwrap_or_default().cast_unsigned());
-        Self { shared: bytes, shared_mark: marker.0, rows: Vec::new(), marks: Vec::new() }
+        let wall = wall(shared.municipality_code);
+        Self { shared: bytes, shared_mark: marker.0, wall, rows: Vec::new(), marks: Vec::new() }
+    }
+
+    /// By what the hot window knows an event of this block: its id within its municipality.
+    pub(crate) fn key(&self, id: u128) -> u128 {
+        id ^ self.wall
     }
 
     /// Begins a row; cells go into it, then [`RowWriter::end`].
@@ -303,7 +319,7 @@ impl Block {
         RowWriter { begin, marker, head: (head.event_type, head.event_id, head.occurred_at), block: self }
     }
 
-    fn push_event(&mut self, event: &Event) -> Result<(), UnknownEvent> {
+    pub(crate) fn push_event(&mut self, event: &Event) -> Result<(), UnknownEvent> {
         let unknown = |name: &str| UnknownEvent(format!("{} {name}", event.event_type).trim_end().to_owned());
         let event_type = events::get(&event.event_type).ok_or_else(|| unknown(""))?;
         let mut cells = Vec::with_capacity(event.payload.len());
@@ -552,6 +568,48 @@ fn shared<'a>(bytes: &mut Bytes<'a>) -> Result<Shared<'a>, BadRows> {
     })
 }
 
+/// What a row has before its cells, which are what is left of `bytes` then.
+fn head<'a>(bytes: &mut Bytes<'a>) -> Result<Head<'a>, BadRows> {
+    let event_id = Uuid::from_u128(u128::from_le_bytes(bytes.fixed()?));
+    bytes.at = ID_AND_MARK_BYTES;
+    let occurred_at = Timestamp::from_micros(i64::from_le_bytes(bytes.fixed()?));
+    let event_type = u16::from_le_bytes(bytes.fixed()?);
+    let flags = bytes.byte()?;
+    let has = |flag: u8| flags & flag != 0;
+    Ok(Head {
+        event_id,
+        occurred_at,
+        event_type,
+        schema_version: if has(VERSION) { u16::try_from(bytes.number()?).unwrap_or(u16::MAX) } else { 1 },
+        recorded_offline: has(OFFLINE),
+        facility_id: bytes.optional(has(FACILITY))?,
+        programme_code: bytes.optional(has(PROGRAMME))?,
+        causation_id: bytes.optional(has(CAUSATION))?,
+        subject_seq: if has(SEQ) { bytes.number()? } else { 0 },
+        subject: match bytes.byte()? {
+            0 => Subject::Named { kind: bytes.text()?, id: bytes.text()? },
+            1 => Subject::Session(bytes.byte()?),
+            2 => Subject::Device(bytes.byte()?),
+            _ => Subject::Event,
+        },
+    })
+}
+
+/// The next cell, with its field's place in the type.
+fn cell<'a>(bytes: &mut Bytes<'a>) -> Result<(u8, Cell<'a>), BadRows> {
+    let field = bytes.byte()?;
+    let cell = match bytes.byte()? {
+        INT => Cell::Int(bytes.signed()?),
+        FLOAT => Cell::Float(f64::from_le_bytes(bytes.fixed()?)),
+        NO => Cell::Bool(false),
+        YES => Cell::Bool(true),
+        TEXT => Cell::Text(bytes.text()?),
+        TREE => Cell::Json(serde_json::from_str(bytes.text()?).unwrap_or_default()),
+        _ => return bytes.bad(),
+    };
+    Ok((field, cell))
+}
+
 /// Rows of frames, each decoded when it is asked for.
 #[derive(Debug, Default)]
 pub(crate) struct LogRows<'a> {
@@ -612,34 +670,17 @@ impl<'a> LogRows<'a> {
         let (shared, meanings) = &self.blocks[block as usize];
         let meaning = &meanings.types[usize::from(event_type)];
         let mut bytes = Bytes { all: bytes, at: 0 };
-        let event_id = Uuid::from_u128(u128::from_le_bytes(bytes.fixed()?));
-        bytes.at = ID_AND_MARK_BYTES + SORTED_BY_BYTES;
-        let flags = bytes.byte()?;
-        let has = |flag: u8| flags & flag != 0;
-        let schema_version = if has(VERSION) { u16::try_from(bytes.number()?).unwrap_or(u16::MAX) } else { 1 };
-        let facility_id = bytes.optional(has(FACILITY))?;
-        let programme_code = bytes.optional(has(PROGRAMME))?;
-        let causation_id = bytes.optional(has(CAUSATION))?;
-        let subject_seq = if has(SEQ) { bytes.number()? } else { 0 };
-        let mode = bytes.byte()?;
+        let head = head(&mut bytes)?;
+        let event_id = head.event_id;
         let (mut subject_kind, mut subject_id, mut subject_field) = ("app_event", Cow::Borrowed(""), None);
-        match mode {
-            0 => (subject_kind, subject_id) = (bytes.text()?, Cow::Borrowed(bytes.text()?)),
-            1 => (subject_kind, subject_field) = ("device_session", Some(bytes.byte()?)),
-            2 => (subject_kind, subject_field) = ("device", Some(bytes.byte()?)),
-            _ => subject_id = Cow::Owned(event_id.to_string()),
+        match head.subject {
+            Subject::Named { kind, id } => (subject_kind, subject_id) = (kind, Cow::Borrowed(id)),
+            Subject::Session(field) => (subject_kind, subject_field) = ("device_session", Some(field)),
+            Subject::Device(field) => (subject_kind, subject_field) = ("device", Some(field)),
+            Subject::Event => subject_id = Cow::Owned(event_id.to_string()),
         }
         while bytes.at < bytes.all.len() {
-            let field = bytes.byte()?;
-            let cell = match bytes.byte()? {
-                INT => Cell::Int(bytes.signed()?),
-                FLOAT => Cell::Float(f64::from_le_bytes(bytes.fixed()?)),
-                NO => Cell::Bool(false),
-                YES => Cell::Bool(true),
-                TEXT => Cell::Text(bytes.text()?),
-                TREE => Cell::Json(serde_json::from_str(bytes.text()?).unwrap_or_default()),
-                _ => return bytes.bad(),
-            };
+            let (field, cell) = cell(&mut bytes)?;
             if subject_field == Some(field) {
                 match &cell {
                     Cell::Text(text) => subject_id = Cow::Borrowed(text),
@@ -655,7 +696,7 @@ impl<'a> LogRows<'a> {
         Ok(Row {
             ty: meaning.ty,
             event_id,
-            schema_version,
+            schema_version: head.schema_version,
             occurred_at,
             recorded_at: shared.recorded_at,
             municipality_code: shared.municipality_code,
@@ -664,12 +705,12 @@ impl<'a> LogRows<'a> {
             source_channel: shared.source_channel,
             subject_kind,
             subject_id,
-            subject_seq,
+            subject_seq: head.subject_seq,
             correlation_id: shared.correlation_id,
-            causation_id,
-            recorded_offline: has(OFFLINE),
-            programme_code,
-            facility_id,
+            causation_id: head.causation_id,
+            recorded_offline: head.recorded_offline,
+            programme_code: head.programme_code,
+            facility_id: head.facility_id,
         })
     }
 }
@@ -696,19 +737,40 @@ impl<'a> RowSource<'a> for LogRows<'a> {
     }
 }
 
-/// Ids and marks of a frame's rows, without the rest.
+/// Keys and marks of a frame's rows, without the rest.
 pub(crate) fn read_marks(blocks: &[u8]) -> Result<Vec<(u128, u64)>, BadRows> {
     let mut bytes = Bytes { all: blocks, at: 0 };
     let mut marks = Vec::new();
     while bytes.at < blocks.len() {
-        shared(&mut bytes)?;
+        let wall = wall(shared(&mut bytes)?.municipality_code);
         for _ in 0..bytes.length()? {
             let n_bytes = u32::from_le_bytes(bytes.fixed()?) as usize;
             let mut row = Bytes { all: bytes.some(n_bytes)?, at: 0 };
-            marks.push((u128::from_le_bytes(row.fixed()?), u64::from_le_bytes(row.fixed()?)));
+            marks.push((u128::from_le_bytes(row.fixed()?) ^ wall, u64::from_le_bytes(row.fixed()?)));
         }
     }
     Ok(marks)
+}
+
+/// Shows every number that may be a key, in whatever column. Returns how many rows there are.
+pub(crate) fn each_key(blocks: &[u8], mut each: impl FnMut(i64)) -> Result<u64, BadRows> {
+    let mut bytes = Bytes { all: blocks, at: 0 };
+    let mut n_rows = 0;
+    while bytes.at < blocks.len() {
+        shared(&mut bytes)?.actor_key.into_iter().for_each(&mut each);
+        for _ in 0..bytes.length()? {
+            let n_bytes = u32::from_le_bytes(bytes.fixed()?) as usize;
+            let mut row = Bytes { all: bytes.some(n_bytes)?, at: 0 };
+            head(&mut row)?;
+            while row.at < row.all.len() {
+                if let (_, Cell::Int(number)) = cell(&mut row)? {
+                    each(number);
+                }
+            }
+            n_rows += 1;
+        }
+    }
+    Ok(n_rows)
 }
 
 fn to_event(row: &Row<'_>, cells: &[(u16, Cell<'_>)]) -> Option<Event> {

@@ -171,6 +171,7 @@ impl LakeSink {
             // What has no room waits for the flush: looking again before would find the same.
             let (more, failed) = self.note(collected).map_or((false, true), |more| (more && self.has_room(), false));
             self.flush_if_due(&mut flushing);
+            self.flush_if_asked(&mut flushing);
             let poll = Instant::now() + Duration::from_millis(self.config.poll_ms);
             let next = match self.flush_at() {
                 Some(due) if flushing.is_empty() && !failed => due.min(poll),
@@ -222,9 +223,19 @@ impl LakeSink {
     }
 
     fn flush_if_due(&mut self, flushing: &mut JoinSet<Result<Flushed, LakeError>>) {
-        if !flushing.is_empty() || !self.is_due() {
-            return;
+        if flushing.is_empty() && self.is_due() {
+            self.flush(flushing);
         }
+    }
+
+    /// To be called after the sources were asked: who waits for the lake waits for what they had then.
+    fn flush_if_asked(&mut self, flushing: &mut JoinSet<Result<Flushed, LakeError>>) {
+        if flushing.is_empty() && self.usage.as_ref().is_some_and(UsageLog::take_flush_request) {
+            self.flush(flushing);
+        }
+    }
+
+    fn flush(&mut self, flushing: &mut JoinSet<Result<Flushed, LakeError>>) {
         // What is staged from now on waits for the next flush.
         self.oldest = None;
         let lake = Arc::clone(&self.lake);

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -18,15 +18,23 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use todoke_domain::{Event, Timestamp};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::sleep,
+};
 
 use crate::{
     IngestError, RejectReason, Rejected,
     log_writer::{Request, Writer},
+    recovery::{Known, recover},
     row::{EncodedEvents, LogRows},
     segment::{self, Disk, FrameRef},
     window::Window,
 };
+
+/// Pause between two looks at whether the lake has what somebody waits for, and looks before it is asked for again.
+const FLUSH_LOOK: Duration = Duration::from_millis(50);
+const FLUSH_LOOKS: u32 = 20;
 
 /// Limits of the usage log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +119,10 @@ pub(crate) struct Index {
     pub(crate) sealed: VecDeque<(PathBuf, u64)>,
     /// Position up to which the lake has everything.
     pub(crate) done: u64,
+    /// The last position that was given out and is durable.
+    pub(crate) written: u64,
+    /// First position of the file that is written.
+    pub(crate) newest: u64,
     /// Why nothing can be appended any more.
     pub(crate) failure: Option<IngestError>,
 }
@@ -123,8 +135,12 @@ pub(crate) struct Common {
     pub(crate) waiting_bytes: AtomicU64,
     pub(crate) backlog_bytes: AtomicU64,
     pub(crate) committed: Arc<Notify>,
+    /// Somebody waits until the lake has what is here.
+    flush_asked: AtomicBool,
     // std Mutex: held for a few pushes or a drain, never across an await.
     index: Mutex<Index>,
+    // Held while what is known is noted and files are deleted: one after the other, from one thread at a time.
+    noting: Mutex<()>,
     // Held, not read: another process that wants it is told.
     _lock: File,
 }
@@ -133,30 +149,80 @@ impl Common {
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Notes durably what the lake has and what was given out.
+    pub(crate) fn note(&self) -> Result<(), IngestError> {
+        let _noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_alone().map(|_| ())
+    }
+
+    /// Does that, and deletes the files that hold nothing but what the lake has.
+    pub(crate) fn settle(&self) -> Result<(), IngestError> {
+        let _noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self.note_alone()?;
+        let mut deleted = false;
+        while let Some(path) = self.unneeded(done) {
+            segment::remove(&path).map_err(IngestError::log("deleting what the lake has"))?;
+            // Only now: one that could not be deleted is tried again.
+            self.index().sealed.pop_front();
+            deleted = true;
+        }
+        // People may be forgotten on the strength of this.
+        if deleted { segment::sync_folder(&self.dir) } else { Ok(()) }
+    }
+
+    fn note_alone(&self) -> Result<u64, IngestError> {
+        let known = {
+            let index = self.index();
+            let log_id = Some(self.log_id.clone());
+            Known { log_id, done: index.done, written: index.written, newest: index.newest }
+        };
+        known.write(&self.dir)?;
+        Ok(known.done)
+    }
+
+    fn unneeded(&self, done: u64) -> Option<PathBuf> {
+        self.index().sealed.front().filter(|(_, last)| *last <= done).map(|(path, _)| path.clone())
+    }
 }
 
 struct Inner {
     common: Arc<Common>,
-    // `None` only while being dropped.
-    requests: Option<mpsc::Sender<Request>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    // `None` once the log is closed.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    writer: Mutex<Option<JoinHandle<Result<(), IngestError>>>>,
+}
+
+impl Inner {
+    /// Hands a request to the writer. `false` if too many wait.
+    fn send(&self, request: Request) -> Result<bool, IngestError> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = requests.as_ref().ok_or(IngestError::Closed)?;
+        Ok(!matches!(sender.try_send(request), Err(mpsc::error::TrySendError::Full(_))))
+    }
+
+    /// Ends the writer once it has committed what waits. Does nothing the second time.
+    fn end(&self) -> Result<(), IngestError> {
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match writer.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(IngestError::log("ending its writer")(std::io::Error::other("it panicked"))),
+        }
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The writer ends when it has committed what waits and no sender is left.
-        drop(self.requests.take());
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer
-            && writer.join().is_err()
-        {
-            tracing::error!("the writer of the usage log panicked");
+        if let Err(error) = self.end() {
+            tracing::error!(error = &error as &dyn std::error::Error, "the usage log is left as after a crash");
         }
     }
 }
 
 /// The durable log of app events on this node. Cheap to clone; the folder is released when the last
-/// clone is dropped, after everything that waits is committed.
+/// clone is dropped, after everything that waits is committed. What the lake has by then is deleted.
 #[derive(Clone)]
 pub struct UsageLog {
     inner: Arc<Inner>,
@@ -177,10 +243,11 @@ fn open_file(path: &Path) -> std::io::Result<Box<dyn Disk>> {
 
 impl UsageLog {
     /// Opens the log in `dir`, creating it if it is missing. What a crash tore at the end, which
-    /// nobody was promised, is cut off.
+    /// nobody was promised, is cut off; files that hold nothing but what the lake has are deleted.
     ///
-    /// Errors: [`IngestError::LogInUse`] if another process has it open, [`IngestError::Damaged`] if
-    /// something that was acknowledged cannot be read any more, [`IngestError::Newer`].
+    /// Errors: [`IngestError::LogInUse`] if another process has it open, [`IngestError::Damaged`] and
+    /// [`IngestError::Incomplete`] if something that was acknowledged cannot be read any more or is not there,
+    /// [`IngestError::Newer`].
     pub fn open(dir: &Path, config: UsageLogConfig) -> Result<Self, IngestError> {
         Self::open_with(dir, config, Box::new(open_file))
     }
@@ -189,18 +256,25 @@ impl UsageLog {
         std::fs::create_dir_all(dir).map_err(IngestError::log("creating its folder"))?;
         let lock = lock(dir)?;
         let mut window = Window::new(config.ids_max);
-        let mut recovered = recover(dir, &mut window)?;
-        recovered.index.done = read_done(dir);
-        let done = recovered.index.done;
-        recovered.index.frames.retain(|frame| frame.position > done);
-        let backlog = recovered.index.frames.iter().map(FrameRef::n_bytes).sum();
+        let recovered = recover(dir, &mut window)?;
+        let backlog = recovered.frames.iter().map(FrameRef::n_bytes).sum();
+        let index = Index {
+            frames: recovered.frames,
+            sealed: recovered.files,
+            done: recovered.done,
+            written: recovered.next.saturating_sub(1),
+            newest: 0,
+            failure: None,
+        };
         let common = Arc::new(Common {
             dir: dir.to_owned(),
             log_id: recovered.log_id.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string()),
             waiting_bytes: AtomicU64::new(0),
             backlog_bytes: AtomicU64::new(backlog),
             committed: Arc::new(Notify::new()),
-            index: Mutex::new(recovered.index),
+            flush_asked: AtomicBool::new(false),
+            index: Mutex::new(index),
+            noting: Mutex::new(()),
             _lock: lock,
             config,
         });
@@ -210,7 +284,7 @@ impl UsageLog {
             .name("usage-log".to_owned())
             .spawn(move || writer.run())
             .map_err(IngestError::log("starting its writer"))?;
-        let inner = Inner { common, requests: Some(requests), writer: Mutex::new(Some(thread)) };
+        let inner = Inner { common, requests: Mutex::new(Some(requests)), writer: Mutex::new(Some(thread)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -280,12 +354,13 @@ impl UsageLog {
         let waiting = common.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         let request = Request { events, wanted, bytes, answer };
-        let sender = self.inner.requests.as_ref().ok_or(IngestError::Closed)?;
         // One request is let in whatever its size, or a large one could never be.
-        let refused = (waiting > 0 && waiting + bytes > common.config.waiting_bytes_max)
-            || matches!(sender.try_send(request), Err(mpsc::error::TrySendError::Full(_)));
-        if refused {
+        let has_room = waiting == 0 || waiting + bytes <= common.config.waiting_bytes_max;
+        let sent = if has_room { self.inner.send(request) } else { Ok(false) };
+        if !matches!(sent, Ok(true)) {
             common.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        if !sent? {
             return Err(IngestError::Busy { retry_after_s: 1 });
         }
         answered.await.map_err(|_| IngestError::Closed)?
@@ -298,7 +373,12 @@ impl UsageLog {
 
     /// Names this log for the lake: another log, also one that replaces a lost one, has another name.
     pub fn app_id(&self, node: &str) -> String {
-        format!("usage:{node}:{}", self.inner.common.log_id)
+        Self::app_id_of(node, &self.inner.common.log_id)
+    }
+
+    /// As [`Self::app_id`], for a log that is known by its name only.
+    pub fn app_id_of(node: &str, log_id: &str) -> String {
+        format!("usage:{node}:{log_id}")
     }
 
     /// Entries after a position that the lake does not have, oldest first, of about `n_max` events in all.
@@ -328,33 +408,69 @@ impl UsageLog {
     }
 
     /// Forgets the entries up to a position, which are safe elsewhere; files that hold nothing else
-    /// are deleted. Not synced: entries that come back after a crash are taken for what they are.
+    /// are deleted. After an error it can be called again, and then does what is left.
     pub async fn truncate(&self, through_position: u64) -> Result<(), IngestError> {
         let common = Arc::clone(&self.inner.common);
         blocking(move || {
-            let mut unneeded = Vec::new();
             let mut freed = 0;
-            let done = {
+            {
                 let mut index = common.index();
                 while let Some(frame) = index.frames.front().filter(|frame| frame.position <= through_position) {
                     freed += frame.n_bytes();
                     index.done = frame.position;
                     index.frames.pop_front();
                 }
-                while let Some((path, _)) = index.sealed.front().filter(|(_, last)| *last <= index.done) {
-                    unneeded.push(path.clone());
-                    index.sealed.pop_front();
-                }
-                index.done
-            };
+            }
             common.backlog_bytes.fetch_sub(freed, Ordering::Relaxed);
-            write_done(&common.dir, done)?;
-            unneeded.iter().try_for_each(std::fs::remove_file).map_err(IngestError::log("truncating"))
+            common.settle()
         })
         .await
     }
 
-    /// Notified after every commit.
+    /// Waits until the lake has everything that is durable here at the call, without regard to its age. Gives the
+    /// position of the last of it.
+    ///
+    /// Waits for as long as the lake refuses or no sink runs. Cancel safe.
+    pub async fn flushed(&self) -> u64 {
+        let position = {
+            let index = self.inner.common.index();
+            index.frames.back().map_or(index.done, |frame| frame.position)
+        };
+        let is_done = || self.inner.common.index().done >= position;
+        while !is_done() {
+            // Again and again, but not at every look: a lake that refuses is not to be asked all the time.
+            self.inner.common.flush_asked.store(true, Ordering::Release);
+            self.inner.common.committed.notify_one();
+            for _ in 0..FLUSH_LOOKS {
+                if is_done() {
+                    break;
+                }
+                sleep(FLUSH_LOOK).await;
+            }
+        }
+        position
+    }
+
+    /// Whether somebody has asked for a commit to the lake since the last call.
+    pub(crate) fn take_flush_request(&self) -> bool {
+        self.inner.common.flush_asked.swap(false, Ordering::AcqRel)
+    }
+
+    /// Ends the log: commits what waits, and deletes every file that holds nothing but what the lake has. Nothing is
+    /// taken any more, by no clone; the folder is released with the last one.
+    ///
+    /// Errors: what kept it from that, a failure of before included; then the folder is as after a crash.
+    pub async fn close(&self) -> Result<(), IngestError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.end()).await
+    }
+
+    /// The position through which the lake is known to have everything; 0 before that is known.
+    pub fn done(&self) -> u64 {
+        self.inner.common.index().done
+    }
+
+    /// Notified after every commit, and when somebody waits for the lake.
     pub fn committed(&self) -> Arc<Notify> {
         Arc::clone(&self.inner.common.committed)
     }
@@ -390,92 +506,6 @@ pub(crate) fn lock(dir: &Path) -> Result<File, IngestError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(IngestError::LogInUse { path: dir.to_owned() }),
         Err(std::fs::TryLockError::Error(error)) => Err(IngestError::log("locking")(error)),
     }
-}
-
-struct Recovered {
-    log_id: Option<String>,
-    index: Index,
-    /// The next position to give out.
-    next: u64,
-}
-
-/// Reads what is there: ids into the window, frames into an index.
-fn recover(dir: &Path, window: &mut Window) -> Result<Recovered, IngestError> {
-    let listed = |extension: &str| segment::list(dir, extension).map_err(IngestError::log("listing its files"));
-    let logs = listed("log")?;
-    let mut recovered = Recovered { log_id: None, index: Index::default(), next: 1 };
-    for first in listed("ids")?.into_iter().filter(|first| !logs.contains(first)) {
-        // Of a file whose events the lake has.
-        meet_all(window, dir, first, &segment::read_ids(dir, first)?)?;
-    }
-    for (n, first) in logs.iter().enumerate() {
-        let is_last = n + 1 == logs.len();
-        let path = segment::log_path(dir, *first);
-        if n > 0 && *first != recovered.next {
-            return Err(IngestError::Damaged { path, at: 0 });
-        }
-        let Some(found) = segment::scan(dir, *first)? else {
-            if !is_last {
-                return Err(IngestError::Damaged { path, at: 0 });
-            }
-            std::fs::remove_file(&path).map_err(IngestError::log("removing an empty file"))?;
-            recovered.next = *first;
-            break;
-        };
-        if let Some(at) = found.torn_at {
-            if !is_last {
-                return Err(IngestError::Damaged { path, at });
-            }
-            tracing::warn!(log.file = %path.display(), log.torn_at = at, "the usage log's torn end is cut off");
-            let cut = File::options().write(true).open(&path).and_then(|file| {
-                file.set_len(at)?;
-                file.sync_all()
-            });
-            cut.map_err(IngestError::log("cutting its torn end off"))?;
-        }
-        recovered.next = first + found.frames.len() as u64;
-        recovered.log_id = Some(found.log_id);
-        if found.frames.is_empty() {
-            continue;
-        }
-        if is_last || !segment::ids_path(dir, *first).exists() {
-            segment::write_ids(dir, *first, &found.ids)?;
-        }
-        meet_all(window, dir, *first, &found.ids)?;
-        recovered.index.frames.extend(found.frames);
-        recovered.index.sealed.push_back((path, recovered.next - 1));
-    }
-    Ok(recovered)
-}
-
-fn meet_all(window: &mut Window, dir: &Path, first: u64, ids: &[(u128, u64)]) -> Result<(), IngestError> {
-    for (id, mark) in ids {
-        window.meet(*id, *mark);
-    }
-    drop_files(window.filed(segment::ids_path(dir, first)))
-}
-
-pub(crate) fn drop_files(files: Vec<PathBuf>) -> Result<(), IngestError> {
-    for file in files {
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(IngestError::log("forgetting ids")(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn read_done(dir: &Path) -> u64 {
-    // Without it everything that is there is read once more, and the lake recognises it.
-    std::fs::read_to_string(dir.join("done")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-}
-
-pub(crate) fn write_done(dir: &Path, done: u64) -> Result<(), IngestError> {
-    let draft = dir.join("done.draft");
-    let written = std::fs::write(&draft, done.to_string()).and_then(|()| std::fs::rename(&draft, dir.join("done")));
-    written.map_err(IngestError::log("truncating"))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fs, io::ErrorKind, path::Path};
 use deltalake::{DeltaTableBuilder, ensure_table_uri};
 
 use crate::{
-    LakeError, LakeLocation, LocationError, QUARANTINE, durable,
+    LakeError, LakeLocation, LocationError, QUARANTINE,
     location::{LOG, write_file},
+    torn,
 };
 
 /// A table's log is tidied up seldom, and in a moment.
@@ -96,8 +97,8 @@ fn copy_log(name: &str, table: &Path, to: &Path) -> Result<Vec<String>, LakeErro
         let copied = files.iter().try_for_each(|file| fs::copy(log.join(file), copy.join(file)).map(drop));
         match copied {
             Ok(()) => {
-                durable::set_torn_entry_aside(to)?;
-                return Ok(files.into_iter().filter(|file| copy.join(file).is_file()).collect());
+                torn::check_last_entry(to)?;
+                return Ok(files);
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::remove_dir_all(&copy).map_err(io_error(&copy))?;

@@ -9,6 +9,7 @@ use datafusion::arrow::{
         Int16Builder, Int32Array, Int32Builder, Int64Array, Int64Builder, RecordBatch, StringViewBuilder,
         TimestampMicrosecondArray, TimestampMicrosecondBuilder,
     },
+    datatypes::DataType,
     error::ArrowError,
 };
 use serde_json::Value;
@@ -197,7 +198,8 @@ fn quarantine<'a, S: RowSource<'a>>(
         faults.append_option(error.map(|error| error.fault.code()));
         fields.append_option(error.map(|error| error.field.as_str()));
     }
-    let columns = envelope.finish(vec![Arc::new(faults.finish()), Arc::new(fields.finish())]);
+    let contents = null_column(&DataType::Utf8View, bad.len());
+    let columns = envelope.finish(vec![Arc::new(faults.finish()), Arc::new(fields.finish()), contents]);
     let batch = columns.and_then(|columns| RecordBatch::try_new(Arc::clone(&schema.full), columns));
     Ok(batch.map_err(LakeError::arrow(QUARANTINE))?)
 }

@@ -1,4 +1,4 @@
-//! What is acknowledged survives power loss, and what power loss tears is recognised.
+//! What is acknowledged survives power loss.
 
 use std::{
     collections::BTreeSet,
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::LakeError;
+use crate::{LakeError, torn};
 
 const THREADS_MAX: usize = 8;
 
@@ -44,22 +44,26 @@ fn sync_each(paths: &[PathBuf]) -> Result<(), LakeError> {
     paths.iter().try_for_each(|path| sync_path(path))
 }
 
-fn sync_path(path: &Path) -> Result<(), LakeError> {
+pub(crate) fn sync_path(path: &Path) -> Result<(), LakeError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|source| LakeError::Io { path: path.to_owned(), source })
 }
 
 /// Makes the last log entry of a table durable. A process that was killed between writing and syncing it left it in
 /// memory only, and whoever reads it there takes its rows for committed.
 pub(crate) async fn sync_last_entry(root: PathBuf) -> Result<(), LakeError> {
-    let work = move || match last_entry(&root)? {
-        Some(entry) => sync_path(&entry).and_then(|()| sync_path(&root.join("_delta_log"))),
-        None => Ok(()),
+    let work = move || {
+        let Some(entry) = last_entry(&root)? else { return Ok(()) };
+        sync_path(&entry).and_then(|()| sync_path(&root.join("_delta_log")))?;
+        if let Some(version) = entry.file_stem().and_then(|stem| stem.to_str()?.parse().ok()) {
+            torn::note_synced(&root, version);
+        }
+        Ok(())
     };
     tokio::task::spawn_blocking(work).await.map_err(LakeError::Task)?
 }
 
 /// The newest entry of a table's log.
-fn last_entry(root: &Path) -> Result<Option<PathBuf>, LakeError> {
+pub(crate) fn last_entry(root: &Path) -> Result<Option<PathBuf>, LakeError> {
     let log = root.join("_delta_log");
     if !log.is_dir() {
         return Ok(None);
@@ -77,23 +81,4 @@ fn last_entry(root: &Path) -> Result<Option<PathBuf>, LakeError> {
         }
     }
     Ok(last)
-}
-
-/// Sets a torn last log entry of a table aside.
-///
-/// The log library makes an entry visible before its content is on disk. A power cut in between can
-/// leave it empty or cut off, and the table could not be read any more. No commit counts as done
-/// before its entry is synced, so such an entry was never acknowledged and its rows come again.
-pub(crate) fn set_torn_entry_aside(root: &Path) -> Result<(), LakeError> {
-    let Some(path) = last_entry(root)? else { return Ok(()) };
-    let content = std::fs::read_to_string(&path).unwrap_or_default();
-    let mut lines = content.lines().filter(|line| !line.is_empty()).peekable();
-    let whole = lines.peek().is_some() && lines.all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
-    if whole {
-        return Ok(());
-    }
-    tracing::warn!(log.entry = %path.display(), "the last log entry was torn by a crash and is set aside");
-    std::fs::rename(&path, path.with_extension("json.torn"))
-        .map_err(|source| LakeError::Io { path: path.clone(), source })?;
-    sync_path(&root.join("_delta_log"))
 }

@@ -27,10 +27,10 @@ use serde::Serialize;
 use todoke_domain::{MunicipalityCode, Timestamp};
 
 use crate::{
-    Lake, LakeError, LakeLocation,
+    Lake, LakeError, LakeLocation, QUARANTINE,
     file::{self, DataFile, Encoded, Layout, encode},
     maintenance::removal,
-    schema::{self, GroupSchema, MUNICIPALITY},
+    schema::{self, EVENT_TYPE, GroupSchema, MUNICIPALITY},
     slice::sort_file,
     table::Committed,
 };
@@ -42,8 +42,16 @@ pub struct Erasure {
     pub municipality: MunicipalityCode,
     /// Each key to forget, with the one that takes its place in rows that stay.
     pub stand_ins: BTreeMap<i64, i64>,
-    /// Tables whose rows about these people go. In the others they stay, with the stand-in: sums stay right.
+    /// Tables whose rows about these people go, also those that went from them to the quarantine. In the others they
+    /// stay, with the stand-in: sums stay right.
     pub removed_from: BTreeSet<String>,
+}
+
+impl Erasure {
+    /// Whether rows of an event type go.
+    fn removes(&self, event_type: &str) -> bool {
+        event_type.split('.').next().is_some_and(|group| self.removed_from.contains(group))
+    }
 }
 
 /// What became of one table.
@@ -163,12 +171,17 @@ fn purge(
     if n_named == 0 {
         return Ok(None);
     }
-    let goes = who.removed_from.contains(&schema.name);
-    let rest = if goes {
-        filter_record_batch(&rows, &named.iter().map(|named| Some(!named)).collect::<BooleanArray>())
-    } else {
-        marks.unlinked(&rows)
+    let types = rows.column_by_name(EVENT_TYPE).map(|types| types.as_string_view());
+    let goes = |row: usize| {
+        named[row]
+            && (who.removed_from.contains(&schema.name)
+                // A row that came from a table keeps its content there.
+                || schema.name == QUARANTINE && types.is_some_and(|types| who.removes(types.value(row))))
     };
+    let stays: BooleanArray = (0..rows.num_rows()).map(|row| Some(!goes(row))).collect();
+    let rest = filter_record_batch(&rows, &stays).map_err(&arrow)?;
+    let removed = (rows.num_rows() - rest.num_rows()) as u64;
+    let rest = if removed < n_named { marks.unlinked(&rest) } else { Ok(rest) };
     // The file may have been sorted within its row groups only, and these are cut anew.
     let rest = rest.and_then(|rest| sort_file(&rest)).map_err(&arrow)?;
     let file = if rest.num_rows() == 0 {
@@ -177,8 +190,7 @@ fn purge(
         let encoded = encode(&[rest], &about.municipality, about.day, layout, now);
         Some(encoded.map_err(LakeError::parquet(&schema.name, "written"))?)
     };
-    let (removed, unlinked) = if goes { (n_named, 0) } else { (0, n_named) };
-    Ok(Some(Purged { file, removed, unlinked }))
+    Ok(Some(Purged { file, removed, unlinked: n_named - removed }))
 }
 
 /// How people are written in rows: as numbers of key columns, and as decimal text where a key is a subject's id.

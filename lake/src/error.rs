@@ -39,7 +39,7 @@ pub enum LakeError {
     Parquet {
         /// The table.
         table: String,
-        /// "written" or "read".
+        /// "written", "read" or "rewritten".
         doing: &'static str,
         /// The cause.
         #[source]
@@ -71,6 +71,24 @@ pub enum LakeError {
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// The last entry of a table's log could not be read. What it holds is not known.
+    #[error("the log entry `{path}` cannot be read")]
+    UnreadableEntry {
+        /// The entry.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The last entry of a table's log is damaged, and was or may have been acknowledged: without it its rows would be
+    /// lost, since nobody brings them again.
+    #[error("the log entry `{path}` is damaged and stays: {why}")]
+    DamagedEntry {
+        /// The entry.
+        path: PathBuf,
+        /// What speaks for it.
+        why: &'static str,
     },
     /// A column on disk has another type than the catalogue gives it; columns are only ever added.
     #[error("table `{table}`, column `{column}`: {found} on disk, {wanted} in the catalogue")]

@@ -1,6 +1,6 @@
 //! One data file: its Parquet bytes and what its log entry says about it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use datafusion::{
@@ -10,12 +10,19 @@ use datafusion::{
         datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
     },
     parquet::{
-        arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder, arrow_writer::ArrowWriterOptions},
+        arrow::{
+            ArrowWriter,
+            arrow_reader::ParquetRecordBatchReaderBuilder,
+            arrow_writer::{
+                ArrowColumnWriter, ArrowLeafColumn, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+            },
+        },
         basic::{Compression, Encoding, ZstdLevel},
         errors::ParquetError,
         file::{
             metadata::SortingColumn,
             properties::{EnabledStatistics, WriterProperties},
+            writer::SerializedFileWriter,
         },
         schema::types::ColumnPath,
     },
@@ -33,6 +40,9 @@ use crate::{
 
 /// Rows of a column in one page, at most.
 pub(crate) const PAGE_ROWS_MAX: usize = 20_000;
+
+/// Rows from which a second thread is worth its start.
+const SHARED_ROWS_MIN: usize = 256;
 
 /// A live data file of a table.
 #[derive(Debug)]
@@ -93,7 +103,7 @@ pub(crate) fn encode(
 ) -> Result<Encoded, ParquetError> {
     let schema = runs.first().map(RecordBatch::schema);
     let schema = schema.ok_or_else(|| ParquetError::General("a file without rows".to_owned()))?;
-    let mut encoder = Encoder::new(&schema, runs.iter().map(RecordBatch::num_rows).sum(), layout)?;
+    let mut encoder = Encoder::new(&schema, runs.iter().map(RecordBatch::num_rows).sum(), layout, Threads::One)?;
     for rows in runs {
         encoder.write(rows)?;
         encoder.end_row_group()?;
@@ -101,23 +111,55 @@ pub(crate) fn encode(
     encoder.finish(municipality, day, now)
 }
 
+/// Threads that encode the columns of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// The caller's.
+    One,
+    /// The caller's and one more.
+    Two,
+}
+
 /// A data file under construction. Its row groups are encoded as they fill; only the one under construction and what
 /// is encoded are in memory.
 pub(crate) struct Encoder {
-    writer: ArrowWriter<Vec<u8>>,
+    schema: SchemaRef,
+    writer: SerializedFileWriter<Vec<u8>>,
+    factory: ArrowRowGroupWriterFactory,
+    row_group_rows_max: usize,
+    threads: Threads,
+    /// The columns of the row group under construction; none before its first row.
+    columns: Vec<ArrowColumnWriter>,
+    row_group_rows: usize,
     extents: Vec<Extent>,
     n_rows: usize,
 }
 
 impl Encoder {
     /// For at most `n_rows_max` rows without partition columns.
-    pub(crate) fn new(schema: &SchemaRef, n_rows_max: usize, layout: &Layout) -> Result<Self, ParquetError> {
+    pub(crate) fn new(
+        schema: &SchemaRef,
+        n_rows_max: usize,
+        layout: &Layout,
+        threads: Threads,
+    ) -> Result<Self, ParquetError> {
         let options = ArrowWriterOptions::new()
             .with_properties(properties(schema, n_rows_max, layout)?)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(schema), options)?;
+        let (writer, factory) = writer.into_serialized_writer()?;
         let bounded = BOUNDED.into_iter().filter(|name| schema.index_of(name).is_ok());
-        Ok(Self { writer, extents: bounded.map(Extent::of).collect(), n_rows: 0 })
+        Ok(Self {
+            schema: Arc::clone(schema),
+            writer,
+            factory,
+            row_group_rows_max: layout.row_group_rows_max.max(1),
+            threads,
+            columns: Vec::new(),
+            row_group_rows: 0,
+            extents: bounded.map(Extent::of).collect(),
+            n_rows: 0,
+        })
     }
 
     /// Appends rows, which must come sorted.
@@ -126,17 +168,65 @@ impl Encoder {
             extent.add(rows);
         }
         self.n_rows += rows.num_rows();
-        self.writer.write(rows)
+        let mut at = 0;
+        while at < rows.num_rows() {
+            let n_rows = (rows.num_rows() - at).min(self.row_group_rows_max - self.row_group_rows);
+            self.fill(&rows.slice(at, n_rows))?;
+            at += n_rows;
+            if self.row_group_rows == self.row_group_rows_max {
+                self.end_row_group()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends rows that the row group has room for.
+    fn fill(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        if self.columns.is_empty() {
+            self.columns = self.factory.create_column_writers(self.writer.flushed_row_groups().len())?;
+        }
+        self.row_group_rows += rows.num_rows();
+        let mut leaves: Vec<ArrowLeafColumn> = Vec::with_capacity(self.columns.len());
+        for (field, column) in self.schema.fields().iter().zip(rows.columns()) {
+            leaves.extend(compute_leaves(field, column)?);
+        }
+        // Columns differ a lot in what they cost, so each thread takes the next one when it is done with one.
+        let queue = Mutex::new(self.columns.iter_mut().zip(leaves));
+        let work = || -> Result<(), ParquetError> {
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((writer, leaf)) = next else { return Ok(()) };
+                writer.write(&leaf)?;
+            }
+        };
+        if self.threads == Threads::One || rows.num_rows() < SHARED_ROWS_MIN {
+            return work();
+        }
+        std::thread::scope(|scope| {
+            let other = scope.spawn(work);
+            let own: Result<(), ParquetError> = work();
+            let ended = || Err(ParquetError::General("a thread that encodes columns ended early".to_owned()));
+            own.and(other.join().unwrap_or_else(|_| ended()))
+        })
     }
 
     /// What comes next begins a row group.
     pub(crate) fn end_row_group(&mut self) -> Result<(), ParquetError> {
-        self.writer.flush()
+        if self.columns.is_empty() {
+            return Ok(());
+        }
+        let mut row_group = self.writer.next_row_group()?;
+        for column in self.columns.drain(..) {
+            column.close()?.append_to_row_group(&mut row_group)?;
+        }
+        row_group.close()?;
+        self.row_group_rows = 0;
+        Ok(())
     }
 
     /// Memory of the row group under construction, bytes.
     pub(crate) fn row_group_bytes(&self) -> usize {
-        self.writer.memory_size()
+        self.columns.iter().map(ArrowColumnWriter::memory_size).sum()
     }
 
     /// Bytes that are encoded.
@@ -149,7 +239,8 @@ impl Encoder {
     }
 
     /// The file, named anew.
-    pub(crate) fn finish(self, municipality: &str, day: i32, now: Timestamp) -> Result<Encoded, ParquetError> {
+    pub(crate) fn finish(mut self, municipality: &str, day: i32, now: Timestamp) -> Result<Encoded, ParquetError> {
+        self.end_row_group()?;
         let content = Bytes::from(self.writer.into_inner()?);
         let path = format!("{}/part-{}.parquet", folder(municipality, day), uuid::Uuid::new_v4());
         let add = Add {

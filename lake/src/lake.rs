@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use datafusion::arrow::array::RecordBatch;
@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use todoke_domain::Timestamp;
 
 use crate::{
-    Dimension, EventRows, LakeError, LakeLocation, LakeView, Origin,
+    Dimension, EventRows, LakeError, LakeLocation, LakeView, Origin, Told,
     file::Layout,
     slice::{self, Slice},
     table::{Committed, Part, Table},
+    torn,
     view::{Shared, StagedPart, Tables},
 };
 
@@ -85,13 +86,15 @@ pub struct BulkReport {
 /// The lake, opened for writing. Several processes may write the same one: rows of one origin are taken once,
 /// whoever brings them.
 pub struct Lake {
-    location: LakeLocation,
+    pub(crate) location: LakeLocation,
     pub(crate) options: LakeOptions,
     pub(crate) view: LakeView,
     // Flushes take turns: two at once would commit the same staged parts.
     turn: tokio::sync::Mutex<()>,
     // So does maintenance: two compactions would replace the same files.
     pub(crate) upkeep: tokio::sync::Mutex<()>,
+    /// By table, the files that the last compaction had no memory for.
+    pub(crate) too_large: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Lake {
@@ -105,14 +108,26 @@ async fn open_for_writing(table: &tokio::sync::Mutex<Table>, options: &LakeOptio
 }
 
 impl Lake {
+    /// Opens a lake whose sources were told nothing yet, as [`Self::open_told`] does.
+    pub async fn open(location: impl Into<LakeLocation>, options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+        Self::open_told(location, options, &Told::Through(BTreeMap::new())).await
+    }
+
     /// Opens the lake at a place, creating missing tables and adding columns that are new in the catalogue. Files and
     /// folders appear only below it. A bucket is not asked whether it can hold a lake: [`LakeLocation::probe`] does.
     ///
-    /// Errors: [`LakeError::ColumnType`] when a column on disk has another type than the catalogue.
-    pub async fn open(location: impl Into<LakeLocation>, options: LakeOptions) -> Result<Arc<Self>, LakeError> {
+    /// Errors: [`LakeError::ColumnType`] when a column on disk has another type than the catalogue;
+    /// [`LakeError::DamagedEntry`] when the last log entry of a table is torn and, by what the sources were `told`, may
+    /// have been acknowledged.
+    pub async fn open_told(
+        location: impl Into<LakeLocation>,
+        options: LakeOptions,
+        told: &Told,
+    ) -> Result<Arc<Self>, LakeError> {
         let location: LakeLocation = location.into();
         let location = location.made()?;
         let view = LakeView { shared: Arc::new(Shared::new()), tables: Arc::new(Tables::new(&location)) };
+        torn::set_aside(&view.tables.groups, told).await?;
         // Collected before they are streamed: a closure inside the stream would not be `Send`.
         let openings: Vec<_> = view.tables.groups.values().map(|table| open_for_writing(table, &options)).collect();
         stream::iter(openings).buffer_unordered(options.commit_concurrency.max(1)).try_collect::<()>().await?;
@@ -122,9 +137,14 @@ impl Lake {
         }
         view.shared.publish(opened, &BTreeSet::new());
         view.refresh().await?;
-        let lake =
-            Self { location, options, view, turn: tokio::sync::Mutex::new(()), upkeep: tokio::sync::Mutex::new(()) };
-        Ok(Arc::new(lake))
+        Ok(Arc::new(Self {
+            location,
+            options,
+            view,
+            turn: tokio::sync::Mutex::new(()),
+            upkeep: tokio::sync::Mutex::new(()),
+            too_large: Mutex::default(),
+        }))
     }
 
     /// What queries see, live.
@@ -260,21 +280,7 @@ impl Lake {
 
     /// The highest version of an application that any table has committed.
     pub async fn committed_version(&self, app_id: &str) -> Result<Option<i64>, LakeError> {
-        let apps = BTreeSet::from([Arc::from(app_id)]);
-        let mut highest = None;
-        let mut learned = Vec::new();
-        for (name, table) in &self.view.tables.groups {
-            let mut table = table.lock().await;
-            table.know(&apps).await?;
-            if let Some(committed) = table.committed() {
-                // A table that never saw the application has the lowest version there is.
-                let version = committed.txns.get(app_id).copied().filter(|version| *version != i64::MIN);
-                highest = highest.max(version);
-                learned.push((*name, Arc::clone(committed)));
-            }
-        }
-        self.view.shared.publish(learned, &BTreeSet::new());
-        Ok(highest)
+        self.view.committed_version(app_id).await
     }
 
     /// Rows staged and not yet committed.

@@ -21,6 +21,7 @@ mod durable;
 mod erase;
 mod error;
 mod file;
+mod holder;
 mod lake;
 mod location;
 mod maintenance;
@@ -34,7 +35,10 @@ mod rows;
 mod same_id;
 mod schema;
 mod slice;
+mod stored;
 mod table;
+mod torn;
+mod upkeep;
 mod verify;
 mod view;
 
@@ -50,8 +54,11 @@ pub use parquet_records::ParquetRecords;
 pub use provider::Scope;
 pub use retention::{Expired, Retention};
 pub use rows::{EventRows, RowError, RowFault, value_fits};
+pub use torn::Told;
+pub use upkeep::Upkeep;
 pub use verify::{DayCheck, LakeCheck, Recorded};
 pub use view::{DayState, LakeSnapshot, LakeView, Origin};
 
-/// The table of rows that could not become lake rows: ids and reasons, never contents.
+/// The table of rows that could not become, or stay, lake rows: ids and reasons, and the content of those that were
+/// rows of another table.
 pub const QUARANTINE: &str = "quarantine";

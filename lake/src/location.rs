@@ -29,6 +29,8 @@ pub(crate) const LOG: &str = "_delta_log";
 
 /// Folder of what nodes note for each other, beside the tables.
 const NOTES: &str = "nodes";
+/// How the names of notes begin that are not written yet.
+const DRAFT: &str = ".draft-";
 
 /// How long a request to the object store is tried again. Whoever writes to the lake tries again by itself, and
 /// whoever asks waits for the answer.
@@ -296,6 +298,22 @@ impl LakeLocation {
         }
     }
 
+    /// Writes a small file of the lake, in the place of what is there. Whoever reads sees it whole; not synced.
+    pub(crate) async fn replace(&self, path: &str, text: String) -> Result<(), LocationError> {
+        match &self.0 {
+            Kind::Folder(dir) => {
+                let draft = dir.join(format!("{path}.draft"));
+                let failure = |source: std::io::Error| file_failure(path, source);
+                tokio::fs::write(&draft, text).await.map_err(failure)?;
+                tokio::fs::rename(&draft, dir.join(path)).await.map_err(failure)
+            }
+            Kind::Bucket(bucket) => {
+                let stored = bucket.store.put(&StorePath::from(path), PutPayload::from(text)).await;
+                stored.map(drop).map_err(|source| file_failure(path, source))
+            }
+        }
+    }
+
     /// Writes a file of the lake to the same path below the folder `to`. Not synced.
     pub async fn fetch(&self, path: &str, to: &Path) -> Result<(), LocationError> {
         let Some(content) = self.read(path).await? else {
@@ -310,14 +328,15 @@ impl LakeLocation {
         match &self.0 {
             Kind::Folder(dir) => {
                 let failure = |source: std::io::Error| file_failure(&path, source);
-                tokio::fs::create_dir_all(dir.join(NOTES)).await.map_err(failure)?;
-                let mut options = tokio::fs::OpenOptions::new();
-                match options.write(true).create_new(true).open(dir.join(&path)).await {
-                    Ok(_) => {}
+                let draft = draft_of_note(dir, text).await.map_err(failure)?;
+                // Named by a link, which fails where there is one: whoever finds the note reads it whole.
+                let linked = tokio::fs::hard_link(&draft, dir.join(&path)).await;
+                tokio::fs::remove_file(&draft).await.map_err(failure)?;
+                match linked {
+                    Ok(()) => {}
                     Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
                     Err(error) => return Err(failure(error).into()),
                 }
-                tokio::fs::write(dir.join(&path), text).await.map_err(failure)?;
                 durable::sync(dir.clone(), vec![path]).await?;
                 Ok(true)
             }
@@ -330,6 +349,30 @@ impl LakeLocation {
                 }
             }
         }
+    }
+
+    /// Leaves a note in the place of any that has its name. Not synced: for what matters only while those who wrote
+    /// it run.
+    pub async fn put_note(&self, name: &str, text: &str) -> Result<(), LocationError> {
+        let path = format!("{NOTES}/{name}");
+        match &self.0 {
+            Kind::Folder(dir) => {
+                let failure = |source: std::io::Error| file_failure(&path, source);
+                let draft = draft_of_note(dir, text).await.map_err(failure)?;
+                tokio::fs::rename(&draft, dir.join(&path)).await.map_err(failure)
+            }
+            Kind::Bucket(bucket) => {
+                let payload = PutPayload::from(text.to_owned());
+                let put = bucket.store.put(&StorePath::from(path.as_str()), payload).await;
+                put.map(drop).map_err(|source| file_failure(&path, source))
+            }
+        }
+    }
+
+    /// A note; `None` if there is none of that name.
+    pub async fn read_note(&self, name: &str) -> Result<Option<String>, LocationError> {
+        let text = self.read(&format!("{NOTES}/{name}")).await?;
+        Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
     }
 
     /// All notes by their names.
@@ -346,10 +389,10 @@ impl LakeLocation {
             }
         }
         let mut notes = BTreeMap::new();
-        for name in names {
+        for name in names.into_iter().filter(|name| !name.starts_with(DRAFT)) {
             // One that went meanwhile says nothing any more.
-            if let Some(text) = self.read(&format!("{NOTES}/{name}")).await? {
-                notes.insert(name, String::from_utf8_lossy(&text).into_owned());
+            if let Some(text) = self.read_note(&name).await? {
+                notes.insert(name, text);
             }
         }
         Ok(notes)
@@ -395,6 +438,13 @@ impl LakeLocation {
             None => Ok(()),
         }
     }
+}
+
+/// Writes a note of a folder's lake without its name.
+async fn draft_of_note(dir: &Path, text: &str) -> std::io::Result<PathBuf> {
+    let draft = dir.join(NOTES).join(format!("{DRAFT}{}", uuid::Uuid::new_v4()));
+    write_file(draft.clone(), Bytes::from(text.to_owned())).await?;
+    Ok(draft)
 }
 
 fn creating() -> PutOptions {
@@ -453,7 +503,8 @@ pub(crate) struct TablePlace {
 }
 
 impl TablePlace {
-    fn folder(&self) -> Option<PathBuf> {
+    /// The folder of this machine that holds it, if one does.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
         self.location.folder().map(|dir| dir.join(&self.name))
     }
 
@@ -499,14 +550,6 @@ impl TablePlace {
     pub(crate) async fn sync_last_entry(&self) -> Result<(), LakeError> {
         match self.folder() {
             Some(root) => durable::sync_last_entry(root).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Sets a torn last log entry aside. An object store has a file whole or not at all.
-    pub(crate) fn set_torn_entry_aside(&self) -> Result<(), LakeError> {
-        match self.folder() {
-            Some(root) => durable::set_torn_entry_aside(&root),
             None => Ok(()),
         }
     }

@@ -1,11 +1,12 @@
 //! Upkeep: fewer and sorted files, old files deleted, figures about the tables.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use datafusion::arrow::{
-    array::{ArrayRef, Date32Array, RecordBatch, StringViewArray},
-    error::ArrowError,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError},
+    time::Duration,
 };
+
+use datafusion::arrow::array::{ArrayRef, Date32Array, RecordBatch, StringViewArray};
 use deltalake::{
     kernel::{Action, Remove, transaction::CommitProperties},
     operations::vacuum::VacuumMode,
@@ -18,7 +19,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     Lake, LakeError, QUARANTINE,
     file::DataFile,
-    rewrite::{Shares, rewrite},
+    parquet_records::objects,
+    rewrite::{Rewrite, Shares},
     rows::{date_of, day_number},
     schema::{self, DAY, MUNICIPALITY},
     slice::Slice,
@@ -37,8 +39,9 @@ pub struct CompactOptions {
     pub small_file_rows_max: usize,
     /// Rows that become one file, at most.
     pub output_rows_max: usize,
-    /// Memory for the rows, ids and files of a set, bytes. As many files are joined as it has room for, two at least.
-    /// Beyond it go rows whose ids are there twice, and what a file takes that has no room alone.
+    /// Memory for the rows, ids and files of a set, bytes. As many files are joined as it has room for. A file that is
+    /// larger is read page by page and becomes several; one of which it has not even room for a piece of a row group
+    /// stays as it is.
     pub memory_bytes_max: u64,
     /// Partitions rewritten in one call, at most: today's, then the oldest.
     pub partitions_max: usize,
@@ -79,6 +82,8 @@ pub struct Compacted {
     pub conflicts: usize,
     /// Files that might hold an id and were not asked, because of [`CompactOptions::compared_rows_max`].
     pub files_not_asked: usize,
+    /// Files that stayed as they are because [`CompactOptions::memory_bytes_max`] has no room for them.
+    pub files_too_large: usize,
     /// Most memory that rows, ids and files took at one moment, bytes. Measured where rows are decoded.
     pub held_bytes_max: usize,
 }
@@ -102,6 +107,8 @@ pub struct TableStats {
     pub small_files: usize,
     /// Live files whose ids were not compared with the others yet.
     pub new_files: usize,
+    /// Live files that the last compaction of this process had no memory for.
+    pub too_large_files: usize,
     /// Rows staged in this process and not committed.
     pub staged_rows: u64,
 }
@@ -127,15 +134,27 @@ impl Pace {
     }
 }
 
-/// Rows of a table as rows of the quarantine: their envelope and the reason, no content.
-fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, ArrowError> {
+/// One call of a compaction.
+struct Run {
+    pace: Pace,
+    done: Compacted,
+    /// Paths of files that there is no memory for.
+    aside: BTreeSet<String>,
+}
+
+/// Rows of a table as rows of the quarantine, with the reason. Each was acknowledged, so nobody sends it again, and
+/// fitted its table, so that its content may be in the lake: it is kept.
+fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, LakeError> {
+    let arrow = LakeError::arrow(QUARANTINE);
     let n_rows = rows.num_rows();
-    let schema = schema::group(QUARANTINE).ok_or_else(|| ArrowError::SchemaError(QUARANTINE.to_owned()))?;
+    let schema = schema::group(QUARANTINE).ok_or_else(|| LakeError::UnknownTable(QUARANTINE.to_owned()))?;
+    let fields: Vec<usize> = (schema.n_envelope..rows.num_columns()).collect();
+    let contents = objects(&rows.project(&fields).map_err(&arrow)?)?;
     let mut columns: Vec<ArrayRef> = rows.columns()[..schema.n_envelope].to_vec();
     let text = |value: &str| Arc::new(StringViewArray::from_iter_values(vec![value; n_rows])) as ArrayRef;
-    columns.extend([text("id_reused"), text("event_id"), text(&from.municipality)]);
+    columns.extend([text("id_reused"), text("event_id"), Arc::new(contents), text(&from.municipality)]);
     columns.push(Arc::new(Date32Array::from(vec![from.day; n_rows])));
-    let rows = RecordBatch::try_new(Arc::clone(&schema.full), columns)?;
+    let rows = RecordBatch::try_new(Arc::clone(&schema.full), columns).map_err(&arrow)?;
     Ok(Slice { municipality: Arc::clone(&from.municipality), day: from.day, rows })
 }
 
@@ -150,16 +169,19 @@ impl Lake {
     /// A table to which a newer version added columns is left alone: that version compacts it.
     pub async fn compact(&self, group: &str, options: &CompactOptions, now: Timestamp) -> Result<Compacted, LakeError> {
         let _upkeep = self.upkeep.lock().await;
-        let mut pace = Pace::new(options.bytes_per_s_max);
-        let mut result = Compacted::default();
-        while result.partitions < options.partitions_max {
-            let before = result.partitions;
-            self.compact_once(group, options, now, &mut pace, &mut result).await?;
-            if result.partitions == before {
+        let mut run =
+            Run { pace: Pace::new(options.bytes_per_s_max), done: Compacted::default(), aside: BTreeSet::new() };
+        while run.done.partitions < options.partitions_max {
+            let before = (run.done.partitions, run.aside.len());
+            self.compact_once(group, options, now, &mut run).await?;
+            if (run.done.partitions, run.aside.len()) == before {
                 break;
             }
         }
-        Ok(result)
+        run.done.files_too_large = run.aside.len();
+        let mut too_large = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
+        too_large.insert(group.to_owned(), run.aside);
+        Ok(run.done)
     }
 
     /// One commit of [`Self::compact`]: of each partition at most one set of files, so that no two sets of one day
@@ -169,8 +191,7 @@ impl Lake {
         group: &str,
         options: &CompactOptions,
         now: Timestamp,
-        pace: &mut Pace,
-        result: &mut Compacted,
+        run: &mut Run,
     ) -> Result<(), LakeError> {
         let unknown = || LakeError::UnknownTable(group.to_owned());
         let schema = schema::group(group).ok_or_else(unknown)?;
@@ -182,33 +203,37 @@ impl Lake {
             }
             table.committed().cloned().ok_or_else(unknown)?
         };
-        let mut work = due(&committed, options, day_number(now.jst_date()));
-        work.truncate(options.partitions_max - result.partitions);
-        if work.is_empty() {
-            return Ok(());
-        }
+        let mut work = due(&committed, options, day_number(now.jst_date()), &run.aside);
+        work.truncate(options.partitions_max - run.done.partitions);
         let mut adds = Vec::new();
         let mut removed: Vec<Arc<DataFile>> = Vec::new();
         for files in work {
-            let rewritten = rewrite(&committed, schema, files, self.options.layout(), options, now).await?;
-            result.partitions += 1;
-            result.files_before += rewritten.files.len();
-            result.files_after += usize::from(rewritten.file.is_some());
-            result.repetitions += rewritten.repetitions;
-            result.files_not_asked += rewritten.files_not_asked;
-            result.held_bytes_max = result.held_bytes_max.max(rewritten.held_bytes_max);
-            if let Some(conflicts) = rewritten.conflicts {
+            let first = files.first().map(|file| file.path.clone());
+            let begun = Rewrite::begin(&committed, schema, files, self.options.layout(), options, now).await?;
+            let Some(mut rewrite) = begun else {
+                run.aside.extend(first);
+                continue;
+            };
+            rewrite.compare(options.compared_rows_max).await?;
+            run.done.repetitions += rewrite.repetitions();
+            while let Some(conflicts) = rewrite.next_conflicts().await? {
                 // Before they leave their table: a crash in between shows them in both, never in none.
-                result.conflicts += conflicts.num_rows();
-                let slice = quarantined(&conflicts, &rewritten.files[0]).map_err(LakeError::arrow(QUARANTINE))?;
-                let parts = [Part { origin: None, slices: &[slice] }];
-                let (name, committed, _) = self.commit_parts(QUARANTINE, &parts, now).await?;
-                self.view.shared.publish([(name, committed)], &Default::default());
+                run.done.conflicts += conflicts.num_rows();
+                self.quarantine(&conflicts, &rewrite.files()[0], now).await?;
             }
-            let actions = table.lock().await.store(rewritten.file.into_iter().collect(), self.options.fsync).await?;
-            adds.extend(actions);
-            removed.extend(rewritten.files);
-            pace.after(rewritten.bytes_read).await;
+            while let Some(file) = rewrite.next_file().await? {
+                run.done.files_after += 1;
+                adds.extend(table.lock().await.store(vec![file], self.options.fsync).await?);
+            }
+            run.done.partitions += 1;
+            run.done.files_before += rewrite.files().len();
+            run.done.files_not_asked += rewrite.files_not_asked;
+            run.done.held_bytes_max = run.done.held_bytes_max.max(rewrite.held_bytes_max);
+            removed.extend(rewrite.files().iter().cloned());
+            run.pace.after(rewrite.bytes_read).await;
+        }
+        if removed.is_empty() {
+            return Ok(());
         }
         let mut table = table.lock().await;
         let present = table.committed().cloned().ok_or_else(unknown)?;
@@ -226,6 +251,15 @@ impl Lake {
         table.adopt_after_commit(present.txns.clone()).await?;
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         self.view.shared.publish([(*name, committed)], &Default::default());
+        Ok(())
+    }
+
+    /// Commits rows of a file to the quarantine.
+    async fn quarantine(&self, conflicts: &RecordBatch, from: &DataFile, now: Timestamp) -> Result<(), LakeError> {
+        let slice = quarantined(conflicts, from)?;
+        let parts = [Part { origin: None, slices: &[slice] }];
+        let (name, committed, _) = self.commit_parts(QUARANTINE, &parts, now).await?;
+        self.view.shared.publish([(name, committed)], &Default::default());
         Ok(())
     }
 
@@ -249,9 +283,10 @@ impl Lake {
             .with_mode(VacuumMode::Full)
             .await
             .map_err(LakeError::delta(group, "vacuuming"))?;
-        let known = table.committed().map(|c| c.txns.clone()).unwrap_or_default();
+        let before = table.committed().cloned().ok_or_else(unknown)?;
         table.set_delta(delta);
-        table.adopt_after_commit(known).await?;
+        table.sync_after(before.version, &self.options).await?;
+        table.adopt_after_commit(before.txns.clone()).await?;
         let committed = table.committed().cloned().ok_or_else(unknown)?;
         self.view.shared.publish([(*name, committed)], &Default::default());
         Ok(metrics.files_deleted.len())
@@ -271,6 +306,9 @@ impl Lake {
     pub fn stats(&self) -> Vec<TableStats> {
         let snapshot = self.view.snapshot();
         let small_file_rows_max = CompactOptions::default().small_file_rows_max;
+        let too_large = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_too_large =
+            |table: &str, file: &DataFile| too_large.get(table).is_some_and(|paths| paths.contains(&file.path));
         snapshot
             .groups()
             .filter_map(|name| {
@@ -287,6 +325,7 @@ impl Lake {
                         .count(),
                     small_files: committed.files.iter().filter(|f| f.n_rows <= small_file_rows_max).count(),
                     new_files: committed.files.iter().filter(|f| !f.is_compared()).count(),
+                    too_large_files: committed.files.iter().filter(|f| is_too_large(name, f)).count(),
                     staged_rows: snapshot.n_staged(name),
                 })
             })
@@ -295,10 +334,16 @@ impl Lake {
 }
 
 /// Sets of files to rewrite, at most one of each partition: today's first, then from the oldest day on.
-fn due(committed: &Committed, options: &CompactOptions, today: i32) -> Vec<Vec<Arc<DataFile>>> {
+fn due(
+    committed: &Committed,
+    options: &CompactOptions,
+    today: i32,
+    aside: &BTreeSet<String>,
+) -> Vec<Vec<Arc<DataFile>>> {
     let is_small = |file: &DataFile| file.n_rows <= options.small_file_rows_max;
     let mut partitions: BTreeMap<(bool, i32, Arc<str>), Vec<Arc<DataFile>>> = BTreeMap::new();
-    for file in committed.files.iter().filter(|file| is_small(file) || !file.is_compared()) {
+    let is_meant = |file: &DataFile| (is_small(file) || !file.is_compared()) && !aside.contains(&file.path);
+    for file in committed.files.iter().filter(|file| is_meant(file)) {
         let partition = (file.day < today, file.day, Arc::clone(&file.municipality));
         partitions.entry(partition).or_default().push(Arc::clone(file));
     }

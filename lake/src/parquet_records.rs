@@ -4,7 +4,7 @@ use std::{fmt, fs::File, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, RecordBatch},
+        array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray},
         compute::cast,
         datatypes::{
             DataType, Date32Type, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -66,25 +66,40 @@ impl ParquetRecords {
             self.next = 0;
         }
         let Some(batch) = &self.batch else { return Ok(false) };
-        out.push('{');
-        let begin = out.len();
-        for (name, column) in self.names.iter().zip(batch.columns()) {
-            if column.is_null(self.next) || *column.data_type() == DataType::Null {
-                continue;
-            }
-            if out.len() > begin {
-                out.push(',');
-            }
-            out.push_str(name);
-            match instant(column, self.next) {
-                Some(at) => push_text(out, &at.to_string()),
-                None => push(out, column, self.next),
-            }
-        }
-        out.push('}');
+        push_object(out, &self.names, batch.columns(), self.next);
         self.next += 1;
         Ok(true)
     }
+}
+
+/// Rows as texts of JSON objects, as [`ParquetRecords::next_into`] writes them.
+pub(crate) fn objects(rows: &RecordBatch) -> Result<StringViewArray, LakeError> {
+    let names = names(rows.schema_ref())?;
+    let object = |row| {
+        let mut text = String::new();
+        push_object(&mut text, &names, rows.columns(), row);
+        text
+    };
+    Ok(StringViewArray::from_iter_values((0..rows.num_rows()).map(object)))
+}
+
+fn push_object(out: &mut String, names: &[String], columns: &[ArrayRef], row: usize) {
+    out.push('{');
+    let begin = out.len();
+    for (name, column) in names.iter().zip(columns) {
+        if column.is_null(row) || *column.data_type() == DataType::Null {
+            continue;
+        }
+        if out.len() > begin {
+            out.push(',');
+        }
+        out.push_str(name);
+        match instant(column, row) {
+            Some(at) => push_text(out, &at.to_string()),
+            None => push(out, column, row),
+        }
+    }
+    out.push('}');
 }
 
 fn not_records<E: std::error::Error + Send + Sync + 'static>(error: E) -> LakeError {
@@ -230,7 +245,7 @@ fn push_text(out: &mut String, text: &str) {
 mod tests {
     use datafusion::{
         arrow::{
-            array::{BooleanArray, Int32Array, Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray},
+            array::{BooleanArray, Int32Array, Int64Array, ListArray, TimestampMicrosecondArray},
             datatypes::Int32Type,
         },
         parquet::arrow::ArrowWriter,

@@ -91,8 +91,11 @@ impl EventRows {
             let schema = schema::group(QUARANTINE).ok_or_else(|| LakeError::UnknownTable(QUARANTINE.to_owned()))?;
             let faults = rows.rejected.iter().map(|e| Some(e.fault.code()));
             let fields = rows.rejected.iter().map(|e| Some(e.field.as_str()));
-            let payload: Vec<ArrayRef> =
-                vec![Arc::new(faults.collect::<StringViewArray>()), Arc::new(fields.collect::<StringViewArray>())];
+            let payload: Vec<ArrayRef> = vec![
+                Arc::new(faults.collect::<StringViewArray>()),
+                Arc::new(fields.collect::<StringViewArray>()),
+                null_column(&DataType::Utf8View, bad.len()),
+            ];
             rows.insert(schema, &bad, payload, ingested_at)?;
         }
         Ok(rows)

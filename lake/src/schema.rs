@@ -122,9 +122,14 @@ impl GroupSchema {
         Self::new(name, payload, types)
     }
 
+    /// `content` is null for what never fitted a table: it may hold what must not enter the lake. What was a row of one
+    /// keeps its fields as a JSON object.
     fn of_quarantine() -> Self {
-        let payload =
-            ["fault", "field"].map(|name| Column { name: name.to_owned(), ty: FieldType::Str, nullable: true });
+        let payload = ["fault", "field", "content"].map(|name| Column {
+            name: name.to_owned(),
+            ty: FieldType::Str,
+            nullable: true,
+        });
         Self::new(QUARANTINE, payload.to_vec(), std::iter::empty())
     }
 

@@ -1,9 +1,6 @@
 //! Rows of one partition: one municipality's one day.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use datafusion::arrow::{
     array::{Array, AsArray, RecordBatch, StringViewArray, TimestampMicrosecondArray, UInt32Array},
@@ -12,10 +9,7 @@ use datafusion::arrow::{
     error::ArrowError,
 };
 
-use crate::{
-    same_id::Elsewhere,
-    schema::{DAY, EVENT_ID, EVENT_TYPE, GroupSchema, INGESTED_AT, MUNICIPALITY, OCCURRED_AT, RECORDED_AT},
-};
+use crate::schema::{DAY, EVENT_ID, EVENT_TYPE, GroupSchema, INGESTED_AT, MUNICIPALITY, OCCURRED_AT, RECORDED_AT};
 
 /// Rows of one municipality and day, sorted by type and time.
 #[derive(Clone, Debug)]
@@ -95,114 +89,6 @@ impl<'b> Keys<'b> {
             arrived: batch.column(schema.index_of(INGESTED_AT)?).as_primitive(),
         })
     }
-}
-
-/// What tells when and how a row came rather than what it says.
-const ARRIVAL: [&str; 3] = [RECORDED_AT, INGESTED_AT, "correlation_id"];
-
-/// What becomes of a row that says something else under an id that is another row's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Conflicts {
-    /// It leaves.
-    Leave,
-    /// It stays: the quarantine may name an event for several reasons.
-    Stay,
-}
-
-/// The rows of one sorted file, each event once.
-pub(crate) struct Unrepeated {
-    pub(crate) rows: RecordBatch,
-    /// Rows that said the same as another one, which stays.
-    pub(crate) repetitions: usize,
-    /// Rows with the id of another one that say something else.
-    pub(crate) conflicts: Option<RecordBatch>,
-}
-
-/// Takes repetitions out of the sorted rows of one day: of those with one id the first to arrive stays, unless
-/// another file has it. Of two files that were both not compared yet each is asked once, so the rule between them
-/// must name one whoever is asked: the earlier arrival, then the earlier day.
-pub(crate) fn unrepeated(
-    sorted: RecordBatch,
-    day: i32,
-    elsewhere: &[Elsewhere],
-    rule: Conflicts,
-) -> Result<Unrepeated, ArrowError> {
-    let keys = Keys::of(&sorted)?;
-    let n_rows = sorted.num_rows();
-    let mut first: HashMap<&str, usize> = HashMap::with_capacity(n_rows);
-    let mut later = Vec::new();
-    for row in 0..n_rows {
-        match first.entry(keys.ids.value(row)) {
-            Entry::Vacant(free) => {
-                free.insert(row);
-            }
-            Entry::Occupied(mut taken) if keys.arrived.value(row) < keys.arrived.value(*taken.get()) => {
-                later.push(taken.insert(row));
-            }
-            Entry::Occupied(_) => later.push(row),
-        }
-    }
-    let mut fate = Fate { rule, repetitions: 0, conflicts: Vec::new(), gone: vec![false; n_rows] };
-    for row in later {
-        if let Some(stays) = first.get(keys.ids.value(row)) {
-            fate.settle(row, says_the_same((&sorted, *stays), (&sorted, row)));
-        }
-    }
-    for other in elsewhere {
-        let theirs = Keys::of(&other.rows)?;
-        for at in 0..other.rows.num_rows() {
-            let id = theirs.ids.value(at);
-            let Some(row) = first.get(id).copied() else { continue };
-            let (arrival, own) = (theirs.arrived.value(at), keys.arrived.value(row));
-            if other.is_compared || (arrival, other.day) < (own, day) {
-                first.remove(id);
-                fate.settle(row, says_the_same((&other.rows, at), (&sorted, row)));
-            }
-        }
-    }
-    drop(first);
-    let Fate { repetitions, mut conflicts, gone, .. } = fate;
-    if !gone.contains(&true) {
-        return Ok(Unrepeated { rows: sorted, repetitions, conflicts: None });
-    }
-    conflicts.sort_unstable();
-    let take = |rows: Vec<usize>| {
-        let places = rows.into_iter().map(|row| u32::try_from(row).unwrap_or(u32::MAX));
-        take_record_batch(&sorted, &UInt32Array::from_iter_values(places))
-    };
-    let keep = (0..n_rows).filter(|row| !gone[*row]).collect();
-    let conflicts = if conflicts.is_empty() { None } else { Some(take(conflicts)?) };
-    Ok(Unrepeated { rows: take(keep)?, repetitions, conflicts })
-}
-
-/// What becomes of rows whose id is another row's.
-struct Fate {
-    rule: Conflicts,
-    repetitions: usize,
-    conflicts: Vec<usize>,
-    gone: Vec<bool>,
-}
-
-impl Fate {
-    fn settle(&mut self, row: usize, is_repetition: bool) {
-        if is_repetition {
-            self.repetitions += 1;
-        } else if self.rule == Conflicts::Leave {
-            self.conflicts.push(row);
-        } else {
-            return;
-        }
-        self.gone[row] = true;
-    }
-}
-
-/// Whether two rows of files of one table say the same.
-fn says_the_same((a, a_row): (&RecordBatch, usize), (b, b_row): (&RecordBatch, usize)) -> bool {
-    let schema = a.schema();
-    let mut columns = schema.fields().iter().zip(a.columns().iter().zip(b.columns()));
-    columns.all(|(field, (a, b))| {
-        ARRIVAL.contains(&field.name().as_str()) || a.slice(a_row, 1).as_ref() == b.slice(b_row, 1).as_ref()
-    })
 }
 
 fn sort_by(batch: &RecordBatch, columns: &[&str]) -> Result<RecordBatch, ArrowError> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -27,6 +28,7 @@ use crate::{
     rows::day_number,
     schema::{BOUNDED, DAY, GroupSchema, MUNICIPALITY},
     slice::{Slice, file_runs},
+    torn,
 };
 
 const COMMIT_ATTEMPTS: usize = 5;
@@ -96,6 +98,47 @@ impl Table {
         self.delta.as_ref().ok_or_else(|| LakeError::UnknownTable(self.name().to_owned()))
     }
 
+    /// The folder of this machine that holds it, if one does.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        self.place.folder()
+    }
+
+    /// The highest versions of applications that the log has, before one of its entries if `before` is given. The table
+    /// is not opened by it. Applications it does not know are left out.
+    pub(crate) async fn versions_of(
+        &self,
+        apps: &BTreeSet<Arc<str>>,
+        before: Option<u64>,
+    ) -> Result<BTreeMap<Arc<str>, i64>, LakeError> {
+        let name = self.schema.name.as_str();
+        let mut versions = BTreeMap::new();
+        if before == Some(0) || !self.place.has_log().await.map_err(LakeError::delta(name, "locating"))? {
+            return Ok(versions);
+        }
+        let mut delta = self.place.delta().map_err(LakeError::delta(name, "opening"))?;
+        let loaded = match before {
+            Some(entry) => delta.load_version(entry - 1).await,
+            None => delta.load().await,
+        };
+        match loaded {
+            Ok(()) => {}
+            // Whoever creates it has made the folder and no entry yet.
+            Err(DeltaTableError::NotATable(_)) => return Ok(versions),
+            Err(error) => return Err(LakeError::delta(name, "opening")(error)),
+        }
+        let state = delta.snapshot().map_err(LakeError::delta(name, "reading the log"))?;
+        for app in apps {
+            let done = state
+                .transaction_version(delta.log_store().as_ref(), app)
+                .await
+                .map_err(LakeError::delta(name, "reading application transactions"))?;
+            if let Some(done) = done {
+                versions.insert(Arc::clone(app), done);
+            }
+        }
+        Ok(versions)
+    }
+
     /// Whether a newer version of the catalogue gave the table columns that this one does not know.
     /// Its files must not be rewritten by us: what is in those columns would be lost.
     pub(crate) fn has_unknown_columns(&self) -> Result<bool, LakeError> {
@@ -138,7 +181,6 @@ impl Table {
     /// Creates the table if it is missing and adds columns that are new in the catalogue. Other processes may do the
     /// same at the same time.
     pub(crate) async fn open_for_writing(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
-        self.place.set_torn_entry_aside()?;
         if options.fsync {
             self.place.sync_last_entry().await?;
         }
@@ -175,6 +217,7 @@ impl Table {
         self.delta = Some(delta);
         if options.fsync {
             self.place.sync(vec![log_entry(0)]).await?;
+            self.note_synced(0);
         }
         self.adopt(None, &BTreeSet::new()).await
     }
@@ -350,13 +393,35 @@ impl Table {
         delta.state = Some(done.snapshot());
         if options.fsync {
             let version = done.version();
-            let synced = self.place.sync(vec![log_entry(version)]).await;
-            if synced.is_err() {
-                self.unsynced = Some(version);
-            }
-            synced?;
+            self.sync_entries(version, version).await?;
         }
         Ok(())
+    }
+
+    /// Makes log entries durable that the Delta library wrote by itself after the version `known`: torn by power loss,
+    /// the first of two would be damage in the middle of the log.
+    pub(crate) async fn sync_after(&mut self, known: u64, options: &LakeOptions) -> Result<(), LakeError> {
+        match self.delta()?.version() {
+            Some(version) if options.fsync && version > known => self.sync_entries(known + 1, version).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn sync_entries(&mut self, first: u64, last: u64) -> Result<(), LakeError> {
+        let synced = self.place.sync((first..=last).map(log_entry).collect()).await;
+        if synced.is_err() {
+            self.unsynced = Some(last);
+        }
+        synced?;
+        self.note_synced(last);
+        Ok(())
+    }
+
+    /// Notes that the entry of a version is on the disk; an object store has it whole or not at all.
+    fn note_synced(&self, version: u64) {
+        if let Some(root) = self.folder() {
+            torn::note_synced(&root, version);
+        }
     }
 
     fn check_synced(&self) -> Result<(), LakeError> {

@@ -343,4 +343,27 @@ impl LakeView {
         }
         Ok(any)
     }
+
+    /// The highest version of an application that any table has committed.
+    pub async fn committed_version(&self, app_id: &str) -> Result<Option<i64>, LakeError> {
+        let apps = BTreeSet::from([Arc::from(app_id)]);
+        let mut highest = None;
+        let mut learned = Vec::new();
+        for (name, table) in &self.tables.groups {
+            let mut table = table.lock().await;
+            if table.committed().is_none() {
+                // It does not exist yet.
+                continue;
+            }
+            table.know(&apps).await?;
+            if let Some(committed) = table.committed() {
+                // A table that never saw the application has the lowest version there is.
+                let version = committed.txns.get(app_id).copied().filter(|version| *version != i64::MIN);
+                highest = highest.max(version);
+                learned.push((*name, Arc::clone(committed)));
+            }
+        }
+        self.shared.publish(learned, &BTreeSet::new());
+        Ok(highest)
+    }
 }

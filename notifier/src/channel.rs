@@ -107,8 +107,6 @@ pub struct Outgoing {
     pub title: String,
     /// Text.
     pub body: String,
-    /// The text as HTML, for mail only.
-    pub html: Option<String>,
     /// Absolute URL of the screen that belongs to it; empty when there is none.
     pub link: String,
     /// What it is about: a newer message with the same key replaces an older one. Channels hash it to their limits.
@@ -172,6 +170,32 @@ pub enum Outcome {
         /// Why.
         code: &'static str,
     },
+}
+
+/// Whom a failed attempt speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The provider, or the way to it.
+    Provider,
+    /// One recipient: the provider takes what is for others.
+    Recipient,
+    /// What the recipient registered, or our settings: the settings as long as the provider has taken nothing of ours.
+    RecipientOrSettings,
+}
+
+impl Outcome {
+    /// Whom it speaks of; `None` when an answer settled the attempt.
+    pub fn blame(&self) -> Option<Blame> {
+        match self {
+            Self::Accepted { .. } | Self::Gone { .. } | Self::Refused { .. } => None,
+            Self::Doubtful { .. } => Some(Blame::Provider),
+            Self::Later { code, .. } => Some(match *code {
+                "mailbox_busy" | "device_busy" | "bad_device_token" => Blame::Recipient,
+                "device_token_not_for_topic" | "vapid_refused" => Blame::RecipientOrSettings,
+                _ => Blame::Provider,
+            }),
+        }
+    }
 }
 
 /// A way to reach people.

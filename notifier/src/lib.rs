@@ -20,7 +20,7 @@ mod shorten;
 mod tag;
 pub mod web_push;
 
-pub use channel::{Address, Channel, Kind, Outcome, Outgoing, Speed};
+pub use channel::{Address, Blame, Channel, Kind, Outcome, Outgoing, Speed};
 pub use http::{BadUrl, RootsError};
 pub use jwt::KeyError;
 pub use tag::tag;

@@ -1,11 +1,9 @@
 //! Broadcasts, their rounds and how far they have come.
 
-use std::collections::BTreeSet;
-
 use jiff::civil::Date;
 use todoke_domain::{
     MunicipalityCode, Timestamp,
-    broadcast::{BroadcastKind, BroadcastState},
+    broadcast::{BroadcastKind, BroadcastState, Hands},
     ids::{AccountId, BroadcastId, EventId, MessageId, SegmentId},
     segment::Segment,
 };
@@ -56,6 +54,12 @@ pub struct Broadcast {
     pub author_id: Option<AccountId>,
     /// Their name at that time.
     pub author_name: String,
+    /// Who changed it last.
+    #[sqlx(try_from = "OptionalText")]
+    pub editor_id: Option<AccountId>,
+    /// Who submitted it; `None` before that.
+    #[sqlx(try_from = "OptionalText")]
+    pub submitter_id: Option<AccountId>,
     /// Who released it as the second person.
     #[sqlx(try_from = "OptionalText")]
     pub approver_id: Option<AccountId>,
@@ -97,6 +101,8 @@ pub struct Broadcast {
     /// Until then no other node may take it.
     #[sqlx(rename = "leased_until_us", try_from = "i64")]
     pub leased_until: Timestamp,
+    /// It was cancelled, and messages of it are still to be taken out of the queue.
+    pub stopping: bool,
 }
 
 impl Broadcast {
@@ -113,6 +119,11 @@ impl Broadcast {
     /// The audience.
     pub fn segment(&self) -> Result<Segment, StoreError> {
         serde_json::from_str(&self.definition).map_err(|_| StoreError::Corrupt { what: "segment" })
+    }
+
+    /// Who had a hand in it before its release.
+    pub fn hands(&self) -> Hands {
+        Hands { author: self.author_id, editor: self.editor_id, submitter: self.submitter_id }
     }
 
     /// Minutes after which it goes again to those who have not read it.
@@ -217,6 +228,7 @@ impl Round {
 
 /// What has become of a broadcast, counted per person: however often it was sent again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::FromRow)]
+#[serde(default)]
 pub struct BroadcastCounts {
     /// People with it in their inbox.
     pub created: i64,
@@ -226,6 +238,10 @@ pub struct BroadcastCounts {
     pub delivered: i64,
     /// Who has opened it.
     pub opened: i64,
+    /// For whom a push or mail still waits in the queue, or is held there by a pause.
+    pub waiting: i64,
+    /// Of whom a push or mail was taken out of the queue.
+    pub suppressed: i64,
 }
 
 /// A message of a broadcast that is about to be handed to push and mail, with its recipient.
@@ -246,8 +262,8 @@ macro_rules! select_broadcast {
     ($rest:literal) => {
         concat!(
             "SELECT broadcast_id, municipality_code, kind, title, body, link, event_on, place, push, email, segment_id, segment_name, ",
-            "definition, state, author_id, author_name, approver_id, note, starts_at_us, pace_per_s, resend_after_min, n_targets, event_id, ",
-            "created_at_us, released_at_us, started_at_us, finished_at_us, counted_at_us, counters, sender, fence, leased_until_us FROM broadcast ",
+            "definition, state, author_id, author_name, editor_id, submitter_id, approver_id, note, starts_at_us, pace_per_s, resend_after_min, n_targets, ",
+            "event_id, created_at_us, released_at_us, started_at_us, finished_at_us, counted_at_us, counters, sender, fence, leased_until_us, stopping FROM broadcast ",
             $rest
         )
     };
@@ -272,12 +288,17 @@ const ROUNDS_DUE: &str =
 
 const COUNTS: &str = "SELECT COUNT(*) AS created, CAST(0 AS BIGINT) AS sent,
  COALESCE(SUM(CASE WHEN p.delivered_at_us IS NOT NULL OR p.read_at_us IS NOT NULL THEN 1 ELSE 0 END), 0) AS delivered,
- COALESCE(SUM(CASE WHEN p.read_at_us IS NOT NULL THEN 1 ELSE 0 END), 0) AS opened
+ COALESCE(SUM(CASE WHEN p.read_at_us IS NOT NULL THEN 1 ELSE 0 END), 0) AS opened,
+ CAST(0 AS BIGINT) AS waiting, CAST(0 AS BIGINT) AS suppressed
  FROM (SELECT m.account_id, MAX(m.delivered_at_us) AS delivered_at_us, MAX(m.read_at_us) AS read_at_us FROM message m
        WHERE m.cause_event_id = $1 AND (m.municipality_code = $2 OR $2 = '') GROUP BY m.account_id) p";
 
-const SENT: &str = "SELECT COUNT(DISTINCT m.account_id) FROM message m JOIN delivery d ON d.message_id = m.message_id
- WHERE m.cause_event_id = $1 AND (m.municipality_code = $2 OR $2 = '') AND d.state IN ('sent', 'accepted', 'delivered', 'opened')";
+const QUEUED: &str =
+    "SELECT COUNT(DISTINCT CASE WHEN d.state IN ('sent', 'accepted', 'delivered', 'opened') THEN m.account_id END),
+ COUNT(DISTINCT CASE WHEN d.state IN ('queued', 'held') THEN m.account_id END),
+ COUNT(DISTINCT CASE WHEN d.state = 'suppressed' THEN m.account_id END)
+ FROM message m JOIN delivery d ON d.message_id = m.message_id
+ WHERE m.cause_event_id = $1 AND (m.municipality_code = $2 OR $2 = '') AND d.purpose = 'notification'";
 
 const UNROUTED: &str = concat!(
     "SELECT m.message_id, m.read_at_us, ",
@@ -296,13 +317,14 @@ impl Tx {
             "INSERT INTO broadcast (broadcast_id, municipality_code, kind, title, body, link, event_on, place, push, email, segment_id,
                 segment_name, definition, state, author_id, author_name, approver_id, note, starts_at_us, pace_per_s, resend_after_min,
                 n_targets, event_id, created_at_us, released_at_us, started_at_us, finished_at_us, counted_at_us, counters, sender, fence,
-                leased_until_us, version)
+                leased_until_us, editor_id, submitter_id, stopping, version)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, NULL, $17, $18, $19, $20, $21, NULL, $22, NULL,
-                NULL, NULL, $22, '{}', '', 0, 0, 1)",
+                NULL, NULL, $22, '{}', '', 0, 0, $23, $24, FALSE, 1)",
             row.broadcast_id.to_string(), row.municipality_code.as_str(), &row.kind, &row.title, &row.body, &row.link,
             row.event_on.map(|day| day.to_string()), &row.place, row.push, row.email, row.segment_id.map(|id| id.to_string()),
             &row.segment_name, &row.definition, &row.state, row.author_id.map(|id| id.to_string()), &row.author_name, &row.note,
             row.starts_at.map(Timestamp::as_micros), row.pace_per_s, &row.resend_after_min, row.n_targets, row.created_at.as_micros(),
+            row.editor_id.map(|id| id.to_string()), row.submitter_id.map(|id| id.to_string()),
         )?;
         Ok(())
     }
@@ -331,14 +353,15 @@ impl Tx {
             "UPDATE broadcast SET kind = $2, title = $3, body = $4, link = $5, event_on = $6, place = $7, push = $8, email = $9,
                 segment_id = $10, segment_name = $11, definition = $12, state = $13, approver_id = $14, note = $15, starts_at_us = $16,
                 pace_per_s = $17, resend_after_min = $18, n_targets = $19, event_id = $20, released_at_us = $21, started_at_us = $22,
-                finished_at_us = $23, sender = $24, fence = $25, leased_until_us = $26
+                finished_at_us = $23, sender = $24, fence = $25, leased_until_us = $26, editor_id = $28, submitter_id = $29, stopping = $30
              WHERE broadcast_id = $1 AND municipality_code = $27",
             row.broadcast_id.to_string(), &row.kind, &row.title, &row.body, &row.link, row.event_on.map(|day| day.to_string()), &row.place,
             row.push, row.email, row.segment_id.map(|id| id.to_string()), &row.segment_name, &row.definition, &row.state,
             row.approver_id.map(|id| id.to_string()), &row.note, row.starts_at.map(Timestamp::as_micros), row.pace_per_s,
             &row.resend_after_min, row.n_targets, row.event_id.map(|id| id.to_string()), row.released_at.map(Timestamp::as_micros),
             row.started_at.map(Timestamp::as_micros), row.finished_at.map(Timestamp::as_micros), &row.sender, row.fence,
-            row.leased_until.as_micros(), row.municipality_code.as_str(),
+            row.leased_until.as_micros(), row.municipality_code.as_str(), row.editor_id.map(|id| id.to_string()),
+            row.submitter_id.map(|id| id.to_string()), row.stopping,
         )?;
         Ok(())
     }
@@ -379,6 +402,18 @@ impl Tx {
         now: Timestamp,
     ) -> Result<Vec<BroadcastId>, StoreError> {
         let rows: Vec<(String,)> = fetch_all!(self, (String,), ROUNDS_DUE, self.wall.inside(code), now.as_micros())?;
+        ids(rows)
+    }
+
+    /// Broadcasts whose queue is to be looked after: paused ones, and cancelled ones of which something may be left.
+    pub async fn broadcasts_to_settle(&mut self, code: &MunicipalityCode) -> Result<Vec<BroadcastId>, StoreError> {
+        let rows: Vec<(String,)> = fetch_all!(
+            self,
+            (String,),
+            "SELECT broadcast_id FROM broadcast WHERE municipality_code = $1 AND state IN ('paused', 'cancelled')
+             AND (state = 'paused' OR stopping) ORDER BY broadcast_id",
+            self.wall.inside(code),
+        )?;
         ids(rows)
     }
 
@@ -493,47 +528,14 @@ impl Tx {
         fetch_all!(self, Unrouted, UNROUTED, cause.to_string(), after, key, n_max, self.wall.code())
     }
 
-    /// Holds back what is still queued of a cause: it falls due when its time is over, so that it never leaves.
-    pub async fn hold_deliveries(&mut self, cause: EventId) -> Result<u64, StoreError> {
-        execute!(
-            self,
-            "UPDATE delivery SET due_at_us = COALESCE(expires_at_us, due_at_us), version = version + 1
-             WHERE state = 'queued' AND message_id IN (
-                SELECT message_id FROM message WHERE cause_event_id = $1 AND (municipality_code = $2 OR $2 = ''))",
-            cause.to_string(),
-            self.wall.code(),
-        )
-    }
-
-    /// Takes what is still queued of at most `n_max` messages of a cause out of the queue, and gives these messages.
-    pub async fn suppress_deliveries(
-        &mut self,
-        cause: EventId,
-        reason: &str,
-        n_max: i64,
-    ) -> Result<BTreeSet<MessageId>, StoreError> {
-        let rows: Vec<(String,)> = fetch_all!(
-            self,
-            (String,),
-            "UPDATE delivery SET state = 'suppressed', version = version + 1, error_code = $2 WHERE state = 'queued' AND message_id IN (
-                SELECT DISTINCT d.message_id FROM delivery d JOIN message m ON m.message_id = d.message_id
-                WHERE m.cause_event_id = $1 AND d.state = 'queued' AND (m.municipality_code = $3 OR $3 = '') LIMIT $4)
-             RETURNING message_id",
-            cause.to_string(),
-            reason,
-            self.wall.code(),
-            n_max,
-        )?;
-        rows.into_iter().map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "message id" })).collect()
-    }
-
     /// What has become of a broadcast. Reads every message of it: about 0.2 s for 100,000.
     pub async fn broadcast_counts(&mut self, cause: EventId, any_queued: bool) -> Result<BroadcastCounts, StoreError> {
         let mut counts: BroadcastCounts =
             fetch_one!(self, BroadcastCounts, COUNTS, cause.to_string(), self.wall.code())?;
         if any_queued {
-            let (sent,): (i64,) = fetch_one!(self, (i64,), SENT, cause.to_string(), self.wall.code())?;
-            counts.sent = sent;
+            let (sent, waiting, suppressed): (i64, i64, i64) =
+                fetch_one!(self, (i64, i64, i64), QUEUED, cause.to_string(), self.wall.code())?;
+            counts = BroadcastCounts { sent, waiting, suppressed, ..counts };
         }
         Ok(counts)
     }

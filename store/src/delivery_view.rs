@@ -101,7 +101,8 @@ impl Tx {
             "SELECT message_type, 'inbox' AS channel, COUNT(*) AS created, COUNT(*) AS sent, COUNT(*) AS accepted,
                 COUNT(delivered_at_us) AS delivered, COUNT(read_at_us) AS opened, CAST(0 AS BIGINT) AS failed,
                 CAST(0 AS BIGINT) AS expired, CAST(0 AS BIGINT) AS superseded
-             FROM message WHERE municipality_code = $1 AND message_id >= $2 AND message_id < $3 AND in_inbox GROUP BY message_type",
+             FROM message WHERE municipality_code = $1 AND message_id >= $2 AND message_id < $3 AND in_inbox
+                AND message_type <> 'broadcast.test' GROUP BY message_type",
             &code,
             from.id_bound(),
             until.id_bound(),
@@ -134,7 +135,7 @@ impl Tx {
                 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
                     AND (d.state IN ('delivered', 'opened', 'posted') OR (d.channel = 'email' AND d.state = 'accepted')))
                 AND (m.message_id < $3 OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id
-                    AND d.purpose = 'notification' AND NOT d.doubtful AND d.state IN ('queued', 'sent', 'accepted', 'printed')))
+                    AND d.purpose = 'notification' AND NOT d.doubtful AND d.state IN ('queued', 'held', 'sent', 'accepted', 'printed')))
              ORDER BY m.message_id DESC LIMIT $4",
             self.wall.inside(code),
             from.id_bound(),

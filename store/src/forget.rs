@@ -1,8 +1,18 @@
 //! The keys under which people stand in the lake: finding them, and taking them out of the record.
 
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use todoke_domain::MunicipalityCode;
 
-use crate::{StoreError, Tx};
+use crate::{DbKind, Store, StoreError, Tx, Wall};
+
+/// Bytes of a record's file looked through at a time.
+const BLOCK: usize = 1 << 20;
 
 impl Tx {
     /// Keys of the people behind a number: of a guardian (the guardian's own account), of a child, or of whoever
@@ -40,6 +50,18 @@ impl Tx {
         )
     }
 
+    /// How many events the log has, and how many of them name a key in their text.
+    pub async fn events_reread(&mut self, code: &MunicipalityCode, key: i64) -> Result<(i64, i64), StoreError> {
+        fetch_one!(
+            self,
+            (i64, i64),
+            "SELECT COUNT(*), COALESCE(SUM(CASE WHEN body LIKE '%' || $2 || '%' THEN 1 ELSE 0 END), 0)
+             FROM event WHERE municipality_code = $1",
+            self.wall.inside(code),
+            key.to_string(),
+        )
+    }
+
     /// Replaces the text of an event of the log.
     pub async fn rewrite_event(&mut self, seq: i64, body: &str) -> Result<(), StoreError> {
         execute!(
@@ -62,7 +84,8 @@ impl Tx {
         )
     }
 
-    /// Gives a person another key. Whoever knows only the old one cannot find the person any more.
+    /// Gives a person another key, also where it stands as the subject of what was sent. Whoever knows only the old one
+    /// cannot find the person any more.
     pub async fn replace_person_key(&mut self, code: &MunicipalityCode, old: i64, new: i64) -> Result<(), StoreError> {
         let code = self.wall.inside(code).to_owned();
         for sql in [
@@ -72,6 +95,150 @@ impl Tx {
         ] {
             execute!(self, sql, &code, old, new)?;
         }
+        if code.is_empty() {
+            // Behind another wall. The last two tables have none.
+            return Ok(());
+        }
+        let (old, new) = (old.to_string(), new.to_string());
+        for sql in [
+            "UPDATE message SET subject_id = REPLACE(subject_id, $2, $3), dedupe_key = REPLACE(dedupe_key, $2, $3),
+                 link = REPLACE(link, $2, $3)
+             WHERE municipality_code = $1 AND (subject_id LIKE '%' || $2 || '%' OR dedupe_key LIKE '%' || $2 || '%'
+                 OR link LIKE '%' || $2 || '%')",
+            "UPDATE delivery SET collapse_key = REPLACE(collapse_key, $2, $3), link = REPLACE(link, $2, $3)
+             WHERE municipality_code = $1 AND (collapse_key LIKE '%' || $2 || '%' OR link LIKE '%' || $2 || '%')",
+        ] {
+            execute!(self, sql, &code, &old, &new)?;
+        }
+        let published = "UPDATE publication SET data = REPLACE(data, $1, $2) WHERE data LIKE '%' || $1 || '%'";
+        execute!(self, published, &old, &new)?;
+        // The events that it counted are of the stand-in now; those of the new key begin anew.
+        execute!(self, "DELETE FROM subject_counter WHERE subject_id = $1", &old)?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// From now on SQLite overwrites what this process deletes or replaces, instead of leaving it in places that are not
+    /// used. On PostgreSQL it goes with its vacuum, which is the database's own.
+    pub async fn overwrite_deleted(&self) -> Result<(), StoreError> {
+        if self.kind() == DbKind::Sqlite {
+            let mut tx = self.begin_write(Wall::None).await?;
+            execute!(tx, "PRAGMA secure_delete = ON")?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that the file of a SQLite record that nobody has open holds none of these keys, as decimal text or as
+/// SQLite writes an integer, not even where nothing is stored any more. What tables have kept there since long is gone
+/// only when the file is written anew, which needs room for a second one and is done only if a key is found.
+///
+/// `false` if a key is still there: it is in a row.
+pub async fn purge_sqlite(path: &Path, keys: &[i64]) -> Result<bool, StoreError> {
+    if !is_in_files(path, keys).await? {
+        return Ok(true);
+    }
+    let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await?;
+    sqlx::query("VACUUM").execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(!is_in_files(path, keys).await?)
+}
+
+/// Looks through the database and what its log may have left.
+async fn is_in_files(path: &Path, keys: &[i64]) -> Result<bool, StoreError> {
+    let wanted: Vec<Vec<u8>> =
+        keys.iter().flat_map(|key| [key.to_string().into_bytes(), key.to_be_bytes().to_vec()]).collect();
+    let paths = ["", "-wal"].map(|end| PathBuf::from(format!("{}{end}", path.display())));
+    let look = move || -> io::Result<bool> {
+        for path in paths {
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            if is_in(file, &wanted)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let looked = tokio::task::spawn_blocking(look).await.map_err(io::Error::other).and_then(|found| found);
+    Ok(looked.map_err(sqlx::Error::Io)?)
+}
+
+fn is_in(mut file: impl Read, wanted: &[Vec<u8>]) -> io::Result<bool> {
+    let overlap = wanted.iter().map(Vec::len).max().unwrap_or(1).saturating_sub(1);
+    let mut block = Vec::with_capacity(BLOCK + overlap);
+    loop {
+        let n = file.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
+        if n == 0 {
+            return Ok(false);
+        }
+        if wanted.iter().any(|wanted| block.windows(wanted.len()).any(|window| window == wanted.as_slice())) {
+            return Ok(true);
+        }
+        block.drain(..block.len().saturating_sub(overlap));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Durability;
+
+    const KEY: i64 = 1_234_567_890_123_456_789;
+
+    #[tokio::test]
+    async fn what_was_deleted_long_ago_leaves_the_file_and_what_is_stored_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.sqlite");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        for sql in [
+            "PRAGMA secure_delete = OFF",
+            "CREATE TABLE noted (id INTEGER PRIMARY KEY, words TEXT, key BIGINT)",
+            "INSERT INTO noted VALUES (1, 'child:1234567890123456789', 0), (2, 'other', 1234567890123456789), (3, 'c', 0)",
+            "DELETE FROM noted WHERE id < 3",
+        ] {
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+        }
+        connection.close().await.unwrap();
+        assert!(is_in_files(&path, &[KEY]).await.unwrap(), "the test can find");
+        assert!(purge_sqlite(&path, &[KEY]).await.unwrap());
+        assert!(!is_in_files(&path, &[KEY]).await.unwrap());
+        for sql in [
+            "UPDATE noted SET words = 'of 1234567890123456789'",
+            "UPDATE noted SET words = '', key = 1234567890123456789",
+        ] {
+            let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            assert!(!purge_sqlite(&path, &[7, KEY]).await.unwrap(), "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_erasure_deletes_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&folder.path().join("record.sqlite"), Durability::Full).await.unwrap();
+        store.overwrite_deleted().await.unwrap();
+        let mut tx = store.begin_write(Wall::None).await.unwrap();
+        let is_on: Result<(i64,), StoreError> = fetch_one!(tx, (i64,), "PRAGMA secure_delete");
+        assert_eq!(is_on.unwrap(), (1,));
+        drop(tx);
+        store.close().await;
+    }
+
+    #[test]
+    fn a_key_is_found_across_blocks() {
+        let key = KEY.to_string().into_bytes();
+        for before in [0, BLOCK - key.len(), BLOCK - 3, BLOCK, 2 * BLOCK - 1] {
+            let mut bytes = vec![b'.'; before];
+            bytes.extend(&key);
+            assert!(is_in(bytes.as_slice(), std::slice::from_ref(&key)).unwrap(), "{before}");
+            bytes.pop();
+            assert!(!is_in(bytes.as_slice(), std::slice::from_ref(&key)).unwrap(), "{before}");
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod application;
 pub mod backup;
 pub mod bank_account;
 pub mod broadcast;
+pub mod broadcast_queue;
 mod checkpoint;
 pub mod child;
 pub mod city_request;
@@ -53,6 +54,7 @@ pub mod transfer;
 mod wall;
 mod writer;
 
+pub use forget::purge_sqlite;
 pub use settled::when_settled;
 pub use wall::Wall;
 

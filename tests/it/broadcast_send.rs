@@ -241,7 +241,7 @@ async fn only_who_has_not_read_it_gets_it_again(db: &TestStore) {
     let view = scene.view(&sent).await;
     assert_eq!(
         view.counters,
-        json!({"created": 40, "routed": 90, "sent": 0, "delivered": 20, "opened": 20, "unread": 20})
+        json!({"created": 40, "routed": 90, "waiting": 40, "sent": 0, "suppressed": 0, "delivered": 20, "opened": 20, "unread": 20})
     );
     assert_eq!(view.rounds.iter().map(|round| round.created).collect::<Vec<_>>(), [40, 30, 20]);
     // A time that has passed means now; a plan can be taken back.

@@ -6,10 +6,17 @@ use serde_json::json;
 use todoke_domain::{
     Role,
     delivery::{DeliveryState, Provider},
+    number::NumberKind,
     time::add_days,
 };
 use todoke_notifier::{Kind, Outcome};
-use todoke_store::{Wall, account::Preference, delivery::Mark, message::MessageStep, print_item::LettersOf};
+use todoke_store::{
+    Wall,
+    account::Preference,
+    delivery::Mark,
+    message::MessageStep,
+    print_item::{LettersOf, PrintItem},
+};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor,
@@ -38,6 +45,7 @@ todoke_tests::on_both_databases! {
     a_push_nobody_acknowledges_becomes_a_mail,
     a_facility_that_does_not_look_gets_a_mail,
     a_mail_that_bounces_leads_to_a_letter_and_to_the_operator,
+    a_look_that_fails_keeps_no_other_from_being_done,
     a_section_that_does_not_look_is_told_again,
     reading_on_one_device_takes_it_off_the_others,
     only_the_token_of_a_delivery_speaks_for_it,
@@ -366,6 +374,47 @@ async fn a_mail_that_bounces_leads_to_a_letter_and_to_the_operator(db: &TestStor
     assert!(
         scene.workflow.unreached(&operator, 0, 10, scene.now().plus(Duration::from_secs(1))).await.unwrap().is_empty()
     );
+}
+
+/// The number of the next letter is taken, so that no letter can be written.
+async fn a_look_that_fails_keeps_no_other_from_being_done(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let letter_no = tx.next_number(&town(), NumberKind::Letter, NOW).await.unwrap();
+    drop(tx);
+    let taken = PrintItem {
+        letter_no,
+        letter_kind: "message".to_owned(),
+        recipient_name: "大阪 花".to_owned(),
+        postal_code: String::new(),
+        address: "北区1-1".to_owned(),
+        title: "題".to_owned(),
+        body: "本文".to_owned(),
+        qr_token: None,
+        state: "queued".to_owned(),
+        print_run_id: None,
+        created_at: NOW,
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_print_item(&town(), &taken).await.unwrap();
+    tx.commit().await.unwrap();
+    scene.raise("application.deficiency_found", "a1", json!({ "application_kind": "coupon" })).await;
+    scene.resumed("c1").await;
+    scene.send().await;
+    for message_type in ["application.coupon.deficient", "coupon.resumed"] {
+        let bounce = BouncedMail {
+            message_id: scene.message(&parent, message_type).await,
+            address: None,
+            permanent: true,
+            code: "5.1.1".to_owned(),
+        };
+        assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
+        scene.pass(1);
+    }
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1, "the one without letter");
+    assert_eq!(inbox(db, &scene.city.operator, "operator.contact_failed").await.len(), 1);
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 0, "the other is left alone for a while");
 }
 
 async fn a_section_that_does_not_look_is_told_again(db: &TestStore) {

@@ -88,21 +88,49 @@ async fn converse(socket: TcpStream, mails: Arc<Mutex<Vec<String>>>) {
     }
 }
 
-/// The address after `marker` in a mail, whatever its transfer encoding made of the lines.
-fn link(mail: &str, marker: &str) -> String {
-    let unfolded = match mail.split_once("\n\n") {
-        Some((head, body)) if head.to_ascii_lowercase().contains("base64") => decode_base64(body),
-        Some((_, body)) => body.replace("=\n", "").replace("=3D", "="),
-        None => String::new(),
-    };
-    let rest = unfolded.split(marker).nth(1).unwrap_or_else(|| panic!("no {marker} in {unfolded}"));
+/// The hexadecimal digits after `marker` in a text.
+fn token_after(text: &str, marker: &str) -> String {
+    let rest = text.split(marker).nth(1).unwrap_or_else(|| panic!("no {marker} in {text}"));
     rest.chars().take_while(char::is_ascii_hexdigit).collect()
+}
+
+/// The decoded part of a mail with a content type.
+fn part(mail: &str, kind: &str) -> String {
+    let rest = mail.split("boundary=").nth(1).expect("a mail in parts").trim_start_matches('"');
+    let boundary = rest.split(['"', ';', '\n']).next().unwrap_or_default();
+    let separator = format!("--{boundary}");
+    let mut parts = mail.split(separator.as_str()).filter_map(|part| part.trim_start().split_once("\n\n"));
+    let (head, body) = parts.find(|(head, _)| head.contains(kind)).unwrap_or_else(|| panic!("no {kind} in {mail}"));
+    let head = head.to_ascii_lowercase();
+    if head.contains("base64") {
+        decode_base64(body)
+    } else if head.contains("quoted-printable") {
+        decode_quoted(body)
+    } else {
+        body.to_owned()
+    }
 }
 
 fn decode_base64(body: &str) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let joined: String = body.split_whitespace().collect();
     String::from_utf8(STANDARD.decode(joined).unwrap()).unwrap()
+}
+
+fn decode_quoted(body: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut pieces = body.split('=');
+    bytes.extend_from_slice(pieces.next().unwrap_or_default().as_bytes());
+    for piece in pieces {
+        match piece.strip_prefix('\n') {
+            Some(rest) => bytes.extend_from_slice(rest.as_bytes()),
+            None => {
+                bytes.push(u8::from_str_radix(&piece[..2], 16).unwrap());
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,7 +149,13 @@ async fn a_payment_is_mailed_and_its_link_opens_the_message() {
     let message = inbox(&scene.guardian).await.into_iter().find(about).expect("the message of the use");
     let id = text(&message, "message_id");
     let mail = server.wait_for(&id).await;
-    let token = link(&mail, "/m/");
+    let (words, page) = (part(&mail, "text/plain"), part(&mail, "text/html"));
+    let token = token_after(&words, "/m/");
+    assert!(page.contains("<html lang=\"ja\">") && page.contains("画面を開く"), "{page}");
+    assert_eq!(token_after(&page, "/m/"), token, "the page leads where the text does");
+    for line in words.lines().filter(|line| !line.is_empty()) {
+        assert!(page.contains(line.trim()), "{line} is missing in {page}");
+    }
 
     let open = todoke.client();
     let answer = open.get(&format!("/m/{token}")).await;

@@ -27,9 +27,13 @@ use todoke_workflow::{Actor, Workflow, messaging::About};
 
 use crate::city::{City, NOW, town};
 
+/// What a channel answers to a message; `None` leaves it to the others.
+type Rule = Box<dyn Fn(&Outgoing) -> Option<Outcome> + Send>;
+
 /// A channel that keeps what it was given and answers as told; without an answer it accepts.
 #[derive(Default)]
 pub(crate) struct Scripted {
+    rule: Mutex<Option<Rule>>,
     answers: Mutex<VecDeque<Outcome>>,
     sent: Mutex<Vec<Outgoing>>,
 }
@@ -38,6 +42,11 @@ impl Scripted {
     /// The answers to the next sendings, in order.
     pub(crate) fn answer(&self, outcomes: impl IntoIterator<Item = Outcome>) {
         self.answers.lock().unwrap().extend(outcomes);
+    }
+
+    /// Answers by what is sent, from now on.
+    pub(crate) fn answer_by(&self, rule: impl Fn(&Outgoing) -> Option<Outcome> + Send + 'static) {
+        *self.rule.lock().unwrap() = Some(Box::new(rule));
     }
 
     /// Everything sent so far.
@@ -54,7 +63,8 @@ impl Channel for Scripted {
 
     async fn send(&self, outgoing: &Outgoing, _now: Timestamp) -> Outcome {
         self.sent.lock().unwrap().push(outgoing.clone());
-        let answer = self.answers.lock().unwrap().pop_front();
+        let ruled = self.rule.lock().unwrap().as_ref().and_then(|rule| rule(outgoing));
+        let answer = ruled.or_else(|| self.answers.lock().unwrap().pop_front());
         answer.unwrap_or_else(|| Outcome::Accepted { provider_id: Some("p1".to_owned()) })
     }
 }
@@ -123,6 +133,11 @@ impl Scene {
         self.clock.store(self.now().plus(Duration::from_secs(seconds)).as_micros(), Ordering::Relaxed);
     }
 
+    /// Lets time pass until so many seconds after the scene's beginning, noon in Japan.
+    pub(crate) fn pass_until(&self, seconds: u64) {
+        self.pass(NOW.plus(Duration::from_secs(seconds)).since(self.now()).as_secs());
+    }
+
     /// Sends what is due and gives the number of attempts.
     pub(crate) async fn send(&mut self) -> usize {
         self.dispatcher.send_due().await.unwrap()
@@ -189,11 +204,16 @@ impl Scene {
             (Placeholder::Link, "http://todoke.test/staff"),
             (Placeholder::Date, "2026年6月1日（月）"),
             (Placeholder::Contact, "子育て支援課"),
+            (Placeholder::Amount, "10,000円"),
+            (Placeholder::Balance, "10,000円"),
+            (Placeholder::Expiry, "2028年5月3日（水）"),
+            (Placeholder::Count, "2"),
         ];
         let about = About {
             subject_kind: "thing",
             subject_id: subject.to_owned(),
             state: "changed".to_owned(),
+            child: Some(self.city.child.child_id),
             guardian: Some(self.city.guardian.guardian_id),
             facility: Some(self.city.facility.facility_id),
             values: values.into_iter().fold(Placeholders::new(), |values, (name, text)| values.with(name, text)),

@@ -40,6 +40,38 @@ fn named_in(dir: &std::path::Path, key: i64) -> bool {
     files.any(|bytes| bytes.windows(8).any(|window| window == key.to_le_bytes()))
 }
 
+/// Everything that the usage log's folder holds.
+fn log_bytes(data: &std::path::Path) -> Vec<u8> {
+    let files = std::fs::read_dir(data.join("ingest")).unwrap();
+    // A server that runs gives files their names meanwhile.
+    files.filter_map(|entry| std::fs::read(entry.unwrap().path()).ok()).flatten().collect()
+}
+
+/// Whether the key is there as the log writes numbers: seven bits a byte, the sign lowest.
+fn is_logged(bytes: &[u8], key: i64) -> bool {
+    let mut rest = ((key << 1) ^ (key >> 63)).cast_unsigned();
+    let mut written = Vec::new();
+    while rest >= 0x80 {
+        written.push(rest.to_le_bytes()[0] | 0x80);
+        rest >>= 7;
+    }
+    written.push(rest.to_le_bytes()[0]);
+    bytes.windows(written.len()).any(|window| window == written)
+}
+
+/// There is nothing to carry over from the log, and nothing in it to find.
+async fn nothing_is_left_after_a_clean_stop(data: &std::path::Path, town: &str, email: &str) {
+    let key = *keys_of(data, town, email).await.first().unwrap();
+    assert!(!is_logged(&log_bytes(data), key));
+    let certificate = data.join("second.json");
+    let erase = ["lake", "erase", email, "--municipality", town, "--certificate", certificate.to_str().unwrap()];
+    cli_over(data, &erase).await.success();
+    let paper: Value = serde_json::from_str(&std::fs::read_to_string(&certificate).unwrap()).unwrap();
+    let searched = &paper["searched"]["ingest"];
+    assert_eq!((&searched["rows"], &searched["found"]), (&json!(0), &json!([])), "{paper}");
+    assert!(searched["files"].as_u64().unwrap() >= 2, "{paper}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     let dir = TempDir::with_prefix("todoke-erase-").unwrap();
@@ -51,8 +83,11 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
     let sent = json!({"device_key": 4_711, "events": visit(1)});
     assert_eq!(guardian.post("/v1/usage", &sent).await.expect(202)["accepted"], 2);
-    // A stop commits what was sent; a report then keeps the day with the person in it.
+    let running = log_bytes(&data);
+    // A stop commits what was sent and leaves nothing of it in the log; a report then keeps the day with the person.
     todoke.stop().await;
+    let key = *keys_of(&data, &town, &email).await.first().unwrap();
+    assert_eq!([&running, &log_bytes(&data)].map(|log| is_logged(log, key)), [true, false]);
     let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
     let staff = todoke.sign_in("municipal_staff").await;
     let days = data.join("rollups").join(&town);
@@ -74,6 +109,7 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     let keys = keys_of(&data, &town, &email).await;
     assert_eq!(keys.len(), 1);
     assert!(named_in(&days, *keys.first().unwrap()), "what is kept by day holds the person");
+    assert!(is_logged(&log_bytes(&data), key), "the log holds the person");
     let before = money(&data, &town).await;
     let printed = cli_over(&data, &erase).await.success();
     let paper: Value = serde_json::from_str(&std::fs::read_to_string(&certificate).unwrap()).unwrap();
@@ -83,10 +119,17 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     assert!(paper["tables"]["account"]["rows_unlinked"].as_u64().unwrap() >= 1, "{paper}");
     assert!(paper["record"]["events"].as_u64().unwrap() >= 1, "{paper}");
     assert!(!days.exists());
-    for place in ["lake", "ingest", "rollups"] {
+    assert!(!is_logged(&log_bytes(&data), key));
+    for place in ["lake", "ingest", "rollups", "record"] {
         assert_eq!(paper["searched"][place]["found"], json!([]));
     }
+    assert!(paper["searched"]["record"]["rows"].as_u64().unwrap() > 0, "{paper}");
     let key = keys.first().unwrap();
+    let record = std::fs::read(data.join("record.sqlite")).unwrap();
+    for written in [key.to_string().as_bytes(), key.to_be_bytes().as_slice()] {
+        assert!(!record.windows(written.len()).any(|window| window == written), "{}", String::from_utf8_lossy(written));
+    }
+    assert!(!data.join("record.sqlite-wal").exists(), "nor is there a log that could hold it");
     assert!(!paper.to_string().contains(&key.to_string()), "the certificate itself holds no key");
     for table in ["app", "account", "application", "coupon", "message"] {
         let named = format!("SELECT COUNT(*) FROM events_{table} WHERE actor_key = {key} OR subject_id = '{key}'");
@@ -111,4 +154,5 @@ async fn a_person_leaves_log_and_lake_and_the_figures_stay() {
     cli_over(&data, &["lake", "verify"]).await.success();
     let audited = "SELECT subject_id FROM events_access WHERE event_type = 'access.audited' AND what = 'erase'";
     assert_eq!(answer(&data, &town, audited).await, json!([[text(&paper, "certificate_id")]]));
+    nothing_is_left_after_a_clean_stop(&data, &town, &email).await;
 }

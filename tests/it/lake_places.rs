@@ -234,7 +234,7 @@ async fn two_nodes_and_a_kill_lose_and_double_nothing_in_a_folder() {
     two_nodes_load_at_once(dir.path(), &settings, n_commits).await;
 }
 
-/// What another node's log may hold is never certified as gone, and a backup says what it lacks.
+/// What another node's log may hold is never certified as gone, and a backup has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_erased_while_another_node_runs_or_was_killed() {
     let dir = TempDir::with_prefix("todoke-nodes-").unwrap();
@@ -259,8 +259,7 @@ async fn nobody_is_erased_while_another_node_runs_or_was_killed() {
     let other = Todoke::demo_in_with(&elsewhere, DemoOptions::small(), &settings).await;
     let certificate = dir.path().join("certificate.json");
     let erase = ["lake", "erase", &email, "--municipality", &town, "--certificate", certificate.to_str().unwrap()];
-    let backup = dir.path().join("backup");
-    let backup = ["backup", "--to", backup.to_str().unwrap()];
+    let (kept, unmade) = (dir.path().join("kept"), dir.path().join("unmade"));
     let refused = async |when: &str| {
         let refused = cli_with(&first, &erase, &settings).await;
         let said = refused.stderr.contains("logs of other nodes") && refused.stderr.contains("elsewhere/data");
@@ -268,21 +267,29 @@ async fn nobody_is_erased_while_another_node_runs_or_was_killed() {
         assert!(!certificate.exists());
     };
     refused("while it runs").await;
-    let warned = cli_with(&first, &backup, &settings).await;
-    assert!(warned.status.success() && warned.stderr.contains("is not in this backup"), "{}", warned.stderr);
-    assert!(warned.stderr.contains("elsewhere/data"), "{}", warned.stderr);
+    let printed = cli_with(&first, &["backup", "--to", kept.to_str().unwrap()], &settings).await.success();
+    assert!(printed.contains("with the log") && printed.contains("elsewhere/data"), "{printed}");
     other.kill().await;
     refused("after it was killed").await;
     Todoke::demo_in_with(&elsewhere, DemoOptions::small(), &settings).await.stop().await;
 
-    // Nothing begins while somebody is being erased.
-    std::fs::write(notes.join("erasing"), "host-3:/srv/todoke").unwrap();
-    for (data, command) in [(&second, &["serve", "--listen", "127.0.0.1:0"][..]), (&first, &erase[..])] {
-        let refused = cli_with(data, command, &settings).await;
-        assert!(!refused.status.success() && refused.stderr.contains("host-3:/srv/todoke"), "{}", refused.stderr);
+    // Nothing begins while somebody is being erased, and nobody is erased while a backup copies.
+    let backup = ["backup", "--to", unmade.to_str().unwrap()];
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let commands = [(&second, &serve[..]), (&first, &erase[..]), (&first, &backup[..])];
+    for (note, text, commands) in [
+        ("erasing", "host-3:/srv/todoke", &commands[..]),
+        ("backup", r#"{"id": "1", "place": "host-3:/srv/todoke"}"#, &commands[1..]),
+    ] {
+        std::fs::write(notes.join(note), text).unwrap();
+        for (data, command) in commands {
+            let refused = cli_with(data, command, &settings).await;
+            assert!(!refused.status.success() && refused.stderr.contains("host-3:/srv/todoke"), "{}", refused.stderr);
+        }
+        assert_eq!(noted(), 1, "who was refused leaves no note");
+        std::fs::remove_file(notes.join(note)).unwrap();
     }
-    assert_eq!(noted(), 1, "who was refused leaves no note");
-    std::fs::remove_file(notes.join("erasing")).unwrap();
+    assert!(!unmade.exists());
     cli_with(&first, &erase, &settings).await.success();
     assert!(certificate.exists());
     assert_eq!(noted(), 0);

@@ -1,12 +1,15 @@
 //! `todoke lake retain` with the real binary: what is past its time leaves, everything else stays as it was.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
-use todoke_tests::todoke::{DemoOptions, Todoke, cli_over};
+use todoke_tests::{
+    todoke::{DemoOptions, Todoke, cli_over},
+    wait::eventually,
+};
 
-use crate::scene::Scene;
+use crate::{ingest::files_below, scene::Scene};
 
 async fn n_rows(data: &Path, town: &str, table: &str) -> i64 {
     let query = format!("SELECT COUNT(*) FROM events_{table}");
@@ -81,5 +84,35 @@ async fn events_past_their_years_leave_the_record_and_the_lake_keeps_them() {
     Scene::of(&todoke).await.pay("after", 1).await.expect(201);
     todoke.stop().await;
     assert!(n_rows(&data, &town, "coupon").await > coupons, "what was forgotten is there, and what came since");
+    cli_over(&data, &["lake", "verify"]).await.success();
+}
+
+/// A night with a restart each does not keep a file that nobody needs on the disk for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_nobody_needs_leave_by_command_and_restarts_do_not_put_the_upkeep_off() {
+    let dir = tempfile::TempDir::with_prefix("todoke-vacuum-").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let data = todoke.data_dir().to_path_buf();
+    let note = data.join("lake/upkeep.json");
+    eventually("the upkeep has begun", Duration::from_secs(60), async || note.exists().then_some(())).await;
+    let beside = cli_over(&data, &["lake", "vacuum"]).await;
+    assert!(!beside.status.success() && beside.stderr.contains("a server runs on this folder"), "{}", beside.stderr);
+    todoke.stop().await;
+    let begun = std::fs::read_to_string(&note).unwrap();
+    Todoke::demo_in(dir.path(), DemoOptions::small()).await.stop().await;
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), begun, "the second start waits from the first one on");
+
+    let of_a_day = files_below(&data.join("lake/coupon")).into_iter();
+    let mut of_a_day = of_a_day.filter(|path| path.to_string_lossy().contains("/jst_date="));
+    let orphan = of_a_day.next().expect("a data file").with_file_name("part-left-by-a-crash.parquet");
+    std::fs::write(&orphan, b"no commit names it").unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::options().write(true).open(&orphan).unwrap().set_modified(long_ago).unwrap();
+    let done = cli_over(&data, &["lake", "vacuum"]).await.success();
+    assert_eq!(done, "1 files deleted\n");
+    assert!(!orphan.exists());
+    let noted: Value = serde_json::from_str(&std::fs::read_to_string(&note).unwrap()).unwrap();
+    assert_ne!(noted["vacuumed_at"], Value::Null, "{noted}");
+    assert_eq!(cli_over(&data, &["lake", "compact"]).await.success(), "compacted\n");
     cli_over(&data, &["lake", "verify"]).await.success();
 }

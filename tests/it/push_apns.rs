@@ -139,13 +139,13 @@ async fn every_reason_is_understood() {
     let table = [
         (unregistered, Outcome::Gone { code: "unregistered", since: Some(since) }),
         (Answer::new(410, "{\"reason\":\"ExpiredToken\"}"), gone("expired_token")),
-        (Apple::error(400, "BadDeviceToken"), gone("bad_device_token")),
-        (Apple::error(400, "DeviceTokenNotForTopic"), gone("device_token_not_for_topic")),
+        (Apple::error(400, "BadDeviceToken"), wait("bad_device_token")),
+        (Apple::error(400, "DeviceTokenNotForTopic"), wait("device_token_not_for_topic")),
         (Apple::error(400, "TopicDisallowed"), wait("topic_refused")),
         (Apple::error(400, "BadCollapseId"), Outcome::Refused { code: "refused" }),
         (Apple::error(403, "InvalidProviderToken"), wait("provider_token_refused")),
         (Apple::error(413, "PayloadTooLarge"), Outcome::Refused { code: "too_large" }),
-        (Apple::error(429, "TooManyRequests"), wait("too_many_requests")),
+        (Apple::error(429, "TooManyRequests"), wait("device_busy")),
         (Apple::error(429, "TooManyProviderTokenUpdates"), wait("too_many_provider_token_updates")),
         (Apple::error(500, "InternalServerError"), wait("internal")),
         (Apple::error(503, "Shutdown"), wait("unavailable")),
@@ -156,6 +156,25 @@ async fn every_reason_is_understood() {
         assert_eq!(apns.send(&message(to_device(false)), NOW).await, expected, "{answer:?}");
     }
     assert!(apple.production.taken().is_empty());
+}
+
+/// With the other environment's base URL, or another app's topic, every device is answered so.
+#[tokio::test]
+async fn a_bad_token_costs_its_device_only_where_others_are_taken() {
+    let (apple, apns) = apple().await;
+    let refused = |reason| Fault::Answer(Apple::error(400, reason));
+    let later = |code| Outcome::Later { code, after: None };
+    let bad = later("bad_device_token");
+    apple.production.fail_next([refused("BadDeviceToken")]);
+    assert_eq!(apns.send(&message(to_device(false)), NOW).await, bad);
+    assert!(is_accepted(&apns.send(&message(to_device(true)), NOW).await));
+    apple.production.fail_next([refused("BadDeviceToken")]);
+    assert_eq!(apns.send(&message(to_device(false)), NOW).await, bad, "the other environment proves nothing");
+    assert!(is_accepted(&apns.send(&message(to_device(false)), NOW).await));
+    apple.production.fail_next([refused("BadDeviceToken"), refused("DeviceTokenNotForTopic")]);
+    let gone = Outcome::Gone { code: "bad_device_token", since: None };
+    assert_eq!(apns.send(&message(to_device(false)), NOW).await, gone);
+    assert_eq!(apns.send(&message(to_device(false)), NOW).await, later("device_token_not_for_topic"));
 }
 
 #[tokio::test]

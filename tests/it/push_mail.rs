@@ -38,7 +38,6 @@ async fn a_mail_reads_right_in_another_parser() {
     let outgoing = Outgoing {
         title: "【Todoke】令和8年度クーポン配付のお知らせ（髙橋さま・﨑山さま・保護者のみなさまへ）と長い件名の続きと絵文字📨".to_owned(),
         body: format!("{}\n.\n..ドットで始まる行\n1,200円〜、①㈱", "改行のない長い本文です。".repeat(200)),
-        html: Some(format!("<p>{}</p>", "改行のない長い本文です。".repeat(200))),
         unsubscribe: Some("https://todoke.example.jp/v1/unsubscribe/token".to_owned()),
         ..to("guardian@example.jp")
     };
@@ -57,7 +56,13 @@ async fn a_mail_reads_right_in_another_parser() {
     assert!(header("content-type").starts_with("multipart/alternative"), "{}", header("content-type"));
     let text = seen.parts["text/plain"].as_str().unwrap().replace("\r\n", "\n");
     assert_eq!(text.trim_end(), format!("{}\n\n{}", outgoing.body, outgoing.link));
-    assert_eq!(seen.parts["text/html"].as_str().unwrap().trim_end(), outgoing.html.unwrap());
+    let page = seen.parts["text/html"].as_str().unwrap().replace("\r\n", "\n");
+    assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"ja\">"), "{page}");
+    assert!(page.contains(&format!("<title>{}</title>", outgoing.title)), "{page}");
+    let words =
+        format!("<p>{}<br>\n.<br>\n..ドットで始まる行<br>\n1,200円〜、①㈱</p>", "改行のない長い本文です。".repeat(200));
+    assert!(page.contains(&words), "{page}");
+    assert!(page.contains(&format!("<a href=\"{}\" style=", outgoing.link)), "{page}");
     assert!(seen.longest_line <= 998 && seen.ascii, "{} bytes in a line", seen.longest_line);
     assert_eq!(seen.defects, Vec::<String>::new());
 }
@@ -76,7 +81,27 @@ async fn mandatory_mails_offer_no_way_out_and_headers_cannot_be_added() {
     assert!(!seen.headers.contains_key("list-unsubscribe") && !seen.headers.contains_key("bcc"));
     assert_eq!(seen.from, "kosodate@himawari.example.jp");
     assert_eq!(seen.headers["message-id"], format!("<{}@himawari.example.jp>", outgoing.message_id));
-    assert_eq!(seen.headers["content-type"].as_str().unwrap().split(';').next(), Some("text/plain"));
+    assert_eq!(seen.headers["content-type"].as_str().unwrap().split(';').next(), Some("multipart/alternative"));
+}
+
+#[tokio::test]
+async fn words_are_no_markup_in_the_page_of_a_mail() {
+    let mut server = MailServer::start(Security::None, None).await;
+    let mail = Mail::new(&settings(&server, "smtp://localhost:PORT")).unwrap();
+    let outgoing = Outgoing {
+        title: "親子教室 <A&B>".to_owned(),
+        body: "持ち物: タオル & 水筒\n<script src=\"https://elsewhere.example/x.js\"></script>".to_owned(),
+        link: String::new(),
+        ..to("guardian@example.jp")
+    };
+    assert!(is_accepted(&mail.send(&outgoing, NOW).await));
+    let seen = server.next().await;
+    let part = |kind: &str| seen.parts[kind].as_str().unwrap().replace("\r\n", "\n");
+    assert_eq!(part("text/plain").trim_end(), outgoing.body);
+    let page = part("text/html");
+    assert!(page.contains("<title>親子教室 &lt;A&amp;B&gt;</title>"), "{page}");
+    assert!(page.contains("持ち物: タオル &amp; 水筒<br>\n&lt;script src=&quot;"), "{page}");
+    assert!(!page.contains("<script") && !page.contains("src=\""), "{page}");
 }
 
 #[tokio::test]
@@ -130,6 +155,7 @@ async fn every_refusal_is_understood_and_the_connection_stays() {
         ("policy@example.jp", Outcome::Refused { code: "recipient_refused" }),
         ("refused-content@example.jp", Outcome::Refused { code: "content_refused" }),
         ("busy@example.jp", later("mailbox_busy")),
+        ("overloaded@example.jp", later("busy")),
         ("no address", Outcome::Gone { code: "bad_address", since: None }),
     ] {
         assert_eq!(mail.send(&to(address), NOW).await, expected, "{address}");

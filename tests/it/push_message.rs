@@ -21,7 +21,6 @@ pub(crate) fn message(address: Address) -> Outgoing {
         speed: Speed::Now,
         title: "予約が確定しました".to_owned(),
         body: "ひまわり保育園 2026年12月1日（火） 10:00〜12:30の予約が確定しました。".to_owned(),
-        html: None,
         link: "https://todoke.example.jp/reservations/1".to_owned(),
         collapse_key: Some("reservation:019aa5b0-1111-7abc-8def-0123456789ab".to_owned()),
         label: "reservation.confirmed".to_owned(),

@@ -163,7 +163,8 @@ async fn every_status_is_understood() {
         (500, wait("unavailable")),
         (503, wait("unavailable")),
         (400, Outcome::Refused { code: "refused" }),
-        (403, Outcome::Refused { code: "vapid_refused" }),
+        (401, wait("vapid_refused")),
+        (403, wait("vapid_refused")),
         (301, Outcome::Refused { code: "refused" }),
     ] {
         stage.service.fail_next([Fault::Answer(Answer::new(status, ""))]);

@@ -4,11 +4,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::Map;
-use todoke_domain::{Event, Timestamp, channel::Channel, ids::EventId};
-use todoke_store::{Store, Wall};
+use todoke_domain::{
+    Event, Timestamp,
+    channel::Channel,
+    ids::{EventId, MessageId},
+};
+use todoke_store::{Store, Wall, message::Message};
 use todoke_tests::stores::TestStore;
 
-use crate::city::{NOW, town};
+use crate::city::{City, NOW, town};
 
 const WRITERS: usize = 50;
 
@@ -25,6 +29,7 @@ todoke_tests::on_both_databases! {
     pruned_publications_are_never_passed_off_as_complete,
     a_publication_that_waited_for_its_turn_is_not_pruned_out_of_the_middle,
     the_newest_leave_no_place_to_unwanted_types,
+    whoever_knows_an_old_key_finds_nobody_by_it,
 }
 
 pub(crate) fn event(event_type: &str, subject: &str, at: Timestamp) -> Event {
@@ -321,4 +326,41 @@ async fn the_newest_leave_no_place_to_unwanted_types(db: &TestStore) {
     let all = tx.newest_publications(&name, &[], 1_000).await.unwrap();
     assert_eq!(all.iter().map(|one| one.position).collect::<Vec<_>>(), (1..=121).rev().collect::<Vec<_>>());
     assert!(tx.newest_publications(&name, &["moving"], 0).await.unwrap().is_empty());
+}
+
+async fn whoever_knows_an_old_key_finds_nobody_by_it(db: &TestStore) {
+    const NEW: i64 = 1_234_567_890_123_456_789;
+    let city = City::found(db, &town(), 1_000).await;
+    let old = city.parent.person_key.unwrap();
+    let (subject, once) = (old.to_string(), |key: i64| format!("A01:{key}:once"));
+    assert_eq!(append(&db.store(), &subject).await.subject_seq, 1);
+    append(&db.store(), "somebody-else").await;
+    let told = Message {
+        message_id: MessageId::new(NOW),
+        subject_id: subject.clone(),
+        dedupe_key: once(old),
+        link: format!("/people/{old}"),
+        ..city.message.clone()
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_messages(std::slice::from_ref(&told)).await.unwrap();
+    tx.commit().await.unwrap();
+    publish(db, NOW, &format!("{{\"subject_id\":\"{old}\"}}")).await;
+    let mut tx = db.begin_read(Wall::Around(town())).await.unwrap();
+    let (n_events, n_naming) = tx.events_reread(&town(), old).await.unwrap();
+    assert!(n_events >= 2 && n_naming == 1, "{n_naming} of {n_events}");
+    assert_eq!(tx.events_reread(&town(), NEW).await.unwrap(), (n_events, 0));
+    drop(tx);
+
+    let mut tx = db.begin_write(Wall::Around(town())).await.unwrap();
+    tx.replace_person_key(&town(), old, NEW).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    assert_eq!(tx.person_keys(&town(), city.parent.email.as_deref().unwrap()).await.unwrap(), [NEW]);
+    assert_eq!(tx.message_of_key(&once(old)).await.unwrap(), None);
+    assert_eq!(tx.message_of_key(&once(NEW)).await.unwrap(), Some(told.message_id), "it is not sent a second time");
+    let published = tx.publications_since(&channel().to_string(), 0, 100).await.unwrap().publications;
+    assert_eq!(published.last().unwrap().data, format!("{{\"subject_id\":\"{NEW}\"}}"));
+    drop(tx);
+    assert_eq!(append(&db.store(), &subject).await.subject_seq, 1, "nobody counts under the old key");
 }

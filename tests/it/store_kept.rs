@@ -6,13 +6,14 @@ use futures_util::future::{join_all, poll_immediate};
 use sqlx::{Connection, Row};
 use todoke_domain::{
     MunicipalityCode, Role, Timestamp,
-    ids::{AccountId, ChallengeId, SessionId},
+    ids::{AccountId, ChallengeId, QuarantineId, SessionId},
     number::NumberKind,
 };
 use todoke_store::{
     Store, StoreError, Wall,
     idempotency::FirstAnswer,
     municipality::{Instance, Municipality},
+    quarantine::QuarantinedEvent,
     session::{Challenge, MailLink, Session},
     when_settled,
 };
@@ -39,6 +40,7 @@ todoke_tests::on_both_databases! {
     what_an_answer_rests_on_is_there_when_it_is_given,
     who_is_done_does_not_wait_for_a_long_transaction_that_comes_next,
     an_authority_is_no_municipality,
+    a_replay_of_quarantined_events_can_be_noticed,
 }
 
 /// Adds a municipality.
@@ -159,6 +161,7 @@ async fn ending_an_account_ends_its_sessions_devices_and_keys(db: &TestStore) {
         api_key_id: todoke_domain::ids::ApiKeyId::new(NOW),
         account_id,
         name: "BI".to_owned(),
+        sources: None,
         created_at_us: NOW.as_micros(),
     };
     tx.insert_api_key(&key, &town(), "key").await.unwrap();
@@ -385,4 +388,35 @@ async fn an_authority_is_no_municipality(db: &TestStore) {
     assert_eq!(codes(tx.municipalities().await.unwrap()), [town()]);
     assert_eq!(codes(tx.authorities().await.unwrap()), [prefecture.clone()]);
     assert!(tx.municipality(&prefecture).await.unwrap().is_some(), "its accounts have a name to show");
+}
+
+async fn a_replay_of_quarantined_events_can_be_noticed(db: &TestStore) {
+    let replays = async || db.begin_read(Wall::None).await.unwrap().replays().await.unwrap();
+    assert_eq!(replays().await, (0, 0), "nothing was replayed");
+    for (n, state) in [(1, "replayed"), (2, "dropped"), (3, "replayed")] {
+        let at = NOW.plus(Duration::from_secs(n));
+        let entry = QuarantinedEvent {
+            quarantine_id: QuarantineId::new(at),
+            municipality_code: town(),
+            account_id: None,
+            entrance: "usage".to_owned(),
+            sender: "{}".to_owned(),
+            event_id: None,
+            reason: "not_json".to_owned(),
+            field: None,
+            content: String::new(),
+            content_bytes: Some(1),
+            state: "held".to_owned(),
+            received_at: at,
+        };
+        let mut tx = db.begin_write(Wall::Around(town())).await.unwrap();
+        tx.insert_quarantined(std::slice::from_ref(&entry)).await.unwrap();
+        tx.commit().await.unwrap();
+        let before = replays().await;
+        let mut tx = db.begin_write(Wall::Around(town())).await.unwrap();
+        assert!(tx.settle_quarantined(&town(), entry.quarantine_id, state, at).await.unwrap());
+        tx.commit().await.unwrap();
+        assert_eq!(replays().await != before, state == "replayed", "{state}");
+    }
+    assert_eq!(replays().await, (2, NOW.plus(Duration::from_secs(3)).as_micros()));
 }

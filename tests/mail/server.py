@@ -3,7 +3,7 @@
 Usage: server.py plain|starttls|tls CERTIFICATE KEY [USER PASSWORD]
 
 Mails are read with Python's own parser. The part of a recipient before the @ scripts what happens:
-unknown, full, busy, policy, closing, reset (at RCPT), refused-content, late-unknown (at DATA), slow (a late answer to the
+unknown, full, busy, overloaded, policy, closing, reset (at RCPT), refused-content, late-unknown (at DATA), slow (a late answer to the
 content), silent (none), hang-up (after the content was taken). flaky-N meets the fault of its number the first time
 and none after that.
 """
@@ -20,7 +20,8 @@ from aiosmtpd.smtp import SMTP, AuthResult
 RECIPIENT_FAULTS = {
     "unknown": "550 5.1.1 no such mailbox",
     "full": "552 5.2.2 mailbox full",
-    "busy": "451 4.3.0 try again",
+    "busy": "450 4.2.1 mailbox busy",
+    "overloaded": "452 4.3.1 no room on this server",
     "policy": "550 5.7.1 not allowed",
     "closing": "421 4.3.2 shutting down",
 }

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use todoke_workflow::broadcast::BroadcastDraft;
+use todoke_workflow::broadcast::{BroadcastDraft, TRIALS_PER_MIN};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -14,6 +14,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(read, change))
+        .routes(routes!(try_out))
         .routes(routes!(submit))
         .routes(routes!(approve))
         .routes(routes!(reject))
@@ -58,6 +59,15 @@ async fn change(
     Ok(Json(json!(app.workflow.update_broadcast(&caller.actor, path_id(&id)?, draft, app.now()).await?)))
 }
 
+#[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/test", tag = "broadcasts", params(("broadcast_id" = String, Path)),
+    responses((status = 200, description = "sent to the caller alone, marked as a test: message_id, devices, email"), (status = 409, description = "it has begun"), (status = 429, description = "five a minute")))]
+async fn try_out(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
+    let (id, now) = (path_id(&id)?, app.now());
+    let key = format!("broadcast-test:{}", caller.actor.account()?);
+    app.limiter.count(key, TRIALS_PER_MIN, now).map_err(Problem::rate_limited)?;
+    Ok(Json(json!(app.workflow.try_broadcast(&caller.actor, id, now).await?)))
+}
+
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/submit", tag = "broadcasts", params(("broadcast_id" = String, Path)),
     responses((status = 200, description = "waits for its time, or for a second person"), (status = 409, description = "no longer a draft")))]
 async fn submit(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
@@ -65,7 +75,7 @@ async fn submit(State(app): State<AppState>, caller: Caller, At(id): At<String>)
 }
 
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/approve", tag = "broadcasts", params(("broadcast_id" = String, Path)),
-    responses((status = 200, description = "released"), (status = 409, description = "the caller wrote it, or it does not wait for approval")))]
+    responses((status = 200, description = "released"), (status = 409, description = "the caller wrote, changed or submitted it, or it does not wait for approval")))]
 async fn approve(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!(app.workflow.approve_broadcast(&caller.actor, path_id(&id)?, app.now()).await?)))
 }
@@ -77,7 +87,7 @@ struct RejectBody {
 }
 
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/reject", tag = "broadcasts", params(("broadcast_id" = String, Path)), request_body = RejectBody,
-    responses((status = 200, description = "a draft again"), (status = 409, description = "the caller wrote it, or it does not wait for approval")))]
+    responses((status = 200, description = "a draft again"), (status = 409, description = "the caller wrote, changed or submitted it, or it does not wait for approval")))]
 async fn reject(
     State(app): State<AppState>,
     caller: Caller,
@@ -88,19 +98,19 @@ async fn reject(
 }
 
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/pause", tag = "broadcasts", params(("broadcast_id" = String, Path)),
-    responses((status = 200, description = "nothing more goes out for now")))]
+    responses((status = 200, description = "nothing more goes out for now, also of what is queued"), (status = 409, description = "all of it has left, or it is not under way")))]
 async fn pause(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!(app.workflow.pause_broadcast(&caller.actor, path_id(&id)?, app.now()).await?)))
 }
 
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/resume", tag = "broadcasts", params(("broadcast_id" = String, Path)),
-    responses((status = 200, description = "goes on where it was")))]
+    responses((status = 200, description = "goes on where it was; in the night push waits for the morning")))]
 async fn resume(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!(app.workflow.resume_broadcast(&caller.actor, path_id(&id)?, app.now()).await?)))
 }
 
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/cancel", tag = "broadcasts", params(("broadcast_id" = String, Path)),
-    responses((status = 200, description = "ended; what went out stays"), (status = 409, description = "everybody has it already")))]
+    responses((status = 200, description = "ended; what went out stays, what is queued is suppressed"), (status = 409, description = "all of it has left already")))]
 async fn cancel(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!(app.workflow.cancel_broadcast(&caller.actor, path_id(&id)?, app.now()).await?)))
 }

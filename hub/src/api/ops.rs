@@ -62,6 +62,7 @@ fn lake_gauges(app: &AppState, now: Timestamp, held: i64) {
         set(telemetry::LAKE_FILES, table.files as f64);
         set(telemetry::LAKE_SMALL_FILES, table.small_files as f64);
         set(telemetry::LAKE_NEW_FILES, table.new_files as f64);
+        set(telemetry::LAKE_TOO_LARGE_FILES, table.too_large_files as f64);
         set(telemetry::LAKE_ROWS, table.rows as f64);
         set(telemetry::LAKE_BYTES, table.bytes as f64);
     }

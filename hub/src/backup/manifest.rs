@@ -32,6 +32,10 @@ pub struct Manifest {
     pub record: RecordCopy,
     /// Batches of the record up to this number are in the lake's copy, whole; of later ones some parts may be.
     pub lake_batches_done: i64,
+    /// The logs of usage of all nodes that share the lake, as far as something may have waited in them, and those that
+    /// an earlier backup lacked which the lake was restored from.
+    #[serde(default)]
+    pub nodes: Vec<NodeLog>,
     /// Every other file.
     pub files: Vec<FileSum>,
 }
@@ -47,6 +51,17 @@ pub enum RecordCopy {
         /// The schema, whose name the archive holds.
         schema: String,
     },
+}
+
+/// A node's log of usage, as a backup has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLog {
+    /// Host and data folder, for people.
+    pub place: String,
+    /// Name of the log.
+    pub log: String,
+    /// Everything up to this position is in the backup; `None` if what waited in the log for the lake is missing.
+    pub through: Option<u64>,
 }
 
 /// A file with its sum.
@@ -141,9 +156,15 @@ fn summed(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, String)
 
 impl Manifest {
     /// For files that are in place.
-    pub fn new(began_at: Timestamp, record: RecordCopy, lake_batches_done: i64, files: Vec<FileSum>) -> Self {
+    pub fn new(
+        began_at: Timestamp,
+        record: RecordCopy,
+        lake_batches_done: i64,
+        nodes: Vec<NodeLog>,
+        files: Vec<FileSum>,
+    ) -> Self {
         let todoke_version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { format: FORMAT, todoke_version, began_at, record, lake_batches_done, files }
+        Self { format: FORMAT, todoke_version, began_at, record, lake_batches_done, nodes, files }
     }
 
     /// Writes it into the backup's folder, durable.
@@ -193,6 +214,11 @@ impl Manifest {
         self.files.iter().try_for_each(|file| file.check(folder))
     }
 
+    /// The nodes' logs that the backup lacks.
+    pub fn lacking(&self) -> impl Iterator<Item = &NodeLog> {
+        self.nodes.iter().filter(|node| node.through.is_none())
+    }
+
     /// Bytes of all files.
     pub fn n_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
@@ -209,7 +235,9 @@ mod tests {
         fs::write(dir.path().join("lake/rows"), b"rows").unwrap();
         let files = vec![FileSum::settling("lake/rows", dir.path()).unwrap()];
         let record = RecordCopy::Postgres { schema: "todoke".to_owned() };
-        let manifest = Manifest::new(Timestamp::from_micros(1_750_000_000_000_000), record, 7, files);
+        let node = |log: &str, through| NodeLog { place: "host:/srv".to_owned(), log: log.to_owned(), through };
+        let nodes = vec![node("a", Some(3)), node("b", None)];
+        let manifest = Manifest::new(Timestamp::from_micros(1_750_000_000_000_000), record, 7, nodes, files);
         manifest.write(dir.path()).unwrap();
         (dir, manifest)
     }
@@ -218,6 +246,7 @@ mod tests {
     fn what_is_written_is_read_again_and_every_change_is_named() {
         let (dir, manifest) = written();
         assert_eq!(Manifest::read(dir.path()).unwrap(), manifest);
+        assert_eq!(manifest.lacking().map(|node| node.log.as_str()).collect::<Vec<_>>(), ["b"]);
         manifest.check(dir.path()).unwrap();
         fs::write(dir.path().join("lake/rows"), b"rowz").unwrap();
         assert!(manifest.check(dir.path()).unwrap_err().to_string().starts_with("lake/rows is not"));

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
-use todoke_lake::{Lake, LakeOptions};
+use todoke_lake::{Lake, LakeLocation, LakeOptions};
 use todoke_store::{Durability, Store};
 
 use super::{FileSum, INGEST, LAKE, Manifest, POSTGRES, RecordCopy, SQLITE, programs, sync_folders};
@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     config::Config,
     feed::StoreFeed,
+    nodes::Restored,
     run_file::RunFile,
     server::{fresh_epoch, identity, open_record},
 };
@@ -108,6 +109,8 @@ async fn stage(config: &Config, manifest: &Manifest, from: &Path, staging: &Path
     let settled = settle(&staged, &store, manifest, clock).await;
     store.close().await;
     settled?;
+    let restored = Restored { began_at: manifest.began_at, nodes: manifest.nodes.clone() };
+    restored.write(&LakeLocation::from(&staging.join(LAKE))).await?;
     if !config.lake.url.is_empty() {
         // Not among what is moved into the data folder: the lake lies elsewhere.
         let lake = staging.join(LAKE);

@@ -1,22 +1,26 @@
 //! `todoke backup` and `todoke restore`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 
 use super::{Common, lake, output};
 use crate::{
-    backup::{self, Manifest},
+    backup::{self, BackupOptions, Manifest},
     clock::Clock,
-    nodes::unflushed_elsewhere,
-    run_file::RunFile,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
     #[command(flatten)]
     what: What,
+    /// Node whose log may be missing from the backup, by its place or the name of its log; the backup says so
+    #[arg(long, value_name = "NODE", requires = "to")]
+    without: Vec<String>,
+    /// How long to wait for other nodes to bring their logs to the lake, seconds
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    wait: u32,
     #[command(flatten)]
     common: Common,
 }
@@ -42,27 +46,28 @@ pub(super) struct RestoreArgs {
 }
 
 fn described(manifest: &Manifest) -> String {
-    format!(
+    let mut text = format!(
         "backup of {}: {} files, {} bytes, by Todoke {}\n",
         manifest.began_at,
         manifest.files.len(),
         manifest.n_bytes(),
         manifest.todoke_version
-    )
+    );
+    for node in manifest.nodes.iter().filter(|node| node.through.is_some()) {
+        text.push_str(&format!("with the log {} of {}\n", node.log, node.place));
+    }
+    for node in manifest.lacking() {
+        text.push_str(&format!("without what waited in the log {} of {}\n", node.log, node.place));
+    }
+    text
 }
 
 pub(super) async fn backup(args: &BackupArgs) -> anyhow::Result<()> {
     let config = args.common.load()?;
     if let Some(to) = &args.what.to {
-        let manifest = backup::back_up(&config, to, Clock::system().now()).await?;
+        let options = BackupOptions { without: args.without.clone(), wait_max: Duration::from_secs(args.wait.into()) };
+        let manifest = backup::back_up(&config, to, &options, Clock::system().now()).await?;
         output::write(described(&manifest).as_bytes())?;
-        let own = RunFile::read(&config.data).map(|note| note.log);
-        if let Some(others) = unflushed_elsewhere(&config, own.as_deref()).await? {
-            eprintln!(
-                "todoke: app usage that waits in the logs of other nodes is not in this backup: {others}. What they have \
-                 committed is; back each of them up, or stop them before."
-            );
-        }
     }
     if let Some(dir) = &args.what.verify {
         let manifest = Manifest::read(dir)?;

@@ -14,9 +14,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use todoke_analytics::forget_rollups;
 use todoke_domain::{MunicipalityCode, Timestamp};
-use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig};
+use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig, search_log};
 use todoke_lake::{ErasedTable, Erasure, LakeLocation, Searched, search_keys, search_lake};
-use todoke_store::Durability;
+use todoke_store::{DbKind, Durability, purge_sqlite};
 use todoke_workflow::{Actor, NobodyListens, Workflow, account::Unlinked};
 
 use super::{Common, output};
@@ -27,7 +27,7 @@ use crate::{
     history_lock::HistoryLock,
     nodes::ErasureNote,
     run_file::RunFile,
-    server::{ROLLUPS, identity, open_lake, open_record},
+    server::{ROLLUPS, identity, open_lake, open_record, told},
 };
 
 /// Folder of the usage log, below the data folder.
@@ -65,9 +65,13 @@ struct Certificate {
 }
 
 const STATEMENT: &str = "上記の番号の方を指す仮名キーを、イベントの記録、取込みログ、データレイクの全ファイル（過去の版を含む）から消去し、\
-    残る全ファイルを読み直して見つからないことを確認しました。アプリ利用の行は削除し、業務の行は別の乱数に置き換えました。\
+    残る全ファイルとイベントの記録の全件を読み直して見つからないことを確認しました。アプリ利用の行は削除し、業務の行は別の乱数に置き換えました。\
     日ごとの集計の途中結果は、この自治体の分をすべて削除しました。サーバーは出力したファイルを保持していません。\
     すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
+
+/// What is left to do when everything else is done.
+const LEFT_IN_FILE: &str = "the person is erased and certified, but the file of the record may still hold the old key, \
+    which nobody has any more: make room for a second such file and run `VACUUM` on it";
 
 async fn search(
     location: &LakeLocation,
@@ -77,11 +81,11 @@ async fn search(
 ) -> anyhow::Result<BTreeMap<&'static str, Searched>> {
     let lake = search_lake(location, &keys).await?;
     let here = tokio::task::spawn_blocking(move || {
-        let mut searched = BTreeMap::from([("ingest", search_keys(&log_dir, &keys)?)]);
+        let mut searched = BTreeMap::from([("ingest", search_log(&log_dir, &keys)?)]);
         if rollups_dir.is_dir() {
             searched.insert("rollups", search_keys(&rollups_dir, &keys)?);
         }
-        Ok::<_, todoke_lake::LakeError>(searched)
+        anyhow::Ok(searched)
     });
     let mut searched = here.await??;
     searched.insert("lake", lake);
@@ -123,6 +127,7 @@ async fn erase(
 ) -> anyhow::Result<String> {
     let clock = Clock::system();
     let store = open_record(config, Durability::Full).await?;
+    store.overwrite_deleted().await?;
     let workflow = Workflow::new(store.clone(), Arc::new(NobodyListens), &config.public_url());
     let actor = Actor::system(args.municipality.clone(), "console");
     let stand_ins = workflow
@@ -132,7 +137,7 @@ async fn erase(
 
     // Everything on its way goes to the tables first, so that there is one place to look.
     let instance = identity(&store, &clock).await?;
-    let lake = open_lake(config).await?;
+    let lake = open_lake(config, &told(&store, &instance.epoch, usage).await?).await?;
     let feed = Arc::new(StoreFeed::new(store.clone(), &instance.epoch));
     let mut sink = LakeSink::new(lake.clone(), Some(usage.clone()), Some(feed), clock.as_fn(), SinkConfig::default());
     sink.collect_and_flush().await?;
@@ -152,7 +157,10 @@ async fn erase(
     forget_rollups(&rollups_dir, &args.municipality)
         .with_context(|| format!("{} cannot be emptied", rollups_dir.display()))?;
     let log_dir = config.data.join(INGEST);
-    let searched = search(location, log_dir, rollups_dir, stand_ins.keys().copied().collect()).await?;
+    let mut searched = search(location, log_dir, rollups_dir, stand_ins.keys().copied().collect()).await?;
+    let log = workflow.reread_events(&actor, &stand_ins).await?;
+    let named = if log.naming > 0 { vec![format!("{} events of the record", log.naming)] } else { Vec::new() };
+    searched.insert("record", Searched { files: 0, rows: log.events, found: named });
     let found: Vec<&String> = searched.values().flat_map(|searched| &searched.found).collect();
     anyhow::ensure!(found.is_empty(), "still named in {found:?}: nothing is certified, the key is kept; try again");
 
@@ -176,6 +184,12 @@ async fn erase(
     file.sync_all()?;
     // Last, so that whatever is cut off before can be done again with the key.
     workflow.renew_keys(&actor, &stand_ins, &certificate.certificate_id, clock.now()).await?;
+    store.close().await;
+    if store.kind() == DbKind::Sqlite {
+        let keys: Vec<i64> = stand_ins.into_keys().collect();
+        let is_gone = purge_sqlite(&config.data.join("record.sqlite"), &keys).await.context(LEFT_IN_FILE)?;
+        anyhow::ensure!(is_gone, LEFT_IN_FILE);
+    }
     Ok(format!(
         "erased; certificate {} (SHA-256 {digest}) in {}\n",
         certificate.certificate_id,

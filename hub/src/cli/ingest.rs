@@ -16,7 +16,7 @@ use todoke_ingest::{
     EncodedEvents, Rejected,
     history::{HistoryFile, HistoryFormat, HistoryReader, ParsedHistory},
 };
-use todoke_lake::{EventRows, Lake, Origin};
+use todoke_lake::{EventRows, Lake, Origin, Told};
 use todoke_store::{Durability, Store, Wall};
 
 use super::{Common, output, progress::Progress};
@@ -108,7 +108,7 @@ pub(super) async fn run(args: IngestArgs) -> anyhow::Result<()> {
     let _lock = HistoryLock::shared(&config.data)?;
     refuse_while_erasing(&config).await?;
     // Beside a running server this is safe: its commits and these have other origins, and the tables take both.
-    let lake = open_lake(&config).await?;
+    let lake = open_lake(&config, &Told::Unknown).await?;
     let mut loader = Loader { store, lake, args: &args, reader: Some(HistoryReader::new(code.clone())) };
     let mut done = Ok(());
     for path in &args.files {

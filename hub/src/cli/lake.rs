@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use todoke_domain::{Event, MunicipalityCode};
 use todoke_ingest::{UsageLog, UsageLogConfig};
-use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope};
+use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope, Told};
 use todoke_store::{Durability, Wall};
 use tokio_util::sync::CancellationToken;
 
@@ -18,9 +18,11 @@ use super::{
 use crate::{
     clock::Clock,
     config::Config,
-    event_log, local, quarantine,
+    event_log, local,
+    nodes::{LogsCheck, Restored},
+    quarantine,
     run_file::RunFile,
-    server::{open_lake, open_record},
+    server::{files_kept, open_lake, open_record},
 };
 
 #[derive(Debug, Args)]
@@ -35,6 +37,9 @@ enum What {
     Stats(Common),
     /// Joins small files; needs the server to be stopped
     Compact(Common),
+    /// Deletes files that no version of the last seven days needs, and those a crash left; needs the server to be
+    /// stopped
+    Vacuum(Common),
     /// Takes days past their time (lake.retention) out of every table, and events past theirs out of the record's log;
     /// needs the server to be stopped
     Retain(Common),
@@ -52,7 +57,7 @@ enum QuarantineCommand {
     /// Lists what is held, oldest first, without contents
     List(QuarantineArgs),
     /// Tries everything that is held again, by the rules of now
-    Replay(QuarantineArgs),
+    Replay(ReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -64,13 +69,23 @@ struct QuarantineArgs {
     common: Common,
 }
 
-/// Entries listed, at most.
-const LISTED_MAX: i64 = 10_000;
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// Takes events that were too old for their door as history
+    #[arg(long)]
+    too_old: bool,
+    #[command(flatten)]
+    held: QuarantineArgs,
+}
+
+/// Entries read at a time.
+const LISTED_PAGE: i64 = 1_000;
 
 pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
     match args.what {
         What::Stats(common) => stats(&common).await,
         What::Compact(common) => compact(&common).await,
+        What::Vacuum(common) => vacuum(&common).await,
         What::Retain(common) => retain(&common).await,
         What::Erase(args) => erase::run(&args).await,
         What::Verify(common) => verify(&common).await,
@@ -82,28 +97,38 @@ pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
 async fn held(args: &QuarantineArgs) -> anyhow::Result<()> {
     let config = args.common.load()?;
     let store = open_record(&config, Durability::Full).await?;
-    let mut tx = store.begin_read(Wall::Around(args.municipality.clone())).await?;
-    let held = tx.quarantined_events(&args.municipality, None, LISTED_MAX).await?;
-    drop(tx);
-    let mut text = String::from("received_at\tentrance\treason\tfield\tevent_id\n");
-    for entry in held {
-        let (field, id) = (entry.field.unwrap_or_default(), entry.event_id.unwrap_or_default());
-        // What a sender made up must not steer a terminal.
-        let id: String = id.chars().filter(|c| !c.is_control()).collect();
-        text.push_str(&format!("{}\t{}\t{}\t{field}\t{id}\n", entry.received_at, entry.entrance, entry.reason));
+    output::write(b"received_at\tentrance\treason\tfield\tevent_id\n")?;
+    let mut after = None;
+    loop {
+        let mut tx = store.begin_read(Wall::Around(args.municipality.clone())).await?;
+        let page = tx.quarantined_events(&args.municipality, after, LISTED_PAGE).await?;
+        drop(tx);
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.quarantine_id);
+        let mut text = String::new();
+        for entry in page {
+            // What a sender made up must not steer a terminal.
+            let shown = |text: Option<String>| -> String {
+                text.unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
+            };
+            let (field, id) = (shown(entry.field), shown(entry.event_id));
+            text.push_str(&format!("{}\t{}\t{}\t{field}\t{id}\n", entry.received_at, entry.entrance, entry.reason));
+        }
+        output::write(text.as_bytes())?;
     }
-    output::write(text.as_bytes())
 }
 
-async fn replay(args: &QuarantineArgs) -> anyhow::Result<()> {
-    let config = args.common.load()?;
-    let call = json!({ "municipality": args.municipality });
+async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
+    let ReplayArgs { too_old, held: QuarantineArgs { municipality, common } } = args;
+    let config = common.load()?;
+    let call = json!({ "municipality": municipality, "too_old": too_old });
     if let Some(answer) = local::ask(&config.data, "/local/quarantine/replay", &call).await? {
         return output::write(&answer);
     }
     let store = open_record(&config, Durability::Full).await?;
     let log = UsageLog::open(&config.data.join("ingest"), UsageLogConfig::default())?;
-    let done = quarantine::replay(&store, &log, &args.municipality, Clock::system().now()).await?;
+    let rules = quarantine::Rules { outside_types: &config.ingest.outside_types, too_old: *too_old };
+    let done = quarantine::replay(&store, &log, municipality, rules, Clock::system().now()).await?;
     output::write(&serde_json::to_vec(&done)?)
 }
 
@@ -131,7 +156,8 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
         page.iter().filter(|(_, event)| is_kept(event)).for_each(|(_, event)| recorded.insert(event));
     }
     // The lake is opened after the record was read: what the record calls finished was committed before.
-    let view = LakeView::open_readonly(config.lake_location()?).await?;
+    let location = config.lake_location()?;
+    let view = LakeView::open_readonly(&location).await?;
     let check = view.verify(&recorded).await;
     let n_recorded: u64 = check.days.values().map(|day| day.recorded).sum();
     let mut text = format!(
@@ -149,9 +175,35 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<()> {
     if check.repeated > 0 {
         text.push_str(&format!("repeated: {} rows; `todoke lake compact` takes them out\n", check.repeated));
     }
+    let mut logs = LogsCheck::default();
+    if let Some(restored) = Restored::read(&location).await? {
+        logs = restored.check(&view).await?;
+        text.push_str(&described_logs(&restored, &logs));
+    }
     output::write(text.as_bytes())?;
-    anyhow::ensure!(check.is_sound(), "the lake is not what it should be");
-    output::write(b"sound\n")
+    anyhow::ensure!(check.is_sound() && logs.short.is_empty(), "the lake is not what it should be");
+    let verdict = if logs.lacking.is_empty() { "sound\n" } else { "sound, but for what it is without\n" };
+    output::write(verdict.as_bytes())
+}
+
+/// What a restored lake has of the nodes' logs.
+fn described_logs(restored: &Restored, logs: &LogsCheck) -> String {
+    let mut text = String::new();
+    if logs.n_complete > 0 && logs.short.is_empty() && logs.lacking.is_empty() {
+        let (n, at) = (logs.n_complete, restored.began_at);
+        text.push_str(&format!("complete: all logs ({n}), up to the backup of {at}\n"));
+    }
+    for (node, found) in &logs.short {
+        let through = node.through.unwrap_or_default();
+        text.push_str(&format!("incomplete: the log {} of {}: {found} of {through}\n", node.log, node.place));
+    }
+    for node in &logs.lacking {
+        text.push_str(&format!(
+            "without what waited in the log {} of {}: the backup lacked it\n",
+            node.log, node.place
+        ));
+    }
+    text
 }
 
 async fn stats(common: &Common) -> anyhow::Result<()> {
@@ -172,7 +224,7 @@ async fn stats(common: &Common) -> anyhow::Result<()> {
 /// The lake of a stopped server, for work that a running one does by itself.
 async fn open_alone(config: &Config) -> anyhow::Result<Arc<Lake>> {
     anyhow::ensure!(!RunFile::is_answered(&config.data), "a server runs on this folder, and does this by itself");
-    open_lake(config).await
+    open_lake(config, &Told::Unknown).await
 }
 
 async fn compact(common: &Common) -> anyhow::Result<()> {
@@ -183,10 +235,22 @@ async fn compact(common: &Common) -> anyhow::Result<()> {
         memory_bytes_max: config.lake.compact_mib_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
-    for group in todoke_domain::catalogue::events::groups() {
-        lake.compact(group.name(), &options, Clock::system().now()).await?;
+    for table in lake.stats() {
+        let done = lake.compact(&table.table, &options, Clock::system().now()).await?;
+        if done.files_too_large > 0 {
+            let (name, files) = (table.table, done.files_too_large);
+            let text = format!("{name}: {files} files stay as they are, lake.compact_mib_max has no room for them\n");
+            output::write(text.as_bytes())?;
+        }
     }
     output::write(b"compacted\n")
+}
+
+async fn vacuum(common: &Common) -> anyhow::Result<()> {
+    let config = common.load()?;
+    let lake = open_alone(&config).await?;
+    let n_files = lake.vacuum_all(files_kept(), Clock::system().now()).await?;
+    output::write(format!("{n_files} files deleted\n").as_bytes())
 }
 
 async fn retain(common: &Common) -> anyhow::Result<()> {

@@ -111,7 +111,11 @@ fn typed_words_are_counted_and_dropped() {
         "occurred_at": "2026-11-21T01:02:03Z", "session_id": "s-1", "search_mode": "keyword",
         "filters": ["open_now"], "hits": 3,
     });
-    let class_e = events::get("app.search_performed").unwrap().fields.iter().find(|f| f.class == DataClass::E);
+    let class_e = todoke_domain::catalogue::events::get("app.search_performed")
+        .unwrap()
+        .fields
+        .iter()
+        .find(|f| f.class == DataClass::E);
     let mut with_words = search.clone();
     if let Some(words) = class_e {
         with_words[words.name.as_str()] = json!("ひかり保育園");

@@ -8,6 +8,7 @@ use std::{
 use serde_json::json;
 
 use super::*;
+use crate::LogFault;
 
 fn now() -> Timestamp {
     "2026-11-21T03:00:00Z".parse().unwrap()
@@ -180,8 +181,215 @@ async fn a_missing_file_in_the_middle_is_refused() {
     let files = log_files(dir.path());
     assert!(files.len() >= 4, "a file per commit");
     std::fs::remove_file(&files[1]).unwrap();
+    assert_eq!(refused(dir.path()), (files[1].clone(), LogFault::Missing));
+    // Without the ids beside it the next file tells.
+    std::fs::remove_file(segment::ids_path(dir.path(), 2)).unwrap();
+    assert_eq!(refused(dir.path()), (files[1].clone(), LogFault::Missing));
+}
+
+/// Why a log is not opened.
+fn refused(dir: &Path) -> (PathBuf, LogFault) {
+    match UsageLog::open(dir, UsageLogConfig::default()) {
+        Err(IngestError::Incomplete { path, fault }) => (path, fault),
+        opened => panic!("{opened:?}"),
+    }
+}
+
+fn short() -> UsageLogConfig {
+    UsageLogConfig { file_bytes_max: 1, ..UsageLogConfig::default() }
+}
+
+/// What was known of a log is what the next start finds, or it finds out.
+#[tokio::test]
+async fn a_missing_oldest_file_is_refused_until_somebody_says_that_it_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 4, short()).await;
+    let files = log_files(dir.path());
+    std::fs::remove_file(&files[0]).unwrap();
+    assert_eq!(refused(dir.path()), (files[1].clone(), LogFault::OldestMissing { from: 1, through: 1 }));
+    // As the error says; also the form of earlier versions.
+    std::fs::write(Known::path(dir.path()), "1\n").unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(stored(&log).await, [view(2), view(3), view(4)]);
+}
+
+#[tokio::test]
+async fn a_missing_newest_file_is_refused_rather_than_its_positions_given_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    append(&log, 1).await.unwrap();
+    drop(log);
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    append(&log, 2).await.unwrap();
+    append(&log, 3).await.unwrap();
+    // As it is after a crash: nothing was noted since the file began.
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let newest = log_files(copy.path()).pop().unwrap();
+    let whole = std::fs::read(&newest).unwrap();
+    std::fs::remove_file(&newest).unwrap();
+    assert_eq!(refused(copy.path()), (newest.clone(), LogFault::Missing));
+    std::fs::write(&newest, whole).unwrap();
+    let found = UsageLog::open(copy.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(stored(&found).await, [view(1), view(2), view(3)]);
+    // Without any file, and with a number alone, as earlier versions wrote it.
+    drop(found);
+    let files = log_files(copy.path());
+    files.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!(refused(copy.path()), (files[0].clone(), LogFault::Missing));
+    let bare = tempfile::tempdir().unwrap();
+    std::fs::write(Known::path(bare.path()), "7").unwrap();
+    let fault = LogFault::Short { acknowledged: 7, found: 0 };
+    assert_eq!(refused(bare.path()), (Known::path(bare.path()), fault));
+}
+
+#[tokio::test]
+async fn a_file_whose_ids_are_there_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 2, short()).await;
+    for file in log_files(dir.path()) {
+        std::fs::remove_file(file).unwrap();
+    }
+    std::fs::remove_file(Known::path(dir.path())).unwrap();
+    assert_eq!(refused(dir.path()), (segment::log_path(dir.path(), 1), LogFault::Missing));
+}
+
+#[tokio::test]
+async fn what_is_known_of_another_log_is_not_believed() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    written(dir.path(), 2, UsageLogConfig::default()).await;
+    written(other.path(), 1, UsageLogConfig::default()).await;
+    std::fs::copy(Known::path(other.path()), Known::path(dir.path())).unwrap();
+    assert_eq!(refused(dir.path()), (segment::log_path(dir.path(), 1), LogFault::Foreign));
+    std::fs::write(Known::path(dir.path()), "{\"log").unwrap();
     let opened = UsageLog::open(dir.path(), UsageLogConfig::default());
-    assert!(matches!(opened, Err(IngestError::Damaged { .. })), "{opened:?}");
+    let known = Known::path(dir.path());
+    assert!(matches!(&opened, Err(IngestError::Damaged { path, .. }) if *path == known), "{opened:?}");
+}
+
+/// After a clean stop every frame was acknowledged: whatever is wrong with the last one is damage.
+#[tokio::test]
+async fn a_damaged_or_shortened_end_is_refused_after_a_clean_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 3, UsageLogConfig::default()).await;
+    let path = log_files(dir.path()).remove(0);
+    let whole = std::fs::read(&path).unwrap();
+    let last = whole.windows(4).rposition(|window| window == b"TDr1").unwrap();
+    for at in last..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&path, &damaged).unwrap();
+        let opened = UsageLog::open(dir.path(), UsageLogConfig::default());
+        assert!(matches!(opened, Err(IngestError::Damaged { at, .. }) if at == last as u64), "byte {at}: {opened:?}");
+    }
+    std::fs::write(&path, &whole[..last + 30]).unwrap();
+    let opened = UsageLog::open(dir.path(), UsageLogConfig::default());
+    assert!(matches!(opened, Err(IngestError::Damaged { at, .. }) if at == last as u64), "{opened:?}");
+    std::fs::write(&path, &whole[..last]).unwrap();
+    assert_eq!(refused(dir.path()), (path.clone(), LogFault::Short { acknowledged: 3, found: 2 }));
+    std::fs::write(&path, &whole).unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(stored(&log).await.len(), 3, "nothing was cut off by a start that was refused");
+}
+
+/// After a crash a last frame that is all there and wrong is damage; one that lacks its end or a sector is torn.
+#[tokio::test]
+async fn after_a_crash_a_flipped_bit_is_told_from_a_torn_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    append(&log, 1).await.unwrap();
+    let wide: Vec<Event> = (2..=40).map(view).collect();
+    log.append(EncodedEvents::of(&wide).unwrap(), now()).await.unwrap();
+    let path = log_files(dir.path()).remove(0);
+    let whole = std::fs::read(&path).unwrap();
+    let last = whole.windows(4).rposition(|window| window == b"TDr1").unwrap();
+    assert!(whole.len() - last > 4 * 512);
+    let opened = |bytes: &[u8]| {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
+        (UsageLog::open(copy.path(), UsageLogConfig::default()), copy)
+    };
+    // A length that grew looks like a frame that lacks its end, but its sum tells.
+    for at in (last..last + 24).chain((last + 24..whole.len()).step_by(97)) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        let (found, _copy) = opened(&damaged);
+        assert!(matches!(found, Err(IngestError::Damaged { at, .. }) if at == last as u64), "byte {at}: {found:?}");
+    }
+    let sector = (last / 512 + 2) * 512;
+    for lost in [last..(last / 512 + 1) * 512, sector..sector + 512, sector..whole.len(), last..whole.len()] {
+        let mut torn = whole.clone();
+        torn[lost.clone()].fill(0);
+        let (found, _copy) = opened(&torn);
+        assert_eq!(stored(&found.unwrap()).await, [view(1)], "{lost:?}");
+    }
+    // Something was written after it, so it was synced.
+    let mut followed = whole.clone();
+    followed[sector..sector + 512].fill(0);
+    followed.extend_from_slice(b"TDr1");
+    assert!(matches!(opened(&followed).0, Err(IngestError::Damaged { .. })));
+}
+
+/// Nothing that the lake has outlives a clean stop; what it lacks does.
+#[tokio::test]
+async fn a_clean_stop_deletes_what_the_lake_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    append(&log, 1).await.unwrap();
+    append(&log, 2).await.unwrap();
+    log.truncate(2).await.unwrap();
+    assert!(!rows_of(dir.path()).is_empty(), "the file is still written");
+    log.close().await.unwrap();
+    assert!(rows_of(dir.path()).is_empty(), "no file has rows");
+    assert!(matches!(append(&log, 3).await, Err(IngestError::Closed)));
+    let id = log.id().to_owned();
+    drop(log);
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!((log.id(), append(&log, 2).await.unwrap(), append(&log, 3).await.unwrap()), (id.as_str(), 0, 1));
+    assert_eq!(log.read(0, 10).await.unwrap()[0].position, 3, "name, ids and positions stay");
+    drop(log);
+    assert_eq!(rows_of(dir.path()).len(), 1);
+}
+
+/// Files of an earlier version stay after its stop, and after a crash: they go at the start.
+#[tokio::test]
+async fn a_start_deletes_what_the_lake_has_also_by_the_words_of_an_earlier_version() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 3, short()).await;
+    std::fs::write(Known::path(dir.path()), "2").unwrap();
+    let log = UsageLog::open(dir.path(), short()).unwrap();
+    assert_eq!(rows_of(dir.path()), [segment::log_path(dir.path(), 3)]);
+    assert_eq!((append(&log, 1).await.unwrap(), append(&log, 4).await.unwrap()), (0, 1));
+    assert_eq!(stored(&log).await, [view(3), view(4)]);
+}
+
+/// Files of the log that have rows.
+fn rows_of(dir: &Path) -> Vec<PathBuf> {
+    let mut files = log_files(dir);
+    files.retain(|path| std::fs::read(path).unwrap().windows(4).any(|window| window == b"TDr1"));
+    files
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_deleted_is_deleted_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), short()).unwrap();
+    for n in 1..=3 {
+        append(&log, n).await.unwrap();
+    }
+    let files = log_files(dir.path());
+    let aside = dir.path().join("aside");
+    std::fs::rename(&files[1], &aside).unwrap();
+    std::fs::create_dir(&files[1]).unwrap();
+    assert!(log.truncate(3).await.is_err());
+    assert!(!files[0].exists() && files[2].exists());
+    std::fs::remove_dir(&files[1]).unwrap();
+    std::fs::rename(&aside, &files[1]).unwrap();
+    log.truncate(3).await.unwrap();
+    assert!(rows_of(dir.path()).is_empty());
 }
 
 /// A full disk costs the batch that did not fit, which is told so; with room the log goes on.

@@ -81,6 +81,7 @@ fn through_the_doors() -> (Vec<EncodedEvents>, usize) {
         role: "operator".to_owned(),
         actor_key: Some(5),
         allowed: groups,
+        sources: None,
         correlation_id: None,
         received_at: now(),
     };
@@ -103,7 +104,7 @@ fn through_the_doors() -> (Vec<EncodedEvents>, usize) {
             });
             let parsed = cloud_event::parse(event.to_string().as_bytes(), &Mode::Structured, &source).unwrap();
             n_refused += parsed.rejected.len();
-            accepted.push(encoded(&parsed.events));
+            accepted.push(parsed.events);
             if event_type.group != "app" {
                 continue;
             }

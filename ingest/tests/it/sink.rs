@@ -163,6 +163,28 @@ async fn it_commits_by_size_and_by_age() {
     tasks.join_next().await.unwrap().unwrap().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_commits_what_somebody_waits_for_whatever_its_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    assert_eq!(node.usage.flushed().await, 0, "nothing is waited for where there is nothing");
+    let sink = node.sink(&Feed::default(), SinkConfig { flush_age_ms_max: 600_000, ..SinkConfig::default() });
+    let stop = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(sink.run(stop.clone()));
+    for round in 1..=3 {
+        node.usage.append(encoded(&views(10 * round..=10 * round + 4)), now()).await.unwrap();
+        assert_eq!(node.usage.flushed().await, round, "one commit of the log in each round");
+        assert_eq!(node.committed(), 5 * round);
+        let app_id = node.usage.app_id("node-1");
+        let committed = node.lake.view().committed_version(&app_id).await.unwrap();
+        assert_eq!(committed, i64::try_from(round).ok());
+        assert_eq!(node.usage.flushed().await, round, "it is there already");
+    }
+    stop.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+}
+
 /// Room for next to nothing: each part is committed before the next is staged, and none is left behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_commits_by_memory() {

@@ -1,9 +1,9 @@
 //! Durable before it is acknowledged, once, and never more than there is room for.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
-use todoke_ingest::{IngestError, PinnedLog, RejectReason, UsageLog, UsageLogConfig};
+use todoke_ingest::{IngestError, PinnedLog, RejectReason, UsageLog, UsageLogConfig, search_log};
 
 use crate::support::*;
 
@@ -173,7 +173,8 @@ async fn a_pinned_log_keeps_what_the_lake_takes_meanwhile() {
     }
     log.truncate(5).await.unwrap();
     log.append(encoded(&views(7..=7)), now()).await.unwrap();
-    pinned.write(copy.path()).unwrap();
+    assert_eq!(pinned.log_id().unwrap().as_deref(), Some(log.id()));
+    assert_eq!(pinned.write(copy.path()).unwrap().through, 6);
     let copied = open(copy.path());
     assert_eq!(copied.app_id("a"), log.app_id("a"), "the lake knows it");
     assert_eq!(stored(&copied).await, views(1..=7));
@@ -197,8 +198,72 @@ async fn a_pinned_log_notices_what_it_missed_and_keeps_writers_out() {
     assert!(matches!(pinned.write(copy.path()), Err(IngestError::Log { .. })));
     drop(log);
     let pinned = PinnedLog::begin(dir.path()).unwrap();
-    assert!(pinned.is_alone());
+    assert!(pinned.is_alone() && pinned.log_id().unwrap().is_some());
     assert!(matches!(UsageLog::open(dir.path(), UsageLogConfig::default()), Err(IngestError::LogInUse { .. })));
     drop(pinned);
     assert_eq!(stored(&open(dir.path())).await, views(4..=4));
+}
+
+/// A backup beside a log that goes on, and one of a log that was stopped, open where they were taken.
+#[tokio::test]
+async fn a_copy_of_a_log_that_forgot_files_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open_short(dir.path());
+    for n in 1..=4 {
+        log.append(encoded(&views(n..=n)), now()).await.unwrap();
+    }
+    log.truncate(2).await.unwrap();
+    let beside = tempfile::tempdir().unwrap();
+    PinnedLog::begin(dir.path()).unwrap().write(beside.path()).unwrap();
+    assert_eq!(stored(&open(beside.path())).await, views(3..=4));
+    log.truncate(4).await.unwrap();
+    drop(log);
+    let alone = tempfile::tempdir().unwrap();
+    PinnedLog::begin(dir.path()).unwrap().write(alone.path()).unwrap();
+    let copied = open(alone.path());
+    assert!(stored(&copied).await.is_empty());
+    copied.append(encoded(&views(4..=5)), now()).await.unwrap();
+    assert_eq!(copied.read(0, 10).await.unwrap()[0].position, 5);
+}
+
+const FORGOTTEN: i64 = 0x1234_5678_9abc_def1;
+
+/// The events that name a person, each in another way.
+fn naming() -> Vec<Vec<todoke_domain::Event>> {
+    let (mut by, mut about, mut device, mut text) = (view(1), view(2), view(3), view(4));
+    by.actor_key = Some(FORGOTTEN);
+    about.subject_kind = "guardian".to_owned();
+    about.subject_id = FORGOTTEN.to_string();
+    device.payload.insert("dwell_ms".to_owned(), FORGOTTEN.into());
+    text.payload.insert("screen_id".to_owned(), format!("G-{FORGOTTEN}").into());
+    vec![vec![by], vec![about], vec![device], vec![text]]
+}
+
+#[tokio::test]
+async fn a_person_is_found_in_a_log_however_they_are_named_until_the_log_forgets_them() {
+    let keys = BTreeSet::from([FORGOTTEN]);
+    for events in naming() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path());
+        log.append(encoded(&views(10..=12)), now()).await.unwrap();
+        assert_eq!(search_log(dir.path(), &keys).unwrap().found, [""; 0]);
+        log.append(encoded(&events), now()).await.unwrap();
+        let searched = search_log(dir.path(), &keys).unwrap();
+        assert_eq!((searched.found.len(), searched.rows), (1, 4), "{events:?}");
+        assert!(searched.found[0].ends_with(".log"), "{searched:?}");
+        assert_eq!(search_log(dir.path(), &BTreeSet::from([FORGOTTEN + 1])).unwrap().found, [""; 0]);
+        // What is left of a frame, in a file of any name.
+        let path = std::path::Path::new(&searched.found[0]);
+        let whole = std::fs::read(path).unwrap();
+        let last = whole.windows(4).rposition(|window| window == b"TDr1").unwrap();
+        let rest = dir.path().join("rest");
+        std::fs::write(&rest, &whole[last + 1..]).unwrap();
+        assert_eq!(search_log(dir.path(), &keys).unwrap().found.len(), 2);
+        std::fs::remove_file(&rest).unwrap();
+        log.truncate(u64::MAX).await.unwrap();
+        log.close().await.unwrap();
+        let searched = search_log(dir.path(), &keys).unwrap();
+        assert_eq!((searched.found, searched.rows), (Vec::new(), 0));
+        assert!(searched.files >= 3, "what is left was read");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use todoke_domain::Event;
-use todoke_lake::{CompactOptions, Erasure, Lake, Origin, Scope, search_keys};
+use todoke_lake::{CompactOptions, Erasure, EventRows, Lake, Origin, QUARANTINE, Scope, search_keys};
 
 use crate::support::*;
 
@@ -106,5 +106,35 @@ async fn what_a_cut_off_erasure_left_goes_with_the_next_one() {
     lake.erase(&forgotten(), now()).await.unwrap();
     assert!(!folder.join("part-left-behind.parquet").exists());
     let searched = search_keys(&folder, &BTreeSet::from([FORGOTTEN])).unwrap();
+    assert_eq!(searched.found, Vec::<String>::new());
+}
+
+/// What went to the quarantine with its content is no hiding place.
+#[tokio::test]
+async fn a_person_leaves_the_quarantine_as_the_table_its_rows_came_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    let business = |key: i64| {
+        let mut event = suspended(2, CHIYODA, key);
+        event.subject_id = "2".to_owned();
+        event
+    };
+    let first = [of(OTHER, view(1, CHIYODA)), business(OTHER)];
+    lake.append(Origin::new("usage:a", 1), &rows(&first), now()).await.unwrap();
+    let later = [of(FORGOTTEN, view(1, CHIYODA)), business(FORGOTTEN)];
+    let later = EventRows::build(&later, at("2026-11-21T09:00:00Z")).unwrap();
+    lake.append(Origin::new("usage:b", 1), &later, now()).await.unwrap();
+    for table in ["app", "coupon"] {
+        let done = lake.compact(table, &CompactOptions::default(), at("2026-11-22T03:00:00Z")).await.unwrap();
+        assert_eq!(done.conflicts, 1, "{table}");
+    }
+    let named = format!("SELECT count(*) FROM events_quarantine WHERE content LIKE '%{FORGOTTEN}%'");
+    assert_eq!(one_number(&lake, &named).await, 1, "the coupon's guardian");
+    let erased = lake.erase(&forgotten(), now()).await.unwrap();
+    assert_eq!((erased[QUARANTINE].rows_removed, erased[QUARANTINE].rows_unlinked), (1, 1));
+    let left = format!("SELECT count(*) FROM events_quarantine WHERE content LIKE '%\"guardian_key\":{STAND_IN}%'");
+    assert_eq!(one_number(&lake, &left).await, 1, "business stays, without the person");
+    assert_eq!(one_number(&lake, "SELECT count(*) FROM events_quarantine").await, 1);
+    let searched = search_keys(dir.path(), &BTreeSet::from([FORGOTTEN])).unwrap();
     assert_eq!(searched.found, Vec::<String>::new());
 }

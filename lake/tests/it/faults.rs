@@ -1,8 +1,12 @@
 //! What storage can do to the lake: nothing is lost by a refusal, and nothing is answered from half a table.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use todoke_lake::{CompactOptions, Lake, LakeError, LakeOptions, Origin, Recorded, Scope};
+use todoke_lake::{CompactOptions, Lake, LakeError, LakeOptions, Origin, Recorded, Scope, Told, pin_lake};
 
 use crate::support::*;
 
@@ -100,5 +104,91 @@ async fn a_log_with_a_damaged_or_missing_middle_is_refused() {
         std::fs::write(&entry, &whole).unwrap();
     }
     let lake = open(dir.path()).await;
+    assert_each_once(&lake, "app", 2).await;
+}
+
+/// The last entry of the log that [`filled`] leaves.
+const LAST: &str = "app/_delta_log/00000000000000000002.json";
+
+fn options(fsync: bool) -> LakeOptions {
+    LakeOptions { fsync, ..LakeOptions::default() }
+}
+
+async fn opened(dir: &Path, record_told: i64) -> Result<Arc<Lake>, LakeError> {
+    let told = Told::Through(BTreeMap::from([("record".to_owned(), record_told)]));
+    Lake::open_told(dir, options(false), &told).await
+}
+
+fn is_refused(opened: &Result<Arc<Lake>, LakeError>, entry: &Path) -> bool {
+    matches!(opened, Err(LakeError::DamagedEntry { path, .. }) if path.ends_with(LAST)) && entry.is_file()
+}
+
+/// Who cannot read an entry does not know what it holds.
+#[tokio::test]
+async fn a_last_entry_that_cannot_be_read_is_refused_by_name_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let entry = dir.path().join(LAST);
+    let whole = std::fs::read(&entry).unwrap();
+    // A folder cannot be read as a file, whatever rights one has.
+    std::fs::remove_file(&entry).unwrap();
+    std::fs::create_dir(&entry).unwrap();
+    let refused = opened(dir.path(), 1).await;
+    assert!(matches!(&refused, Err(LakeError::UnreadableEntry { path, .. }) if path.ends_with(LAST)), "{refused:?}");
+    std::fs::remove_dir(&entry).unwrap();
+    std::fs::write(&entry, whole).unwrap();
+    assert_each_once(&opened(dir.path(), 2).await.unwrap(), "app", 2).await;
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_set_aside_only_if_its_source_was_not_told_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let entry = dir.path().join(LAST);
+    let whole = std::fs::read(&entry).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let without_txn: Vec<&str> = text.lines().filter(|line| !line.contains("\"txn\"")).collect();
+    let broken = |lines: String| [lines.as_bytes(), b"\n{\"add\":\xff"].concat();
+    for (damaged, what) in [
+        (Vec::new(), "empty"),
+        (broken(text.clone()), "its version can be read"),
+        (broken(without_txn.join("\n")), "its version cannot be read, and bytes are no text"),
+    ] {
+        std::fs::write(&entry, &damaged).unwrap();
+        assert!(is_refused(&opened(dir.path(), 2).await, &entry), "{what}: the second batch was acknowledged");
+        let unknown = Lake::open_told(dir.path(), options(false), &Told::Unknown).await;
+        assert!(is_refused(&unknown, &entry), "{what}: {unknown:?}");
+        let copy = tempfile::tempdir().unwrap();
+        let pinned = pin_lake(dir.path(), copy.path()).await;
+        assert!(
+            matches!(pinned, Err(LakeError::DamagedEntry { .. })),
+            "{what}: no backup without its rows: {pinned:?}"
+        );
+    }
+    // Only the first one was acknowledged: the second comes again.
+    let lake = opened(dir.path(), 1).await.unwrap();
+    assert!(!entry.exists() && entry.with_extension("json.torn").is_file());
+    assert_each_once(&lake, "app", 1).await;
+    assert_eq!(lake.append(Origin::new("record", 2), &rows(&[view(2, CHIYODA)]), now()).await.unwrap().rows, 1);
+    assert_each_once(&lake, "app", 2).await;
+}
+
+/// What power loss cannot tear any more is damage, also where no source can tell: of a compaction, or of history.
+#[tokio::test]
+async fn an_entry_that_was_synced_is_never_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(dir.path(), options(true)).await.unwrap();
+    lake.append_bulk(&rows(&[view(1, CHIYODA)]), now()).await.unwrap();
+    lake.append_bulk(&rows(&[view(2, CHIYODA)]), now()).await.unwrap();
+    drop(lake);
+    let entry = dir.path().join(LAST);
+    let whole = std::fs::read(&entry).unwrap();
+    std::fs::write(&entry, b"").unwrap();
+    for _ in 0..2 {
+        let refused = Lake::open(dir.path(), options(true)).await;
+        assert!(is_refused(&refused, &entry), "{refused:?}");
+    }
+    std::fs::write(&entry, whole).unwrap();
+    let lake = Lake::open(dir.path(), options(true)).await.unwrap();
     assert_each_once(&lake, "app", 2).await;
 }

@@ -5,6 +5,7 @@ mod erase;
 mod evolution;
 mod exactly_once;
 mod faults;
+mod memory;
 mod places;
 mod repetitions;
 mod retention;

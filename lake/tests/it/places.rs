@@ -249,6 +249,14 @@ async fn a_note_is_left_by_one_and_seen_by_all_until_it_is_taken_away(place: Lak
     let expected = [("first", "host-1:/srv/a"), ("second", "host-2:/srv/b")];
     let expected = BTreeMap::from(expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
     assert_eq!(place.notes().await.unwrap(), expected);
+    assert_eq!(place.read_note("second").await.unwrap().as_deref(), Some("host-2:/srv/b"));
+    assert_eq!(place.read_note("third").await.unwrap(), None);
+    for text in ["said once", "said again"] {
+        place.put_note("third", text).await.unwrap();
+        assert_eq!(place.read_note("third").await.unwrap().as_deref(), Some(text));
+    }
+    place.remove_note("third").await.unwrap();
+    assert_eq!(place.notes().await.unwrap(), expected);
     // No table: the lake is read and copied as before.
     assert_each_once(&lake, "app", 1).await;
     let copy = tempfile::tempdir().unwrap();

@@ -20,10 +20,15 @@ async fn a_repetition_is_left_out_and_the_first_to_arrive_stays() {
     let dir = tempfile::tempdir().unwrap();
     let lake = open(dir.path()).await;
     lake.append(Origin::new("usage:a", 1), &rows(&views(1..=20)), now()).await.unwrap();
-    // Another node takes the same batch, with events of its own, hours later and by another request.
+    // Another node takes the same batch, with events of its own, hours later, by another request and with another key.
     let again: Vec<Event> = views(11..=30)
         .into_iter()
-        .map(|event| Event { recorded_at: now(), correlation_id: Some("another request".to_owned()), ..event })
+        .map(|event| Event {
+            recorded_at: now(),
+            correlation_id: Some("another request".to_owned()),
+            actor_key: Some(8),
+            ..event
+        })
         .collect();
     let later = todoke_lake::EventRows::build(&again, at("2026-11-21T09:00:00Z")).unwrap();
     lake.append(Origin::new("usage:b", 1), &later, now()).await.unwrap();
@@ -53,9 +58,12 @@ async fn the_same_id_with_other_content_goes_to_the_quarantine() {
     assert_each_once(&lake, "app", 3).await;
     let session = session(&lake.view().snapshot(), &one(CHIYODA));
     assert_eq!(number(&session, "SELECT dwell_ms FROM events_app WHERE subject_id = '2'").await, 2);
-    let found = query(&session, "SELECT event_id, fault, field FROM events_quarantine").await;
+    let found = query(&session, "SELECT event_id, fault, field, content FROM events_quarantine").await;
     let cell = |column: usize| found[0].column(column).as_string_view().value(0).to_owned();
     assert_eq!((cell(0), cell(1)), (view(2, CHIYODA).event_id.to_string(), "id_reused".to_owned()));
+    // It was acknowledged, and its file goes with vacuum: what it said is here.
+    let content: serde_json::Value = serde_json::from_str(&cell(3)).unwrap();
+    assert_eq!(content, json!({ "session_id": format!("s-{CHIYODA}"), "screen_id": "G01", "dwell_ms": 999 }));
 }
 
 /// A screen view at another time than [`view`]'s.

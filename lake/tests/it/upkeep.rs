@@ -12,7 +12,7 @@ use datafusion::{
 };
 use serde_json::json;
 use todoke_domain::Event;
-use todoke_lake::{CompactOptions, LakeError, LakeView, Origin, Scope, pin_lake};
+use todoke_lake::{CompactOptions, LakeError, LakeView, Origin, Scope, Upkeep, pin_lake};
 
 use crate::support::*;
 
@@ -230,4 +230,48 @@ async fn a_pinned_version_is_whole_while_the_lake_goes_on() {
         let flushed = copied.append(Origin::new("record", n as i64), &rows(&[view(n, CHIYODA)]), now()).await.unwrap();
         assert_eq!(flushed.rows, taken, "batch {n}");
     }
+}
+
+#[tokio::test]
+async fn when_the_lake_was_vacuumed_is_known_to_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    lake.append(Origin::new("record", 1), &rows(&[view(1, CHIYODA)]), now()).await.unwrap();
+    assert_eq!(lake.upkeep().await.unwrap(), Upkeep::default());
+    lake.note_upkeep(&Upkeep { looked_at: Some(now()), vacuumed_at: None }).await.unwrap();
+    let orphan = dir.path().join("app/municipality_code=131016/jst_date=2026-11-21/part-orphan.parquet");
+    std::fs::write(&orphan, b"left by a crash").unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::options().write(true).open(&orphan).unwrap().set_modified(long_ago).unwrap();
+    assert!(lake.vacuum_all(Duration::from_secs(1), now()).await.is_err());
+    assert!(lake.upkeep().await.unwrap().vacuum_is_due(now()), "what failed is due as before");
+    assert_eq!(lake.vacuum_all(Duration::from_secs(7_200), now()).await.unwrap(), 1);
+    assert!(!orphan.exists());
+    drop(lake);
+    let lake = open(dir.path()).await;
+    let noted = lake.upkeep().await.unwrap();
+    assert_eq!(noted, Upkeep { looked_at: Some(now()), vacuumed_at: Some(now()) });
+    let (hours_later, a_day_later) = (at("2026-11-21T20:00:00Z"), at("2026-11-22T03:00:00Z"));
+    assert!(!noted.vacuum_is_due(hours_later) && noted.vacuum_is_due(a_day_later));
+    // A note that was cut off says nothing, and keeps nobody from anything.
+    std::fs::write(dir.path().join("upkeep.json"), b"{\"looked").unwrap();
+    assert_eq!(lake.upkeep().await.unwrap(), Upkeep::default());
+    assert_each_once(&lake, "app", 1).await;
+}
+
+/// The quarantine is a table like the others: its files are joined as well.
+#[tokio::test]
+async fn every_table_that_is_listed_can_be_compacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    for n in 1..=3_u64 {
+        let bad = event(n, "app.unheard_of", CHIYODA, at("2026-11-20T01:00:00Z"), json!({}));
+        lake.append(Origin::new("record", n as i64), &rows(&[bad]), now()).await.unwrap();
+    }
+    let files = |table: &str| lake.stats().into_iter().find(|found| found.table == table).map(|found| found.files);
+    assert_eq!(files("quarantine"), Some(3));
+    for table in lake.stats() {
+        lake.compact(&table.table, &CompactOptions::default(), now()).await.unwrap();
+    }
+    assert_eq!(files("quarantine"), Some(1));
 }

@@ -28,7 +28,9 @@ struct Problem<'a> {
     timestamp: Option<i64>,
 }
 
-pub(super) fn meaning(reply: &Reply, now: Timestamp) -> Meaning {
+/// What an answer of an environment means. `proven`: it has taken a message of ours before, so topic and base URL are
+/// right.
+pub(super) fn meaning(reply: &Reply, now: Timestamp, proven: bool) -> Meaning {
     if reply.status == StatusCode::OK {
         let id = reply.headers.get(APNS_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         return Meaning::Final(Outcome::Accepted { provider_id: id });
@@ -39,15 +41,18 @@ pub(super) fn meaning(reply: &Reply, now: Timestamp) -> Meaning {
     let since = problem.timestamp.map(|ms| Timestamp::from_micros(ms.saturating_mul(1_000)));
     Meaning::Final(match &*problem.reason {
         "ExpiredProviderToken" => return Meaning::TokenExpired,
-        "BadDeviceToken" => Outcome::Gone { code: "bad_device_token", since: None },
-        "DeviceTokenNotForTopic" => Outcome::Gone { code: "device_token_not_for_topic", since: None },
+        // Also what every device gets when the base URL is the other environment's: that must not cost every device.
+        "BadDeviceToken" if proven => Outcome::Gone { code: "bad_device_token", since: None },
+        "BadDeviceToken" => later("bad_device_token"),
         "Unregistered" => Outcome::Gone { code: "unregistered", since },
         "ExpiredToken" => Outcome::Gone { code: "expired_token", since },
         "PayloadTooLarge" => Outcome::Refused { code: "too_large" },
         // Key, team or topic are set wrongly: an operator can mend that, and nothing is lost meanwhile.
         "InvalidProviderToken" | "MissingProviderToken" => later("provider_token_refused"),
         "BadTopic" | "MissingTopic" | "TopicDisallowed" => later("topic_refused"),
-        "TooManyRequests" => later("too_many_requests"),
+        "DeviceTokenNotForTopic" => later("device_token_not_for_topic"),
+        // Too many to this one device.
+        "TooManyRequests" => later("device_busy"),
         "TooManyProviderTokenUpdates" => later("too_many_provider_token_updates"),
         "IdleTimeout" => later("idle_timeout"),
         "Shutdown" | "ServiceUnavailable" => later("unavailable"),

@@ -5,6 +5,8 @@ mod payload;
 mod settings;
 mod signer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, uri::PathAndQuery};
@@ -28,10 +30,32 @@ const APNS_TOPIC: HeaderName = HeaderName::from_static("apns-topic");
 #[derive(Debug)]
 pub struct Apns {
     client: HttpClient,
-    production: Origin,
-    sandbox: Origin,
+    production: Environment,
+    sandbox: Environment,
     topic: HeaderValue,
     signer: Signer,
+}
+
+/// One of Apple's two environments.
+#[derive(Debug)]
+struct Environment {
+    origin: Origin,
+    has_accepted: AtomicBool,
+}
+
+impl Environment {
+    fn new(url: &str) -> Result<Self, ApnsError> {
+        let (origin, _) = Origin::split(url).map_err(ApnsError::BaseUrl)?;
+        Ok(Self { origin, has_accepted: AtomicBool::new(false) })
+    }
+
+    fn meaning(&self, reply: &Reply, now: Timestamp) -> Meaning {
+        let meaning = answer::meaning(reply, now, self.has_accepted.load(Ordering::Relaxed));
+        if matches!(meaning, Meaning::Final(Outcome::Accepted { .. })) {
+            self.has_accepted.store(true, Ordering::Relaxed);
+        }
+        meaning
+    }
 }
 
 impl Apns {
@@ -39,11 +63,10 @@ impl Apns {
     pub fn new(settings: &ApnsSettings) -> Result<Self, ApnsError> {
         let roots = Roots::new(&settings.extra_roots_pem)?;
         let limits = Limits { connect: settings.connect_timeout(), answer: settings.answer_timeout() };
-        let origin = |url: &str| Origin::split(url).map(|(origin, _)| origin).map_err(ApnsError::BaseUrl);
         Ok(Self {
             client: HttpClient::new(roots, Reach::Anywhere, limits),
-            production: origin(&settings.base_url)?,
-            sandbox: origin(&settings.sandbox_url)?,
+            production: Environment::new(&settings.base_url)?,
+            sandbox: Environment::new(&settings.sandbox_url)?,
             topic: settings
                 .topic
                 .parse()
@@ -84,19 +107,20 @@ impl Apns {
             .map_err(|_| Outcome::Gone { code: "bad_device_token", since: None })?;
         let payload = payload::payload(outgoing, &self.topic, now)?;
         let body = Bytes::from(payload.body);
-        let origin = if sandbox { &self.sandbox } else { &self.production };
+        let environment = if sandbox { &self.sandbox } else { &self.production };
+        let origin = &environment.origin;
         let signed = self.signer.token(now)?;
         let mut headers = payload.headers;
         headers.insert(http::header::AUTHORIZATION, signed.authorization());
         let reply = self.post(origin, &path, headers.clone(), body.clone()).await?;
-        match answer::meaning(&reply, now) {
+        match environment.meaning(&reply, now) {
             Meaning::Final(outcome) => Ok(outcome),
             Meaning::TokenExpired => {
                 let expired = Outcome::Later { code: "expired_provider_token", after: None };
                 let signed = self.signer.renewed(&signed, now).ok_or(expired.clone())?;
                 headers.insert(http::header::AUTHORIZATION, signed.authorization());
                 let reply = self.post(origin, &path, headers, body).await?;
-                Ok(match answer::meaning(&reply, now) {
+                Ok(match environment.meaning(&reply, now) {
                     Meaning::Final(outcome) => outcome,
                     Meaning::TokenExpired => expired,
                 })

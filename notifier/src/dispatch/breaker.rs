@@ -61,6 +61,13 @@ impl Breaker {
         }
     }
 
+    /// It answered, about one recipient only: it is there, but what failed before may fail again.
+    pub fn answered(&mut self) {
+        if self.is_probing() {
+            self.succeeded();
+        }
+    }
+
     /// The provider answered for itself.
     pub fn succeeded(&mut self) {
         self.state = State::Closed { failures: 0 };
@@ -82,6 +89,11 @@ impl Breaker {
             // What was under way when it opened tells nothing new.
             open @ State::Open { .. } => open,
         };
+    }
+
+    /// Whether the one attempt that decides is under way.
+    pub fn is_probing(&self) -> bool {
+        matches!(self.state, State::HalfOpen { .. })
     }
 
     /// Whether it holds sending back.
@@ -126,5 +138,17 @@ mod tests {
         assert!(!breaker.is_open());
         breaker.failed(at(0), Some(Duration::from_secs(45)));
         assert_eq!(breaker.allows(at(44)), Allowance::Nothing { until: at(45) });
+    }
+
+    #[test]
+    fn an_answer_about_one_recipient_neither_counts_nor_clears() {
+        let mut breaker = Breaker::new(2, Duration::from_secs(10), Duration::from_secs(60));
+        breaker.failed(at(0), None);
+        breaker.answered();
+        breaker.failed(at(0), None);
+        assert!(breaker.is_open(), "what came in between cleared nothing");
+        assert_eq!(breaker.allows(at(10)), Allowance::Probe);
+        breaker.answered();
+        assert!(!breaker.is_open(), "who answers a probe is there");
     }
 }

@@ -1,7 +1,7 @@
 //! The lane of one provider.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,13 +10,14 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use todoke_domain::{
     Timestamp,
     delivery::{DevicePermission, Provider, Purpose},
-    ids::{AccountId, MessageId},
+    ids::{AccountId, DeliveryId, MessageId},
 };
 use todoke_store::{StoreError, Wall, delivery::Delivery, device::Device, when_settled};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Allowance, Breaker, Bucket, Common,
+    Bucket, Common,
+    gate::{Gate, Service},
     mark::{Attempt, Marks},
     metric,
 };
@@ -30,8 +31,16 @@ pub(super) struct Lane {
     common: Arc<Common>,
     provider: Provider,
     channel: Arc<dyn Channel>,
-    breaker: Breaker,
+    gate: Gate,
     bucket: Bucket,
+}
+
+/// What one look at the queue gave.
+#[derive(Default)]
+struct Turn {
+    flights: Vec<BoxFuture<'static, Attempt>>,
+    /// Flights, and what was put back.
+    n_claimed: usize,
 }
 
 impl Lane {
@@ -40,11 +49,7 @@ impl Lane {
         Self {
             provider,
             channel,
-            breaker: Breaker::new(
-                settings.breaker_failures,
-                Duration::from_secs(settings.breaker_pause_s),
-                Duration::from_secs(settings.breaker_pause_s_max),
-            ),
+            gate: Gate::new(settings, provider),
             bucket: Bucket::new(settings.per_second_max(provider)),
             common: common.clone(),
         }
@@ -60,10 +65,10 @@ impl Lane {
             let room = if look && !stopping { self.room(flying.len()) } else { 0 };
             if room > 0 || !over.is_empty() {
                 match self.cycle(&mut over, room).await {
-                    Ok(claimed) => {
+                    Ok(turn) => {
                         // A full hand means that there may be more.
-                        look = room > 0 && claimed.len() >= room;
-                        flying.extend(claimed);
+                        look = room > 0 && turn.n_claimed >= room;
+                        flying.extend(turn.flights);
                     }
                     Err(error) => {
                         look = false;
@@ -101,12 +106,12 @@ impl Lane {
         let (mut n, mut over) = (0, Vec::new());
         loop {
             let room = self.room(0);
-            let flying = self.cycle(&mut over, room).await?;
-            if flying.is_empty() {
+            let turn = self.cycle(&mut over, room).await?;
+            if turn.n_claimed == 0 {
                 return Ok(n);
             }
-            n += flying.len();
-            over = futures_util::future::join_all(flying).await;
+            n += turn.flights.len();
+            over = futures_util::future::join_all(turn.flights).await;
             self.learn(&over);
         }
     }
@@ -122,29 +127,28 @@ impl Lane {
         if paced == 0 {
             return 0;
         }
-        match self.breaker.allows(now) {
-            Allowance::Free => free.min(paced),
-            Allowance::Probe => 1,
-            Allowance::Nothing { .. } => 0,
-        }
+        self.gate.room(free.min(paced), now)
     }
 
     /// Notes what is over and claims up to `room`, in one transaction. When it fails, `over` is kept.
     ///
     /// Beside many payments there are as many of these, so they share transactions.
-    async fn cycle(
-        &mut self,
-        over: &mut Vec<Attempt>,
-        room: usize,
-    ) -> Result<Vec<BoxFuture<'static, Attempt>>, StoreError> {
-        when_settled(self.note_and_claim(over, room)).await?
+    async fn cycle(&mut self, over: &mut Vec<Attempt>, room: usize) -> Result<Turn, StoreError> {
+        let mut admitted = Vec::new();
+        let turn = when_settled(self.turn(over, room, &mut admitted)).await.unwrap_or_else(Err);
+        if turn.is_err() && room > 0 {
+            // A probe that never left would be waited for for ever.
+            self.gate.give_back(&admitted, (self.common.now)());
+        }
+        turn
     }
 
-    async fn note_and_claim(
+    async fn turn(
         &mut self,
         over: &mut Vec<Attempt>,
         room: usize,
-    ) -> Result<Vec<BoxFuture<'static, Attempt>>, StoreError> {
+        admitted: &mut Vec<Option<Service>>,
+    ) -> Result<Turn, StoreError> {
         let common = self.common.clone();
         let now = (common.now)();
         let claim = room > 0 && {
@@ -153,9 +157,9 @@ impl Lane {
         };
         if over.is_empty() && !claim {
             if room > 0 {
-                self.breaker.probe_unused(now);
+                self.gate.give_back(&[], now);
             }
-            return Ok(Vec::new());
+            return Ok(Turn::default());
         }
         let retries = common.settings.retries();
         let mut tx = common.store.begin_write(Wall::None).await?;
@@ -167,20 +171,50 @@ impl Lane {
         if claim {
             let n_max = i64::try_from(room).unwrap_or(i64::MAX);
             claimed = marks.tx.claim_deliveries(self.provider, n_max, now, now.plus(common.settings.lease())).await?;
-            for row in &claimed {
-                marks.handed(row);
-            }
         }
+        let n_claimed = claimed.len();
         let devices = self.devices(&mut marks, &claimed).await?;
-        let unread = self.unread(&mut marks, &claimed).await?;
+        let leaving = self.admit(&mut marks, claimed, &devices, now, admitted).await?;
+        for row in &leaving {
+            marks.handed(row);
+        }
+        let unread = self.unread(&mut marks, &leaving).await?;
         marks.finish().await?;
         tx.commit().await?;
         over.clear();
-        if room > 0 && claimed.is_empty() {
-            self.breaker.probe_unused(now);
+        if room > 0 && n_claimed == 0 {
+            self.gate.give_back(&[], now);
         }
-        self.bucket.take(claimed.len());
-        Ok(claimed.into_iter().map(|row| self.fly(row, &devices, &unread, now)).collect())
+        self.bucket.take(leaving.len());
+        let leaving = leaving.into_iter().zip(admitted.iter().cloned());
+        let flights = leaving.map(|(row, service)| self.fly(row, service, &devices, &unread, now)).collect();
+        Ok(Turn { flights, n_claimed })
+    }
+
+    /// Puts back what is for a service that takes nothing now, and gives the rest. `admitted` gets the service of each.
+    async fn admit(
+        &mut self,
+        marks: &mut Marks<'_>,
+        claimed: Vec<Delivery>,
+        devices: &HashMap<String, Device>,
+        now: Timestamp,
+        admitted: &mut Vec<Option<Service>>,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let mut leaving = Vec::with_capacity(claimed.len());
+        let mut held: BTreeMap<Timestamp, Vec<DeliveryId>> = BTreeMap::new();
+        for row in claimed {
+            match self.gate.admit(devices.get(&row.target), now) {
+                Ok(service) => {
+                    admitted.push(service);
+                    leaving.push(row);
+                }
+                Err(until) => held.entry(until).or_default().push(row.delivery_id),
+            }
+        }
+        for (until, ids) in &held {
+            marks.tx.put_back_deliveries(ids, *until).await?;
+        }
+        Ok(leaving)
     }
 
     async fn devices(
@@ -208,6 +242,7 @@ impl Lane {
     fn fly(
         &self,
         row: Delivery,
+        service: Option<Service>,
         devices: &HashMap<String, Device>,
         unread: &HashMap<AccountId, i64>,
         now: Timestamp,
@@ -219,7 +254,7 @@ impl Lane {
             Ok(address) => address,
             Err(code) => {
                 let outcome = Outcome::Refused { code };
-                return async move { Attempt { row, device: None, outcome, took: Duration::ZERO } }.boxed();
+                return async move { Attempt { row, device: None, service, outcome, took: Duration::ZERO } }.boxed();
             }
         };
         let badge = unread.get(&row.account_id).copied().unwrap_or(0);
@@ -228,7 +263,7 @@ impl Lane {
         async move {
             let begun = Instant::now();
             let outcome = channel.send(&outgoing, clock()).await;
-            Attempt { row, device, outcome, took: begun.elapsed() }
+            Attempt { row, device, service, outcome, took: begun.elapsed() }
         }
         .boxed()
     }
@@ -288,7 +323,6 @@ impl Lane {
             },
             title: row.subject.clone(),
             body,
-            html: None,
             link,
             collapse_key: Some(row.collapse_key.clone()),
             label: row.message_type.clone(),
@@ -304,34 +338,20 @@ impl Lane {
     /// not asked once more.
     fn learn(&mut self, over: &[Attempt]) {
         let now = (self.common.now)();
-        for attempt in over {
-            self.learn_of(attempt, now);
-        }
-    }
-
-    fn learn_of(&mut self, attempt: &Attempt, now: Timestamp) {
         let provider = self.provider.as_str();
-        let outcome = match &attempt.outcome {
-            Outcome::Accepted { .. } => "accepted",
-            Outcome::Later { .. } => "later",
-            Outcome::Gone { .. } => "gone",
-            Outcome::Refused { .. } => "refused",
-            Outcome::Doubtful { .. } => "doubtful",
-        };
-        metrics::counter!(metric::ATTEMPTS, "provider" => provider, "outcome" => outcome).increment(1);
-        metrics::histogram!(metric::ATTEMPT_SECONDS, "provider" => provider).record(attempt.took.as_secs_f64());
-        match &attempt.outcome {
-            Outcome::Later { after, .. } => self.breaker.failed(now, *after),
-            Outcome::Doubtful { .. } => self.breaker.failed(now, None),
-            Outcome::Accepted { .. } | Outcome::Gone { .. } => self.breaker.succeeded(),
-            // Refused without asking the provider says nothing about it.
-            Outcome::Refused { .. } if attempt.took.is_zero() => self.breaker.probe_unused(now),
-            Outcome::Refused { .. } => self.breaker.succeeded(),
+        for attempt in over {
+            let outcome = match &attempt.outcome {
+                Outcome::Accepted { .. } => "accepted",
+                Outcome::Later { .. } => "later",
+                Outcome::Gone { .. } => "gone",
+                Outcome::Refused { .. } => "refused",
+                Outcome::Doubtful { .. } => "doubtful",
+            };
+            metrics::counter!(metric::ATTEMPTS, "provider" => provider, "outcome" => outcome).increment(1);
+            metrics::histogram!(metric::ATTEMPT_SECONDS, "provider" => provider).record(attempt.took.as_secs_f64());
+            self.gate.learn(attempt, now);
         }
-        metrics::gauge!(metric::BREAKER_OPEN, "provider" => provider).set(if self.breaker.is_open() {
-            1.0
-        } else {
-            0.0
-        });
+        let is_out = if self.gate.is_out() { 1.0 } else { 0.0 };
+        metrics::gauge!(metric::BREAKER_OPEN, "provider" => provider).set(is_out);
     }
 }

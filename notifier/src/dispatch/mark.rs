@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use todoke_domain::{
     Event, Timestamp,
-    delivery::{DeliveryState, DeliveryStep, Purpose, RetryPolicy},
+    delivery::{DeliveryState, DeliveryStep, Purpose, RetryPolicy, leaves_at, speed_of},
     ids::EventId,
 };
 use todoke_store::{
@@ -15,6 +15,7 @@ use todoke_store::{
     escalation::Escalation,
 };
 
+use super::gate::Service;
 use crate::Outcome;
 
 /// Attempts at a step while others change the same delivery.
@@ -25,6 +26,8 @@ const RACES_MAX: usize = 8;
 pub(super) struct Attempt {
     pub(super) row: Delivery,
     pub(super) device: Option<Device>,
+    /// The push service of a browser.
+    pub(super) service: Option<Service>,
     pub(super) outcome: Outcome,
     pub(super) took: Duration,
 }
@@ -65,7 +68,7 @@ impl<'a> Marks<'a> {
 
     /// Notes what became of an attempt.
     pub(super) async fn attempt(&mut self, attempt: &Attempt) -> Result<(), StoreError> {
-        let Attempt { row, device, outcome, took } = attempt;
+        let Attempt { row, device, outcome, took, service: _ } = attempt;
         let wish = match outcome {
             Outcome::Accepted { provider_id } => {
                 Wish { provider_id: provider_id.clone(), ..Wish::step(DeliveryStep::Accept) }
@@ -113,6 +116,8 @@ impl<'a> Marks<'a> {
         let dice = row.delivery_id.as_uuid().as_bytes()[15];
         match self.retries.next(self.now, row.attempts, asked, dice) {
             Some(due_at) => {
+                // What was tried in the evening does not ring at night because that failed.
+                let due_at = leaves_at(row.provider.channel(), speed_of(row.speed), due_at);
                 Wish { due_at: Some(due_at), code: Some(code.to_owned()), doubtful, ..Wish::step(DeliveryStep::Retry) }
             }
             None => Wish { doubtful, ..Wish::fail(code) },

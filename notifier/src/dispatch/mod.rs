@@ -1,13 +1,14 @@
 //! The dispatcher: takes what is due from the record, hands it to the channels, and notes what became of it.
 //!
 //! Each provider has a lane of its own with its pace, its parallelism and its breaker, so that one that is
-//! out holds up nobody else. A lane claims deliveries and notes the handing-over in one transaction, sends
+//! out holds up nobody else; browsers have push services of many providers, and each of these its own breaker. A lane claims deliveries and notes the handing-over in one transaction, sends
 //! outside of any, and notes the outcomes, all that came meanwhile, together with the next claim. A crash in
 //! between leaves claims whose lease ends: they are sent again where a second copy replaces the first, and
 //! otherwise stay visible as doubtful.
 
 mod breaker;
 mod bucket;
+mod gate;
 mod lane;
 mod mark;
 pub mod metric;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use todoke_domain::delivery::{Provider, RetryPolicy};
 
+use super::Breaker;
+
 /// Settings of the dispatcher (`TODOKE_DELIVERY__…`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,8 +19,14 @@ pub struct DispatchSettings {
     pub poll_ms: u64,
     /// Pushes under way at a time, per provider.
     pub push_parallel_max: usize,
-    /// Pushes per second, per provider and node; 0 means without limit.
+    /// Pushes per second and node to each provider without a number of its own; 0 means without limit.
     pub push_per_second_max: u32,
+    /// Pushes per second and node to Firebase; 0 means as `push_per_second_max`.
+    pub fcm_per_second_max: u32,
+    /// Pushes per second and node to Apple; 0 means as `push_per_second_max`.
+    pub apns_per_second_max: u32,
+    /// Pushes per second and node to browsers, all push services together; 0 means as `push_per_second_max`.
+    pub web_push_per_second_max: u32,
     /// Mails under way at a time.
     pub mail_parallel_max: usize,
     /// Mails per second and node; 0 means without limit.
@@ -39,6 +47,9 @@ impl Default for DispatchSettings {
             poll_ms: 1_000,
             push_parallel_max: 128,
             push_per_second_max: 0,
+            fcm_per_second_max: 0,
+            apns_per_second_max: 0,
+            web_push_per_second_max: 0,
             mail_parallel_max: 8,
             mail_per_second_max: 0,
             breaker_failures: 10,
@@ -66,6 +77,37 @@ impl DispatchSettings {
     }
 
     pub(super) fn per_second_max(&self, provider: Provider) -> u32 {
-        if provider == Provider::Smtp { self.mail_per_second_max } else { self.push_per_second_max }
+        let own = match provider {
+            Provider::Fcm => self.fcm_per_second_max,
+            Provider::Apns => self.apns_per_second_max,
+            Provider::WebPush => self.web_push_per_second_max,
+            Provider::Smtp | Provider::Paper => return self.mail_per_second_max,
+        };
+        if own == 0 { self.push_per_second_max } else { own }
+    }
+
+    pub(super) fn breaker(&self) -> Breaker {
+        Breaker::new(
+            self.breaker_failures,
+            Duration::from_secs(self.breaker_pause_s),
+            Duration::from_secs(self.breaker_pause_s_max),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_without_a_number_of_its_own_goes_by_that_of_all_push() {
+        let settings = DispatchSettings {
+            push_per_second_max: 300,
+            apns_per_second_max: 50,
+            mail_per_second_max: 5,
+            ..DispatchSettings::default()
+        };
+        let numbers = Provider::SENT.map(|provider| settings.per_second_max(provider));
+        assert_eq!(numbers, [300, 50, 300, 5]);
     }
 }

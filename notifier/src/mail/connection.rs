@@ -236,11 +236,14 @@ fn sender_refused(error: &Error) -> Outcome {
 }
 
 fn recipient_refused(error: &Error) -> Outcome {
-    if is_transient(error) {
-        return Outcome::Later { code: "mailbox_busy", after: None };
-    }
     let status = error.status().map(u16::from).unwrap_or_default();
-    match enhanced_status(&error.to_string()) {
+    let enhanced = enhanced_status(&error.to_string());
+    if is_transient(error) {
+        // 4.3.x and 4.4.x speak of the server and its network, whoever the recipient is (RFC 3463).
+        let code = if matches!(enhanced, Some([4, 3 | 4, _])) { "busy" } else { "mailbox_busy" };
+        return Outcome::Later { code, after: None };
+    }
+    match enhanced {
         // 5.1.x speaks of the address, 5.2.1 of a mailbox that was switched off (RFC 3463).
         Some([5, 1, _] | [5, 2, 1]) => Outcome::Gone { code: "unknown_mailbox", since: None },
         Some([5, 2, 2]) => Outcome::Refused { code: "mailbox_full" },

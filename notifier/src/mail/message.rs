@@ -6,12 +6,13 @@ use lettre::{
     Address, Message,
     address::Envelope,
     message::{
-        Mailbox, MultiPart, SinglePart,
+        Mailbox, MultiPart,
         header::{HeaderName, HeaderValue},
     },
 };
 use todoke_domain::Timestamp;
 
+use super::html::html;
 use crate::{Outcome, Outgoing};
 
 /// What goes over the wire.
@@ -53,10 +54,8 @@ pub(super) fn letter(outgoing: &Outgoing, to: &str, from: &Mailbox, now: Timesta
             .raw_header(header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"));
     }
     let text = text(outgoing);
-    let message = match &outgoing.html {
-        Some(html) => builder.multipart(MultiPart::alternative_plain_html(text, html.clone())),
-        None => builder.singlepart(SinglePart::plain(text)),
-    };
+    let html = html(&outgoing.title, &text, &outgoing.link);
+    let message = builder.multipart(MultiPart::alternative_plain_html(text, html));
     let message = message.map_err(|_| Outcome::Refused { code: "bad_message" })?;
     Ok(Letter { envelope: message.envelope().clone(), content: message.formatted() })
 }

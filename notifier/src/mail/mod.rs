@@ -1,6 +1,7 @@
 //! E-mail by SMTP.
 
 mod connection;
+mod html;
 mod message;
 mod settings;
 

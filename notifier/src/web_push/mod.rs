@@ -130,7 +130,8 @@ fn meaning(reply: &Reply, now: Timestamp) -> Outcome {
         StatusCode::TOO_MANY_REQUESTS => Outcome::Later { code: "too_many_requests", after },
         StatusCode::REQUEST_TIMEOUT => Outcome::Later { code: "request_timeout", after },
         StatusCode::PAYLOAD_TOO_LARGE => Outcome::Refused { code: "too_large" },
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Refused { code: "vapid_refused" },
+        // A wrong clock or key of ours, which an operator can mend, or a subscription made for another key.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Later { code: "vapid_refused", after },
         status if status.is_server_error() => Outcome::Later { code: "unavailable", after },
         _ => Outcome::Refused { code: "refused" },
     }

@@ -170,7 +170,9 @@ async fn when_the_disk_is_full_all_members_of_the_transaction_have_failed() {
     });
     assert!(answer.await.is_err(), "what the second saw was not committed");
     assert!(scene.notes().await.is_empty());
-    run(&mut scene.begin().await, "PRAGMA max_page_count = 1000").await;
+    let mut turn = scene.begin().await;
+    run(&mut turn, "PRAGMA max_page_count = 1000").await;
+    drop(turn);
     scene.goes_on().await;
 }
 

@@ -199,7 +199,6 @@ fn message(address: Address, number: u32) -> Outgoing {
         speed: Speed::Now,
         title: "予約が確定しました".to_owned(),
         body: "ひまわり保育園 2026年12月1日（火） 10:00〜12:30の予約が確定しました。".to_owned(),
-        html: None,
         link: "https://todoke.example.jp/reservations/1".to_owned(),
         collapse_key: Some(format!("reservation:{number}")),
         label: "reservation.confirmed".to_owned(),

@@ -22,6 +22,15 @@ pub struct Unlinked {
     pub quarantined: u64,
 }
 
+/// What the log of events says when it is read again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reread {
+    /// Its events.
+    pub events: u64,
+    /// Those that name the forgotten.
+    pub naming: u64,
+}
+
 impl Workflow {
     /// Keys of the people behind a number, each with a stand-in that nobody else has and nothing keeps.
     ///
@@ -64,6 +73,18 @@ impl Workflow {
             work.commit().await?;
         }
         Ok(done)
+    }
+
+    /// Reads the whole log of events again for the keys.
+    pub async fn reread_events(&self, actor: &Actor, stand_ins: &BTreeMap<i64, i64>) -> Result<Reread, WorkflowError> {
+        let mut tx = self.read(actor).await?;
+        let mut reread = Reread::default();
+        for key in stand_ins.keys() {
+            let (events, naming) = tx.events_reread(&actor.municipality_code, *key).await?;
+            reread.events = u64::try_from(events).unwrap_or(0);
+            reread.naming += u64::try_from(naming).unwrap_or(0);
+        }
+        Ok(reread)
     }
 
     /// Gives the people new keys, which nothing has seen, and notes that they were forgotten. `certificate` names

@@ -13,7 +13,7 @@ mod sign_in;
 
 pub(crate) use children::qr_view;
 pub use children::{ChildDraft, ChildQrView, child_revision};
-pub use forget::Unlinked;
+pub use forget::{Reread, Unlinked};
 pub use office::{OfficeChange, OfficeDraft, TERMS_VERSION, account_revision};
 pub use profile::{ProfileChange, profile_revision};
 pub use registration::{ChildInput, Registration};

@@ -25,7 +25,7 @@ use todoke_store::{
 };
 
 use super::{
-    broadcast_about,
+    broadcast_about, collapse_key,
     route::{Plan, Transit},
     send::{Sender, counted_since},
     sent_between, step,
@@ -238,7 +238,7 @@ impl Work<'_> {
         let transit = Transit {
             text: plan.text(&values, Privacy::TransitHousehold)?,
             link: row.link.clone(),
-            collapse_key: format!("{}:{}", plan.kind.id, row.broadcast_id),
+            collapse_key: collapse_key(row)?,
             cause_at: row.started_at.unwrap_or(self.now),
         };
         let devices = self.devices_among(picked.iter().map(|message| &message.to)).await?;
@@ -284,15 +284,20 @@ impl Work<'_> {
 
     /// The `broadcast.started` of a broadcast, as its messages name it: it was written at the start.
     fn started(&mut self, row: &Broadcast) -> Result<Event, WorkflowError> {
+        let event_id = row.event_id.ok_or(WorkflowError::Internal("a broadcast that has not started"))?;
+        Ok(Event { event_id, ..self.as_started(row) })
+    }
+
+    /// The `broadcast.started` that a broadcast would have if it began now; it is not written.
+    pub(super) fn as_started(&mut self, row: &Broadcast) -> Event {
         let mut event = self.uncaused(Subject::new("broadcast", row.broadcast_id));
-        event.event_id = row.event_id.ok_or(WorkflowError::Internal("a broadcast that has not started"))?;
         "broadcast.started".clone_into(&mut event.event_type);
         event.payload = [("kind".to_owned(), json!(row.kind))].into_iter().collect();
-        Ok(event)
+        event
     }
 
     /// What the texts say: who sends it, to whom and why, and how to stop it (messages.md §9).
-    async fn broadcast_values(&mut self, row: &Broadcast) -> Result<Placeholders, WorkflowError> {
+    pub(super) async fn broadcast_values(&mut self, row: &Broadcast) -> Result<Placeholders, WorkflowError> {
         let municipality = self.tx.municipality(&row.municipality_code).await?;
         let city = municipality.map(|municipality| municipality.name).unwrap_or_default();
         let foot = match row.kind()? {

@@ -19,31 +19,41 @@ const RARELY: Duration = Duration::from_secs(10 * 60);
 pub(crate) const PROGRESS: &str = "broadcast.progress";
 
 impl Workflow {
-    /// Counts what is due and publishes what has changed.
-    pub(super) async fn count_broadcasts(&self, actor: &Actor, now: Timestamp) -> Result<(), WorkflowError> {
+    /// Broadcasts that are to be counted now.
+    pub(super) async fn broadcasts_to_count(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Broadcast>, WorkflowError> {
         let code = &actor.municipality_code;
         let followed = self.read(actor).await?.broadcasts_to_count(code, now.minus(FOLLOWED)).await?;
-        for row in followed.into_iter().filter(|row| is_due(row, now)) {
-            let Some(cause) = row.event_id else { continue };
-            let (counts, data) = {
-                let mut tx = self.read(actor).await?;
-                let rounds = tx.rounds(row.broadcast_id).await?;
-                let counts = match first_under_way(&rounds) {
-                    // Reading what is still being written would only slow it down.
-                    Some(created) => {
-                        BroadcastCounts { created, ..serde_json::from_str(&row.counters).unwrap_or_default() }
-                    }
-                    None => tx.broadcast_counts(cause, rounds.iter().any(|round| round.n_queued > 0)).await?,
-                };
-                (counts, counters_json(&counts, rounds.iter().map(|round| round.n_routed).sum()))
+        Ok(followed.into_iter().filter(|row| is_due(row, now)).collect())
+    }
+
+    /// Counts a broadcast and publishes what has changed.
+    pub(super) async fn count_broadcast(
+        &self,
+        actor: &Actor,
+        row: &Broadcast,
+        now: Timestamp,
+    ) -> Result<(), WorkflowError> {
+        let Some(cause) = row.event_id else { return Ok(()) };
+        let (counts, data) = {
+            let mut tx = self.read(actor).await?;
+            let rounds = tx.rounds(row.broadcast_id).await?;
+            let counts = match first_under_way(&rounds) {
+                // Reading what is still being written would only slow it down.
+                Some(created) => BroadcastCounts { created, ..serde_json::from_str(&row.counters).unwrap_or_default() },
+                None => tx.broadcast_counts(cause, rounds.iter().any(|round| round.n_queued > 0)).await?,
             };
-            let mut work = self.begin(actor, now).await?;
-            if serde_json::from_str(&row.counters).ok() != Some(counts) {
-                work.publish_broadcast(PROGRESS, &row, data);
-            }
-            work.tx.note_counters(row.broadcast_id, &counts, now).await?;
-            work.commit().await?;
+            (counts, counters_json(&counts, rounds.iter().map(|round| round.n_routed).sum()))
+        };
+        let mut work = self.begin(actor, now).await?;
+        if serde_json::from_str(&row.counters).ok() != Some(counts) {
+            work.publish_broadcast(PROGRESS, row, data);
         }
+        work.tx.note_counters(row.broadcast_id, &counts, now).await?;
+        work.commit().await?;
         Ok(())
     }
 }
@@ -53,7 +63,9 @@ pub(super) fn counters_json(counts: &BroadcastCounts, n_routed: i64) -> Value {
     json!({
         "created": counts.created,
         "routed": n_routed,
+        "waiting": counts.waiting,
         "sent": counts.sent,
+        "suppressed": counts.suppressed,
         "delivered": counts.delivered,
         "opened": counts.opened,
         "unread": counts.created - counts.opened,

@@ -1,7 +1,8 @@
 //! Broadcasts (messages.md §11): written, released by a second person where many get them, sent in batches
 //! that a crash can neither lose nor double, followed live, and sent again to those who have not read them.
 //!
-//! `release` holds what people do, `send` what the sender does, `batch` one transaction of it.
+//! `release` holds what people do before it goes out, `stop` what they do while it does, `trial` what the author tries
+//! out, `send` what the sender does, `batch` one transaction of it.
 
 mod batch;
 mod count;
@@ -9,12 +10,15 @@ mod draft;
 mod release;
 mod route;
 mod send;
+mod stop;
+mod trial;
 mod view;
 
 use serde_json::{Value, json};
 use todoke_domain::{
     Event, Timestamp,
     broadcast::{BroadcastEvent, BroadcastState},
+    catalogue::messages::{self, MessageType},
     channel::Channel,
     ids::BroadcastId,
 };
@@ -25,6 +29,8 @@ use crate::{Work, WorkflowError, messaging::About, work::Subject};
 pub(crate) use count::PROGRESS;
 pub use draft::BroadcastDraft;
 pub use send::{Sender, Stride};
+pub(crate) use trial::TRIAL;
+pub use trial::{TRIALS_PER_MIN, Trial};
 pub use view::{BroadcastView, RoundView};
 
 impl Work<'_> {
@@ -78,6 +84,17 @@ fn step(row: &mut Broadcast, event: BroadcastEvent) -> Result<BroadcastState, Wo
         .map_err(|_| WorkflowError::Conflict(format!("配信が「{}」のため、この操作はできません。", state.label())))?;
     row.state = next.as_str().to_owned();
     Ok(next)
+}
+
+/// The row of the catalogue that the messages of a broadcast come from.
+fn message_type(row: &Broadcast) -> Result<&'static MessageType, WorkflowError> {
+    messages::get(row.kind()?.message_type()).ok_or(WorkflowError::Internal("a broadcast without message type"))
+}
+
+/// What a device shows as one notification: going out again replaces what is still shown. All deliveries of a
+/// broadcast are found in the queue by it.
+fn collapse_key(row: &Broadcast) -> Result<String, WorkflowError> {
+    Ok(format!("{}:{}", row.kind()?.message_type(), row.broadcast_id))
 }
 
 fn broadcast_about(row: &Broadcast) -> About {

@@ -1,27 +1,22 @@
-//! What people do with a broadcast: write, submit, release, hold, stop.
+//! What people do with a broadcast before it goes out: write, submit, release; and plan when it goes out again.
 
 use serde_json::Value;
 use todoke_domain::{
     Timestamp,
-    broadcast::{BroadcastEvent, BroadcastState, PACE_DEFAULT, may_approve},
-    ids::{BroadcastId, EventId},
+    broadcast::{BroadcastEvent, BroadcastState, PACE_DEFAULT},
+    ids::BroadcastId,
     role::Permission,
     segment::Segment,
     text,
 };
-use todoke_store::broadcast::{Broadcast, Round, RoundState};
+use todoke_store::broadcast::{Broadcast, Round};
 
 use super::{
     BroadcastDraft, BroadcastView, awaiting,
     draft::{plan_text, resends},
-    sent_between, step,
+    step,
 };
 use crate::{Actor, Work, Workflow, WorkflowError, error::Fields, segment::definition};
-
-/// Why a message of a stopped broadcast was not sent.
-const STOPPED: &str = "broadcast_stopped";
-/// Messages taken out of the queue in one transaction.
-const SUPPRESSED_AT_ONCE: i64 = 500;
 
 impl Workflow {
     /// Makes a draft; nobody is told before it is submitted and released.
@@ -45,7 +40,7 @@ impl Workflow {
         self.broadcast(actor, row.broadcast_id).await
     }
 
-    /// Changes a draft. Errors: [`WorkflowError::Conflict`] once it is submitted.
+    /// Changes a draft; whoever changes it cannot release it. Errors: [`WorkflowError::Conflict`] once it is submitted.
     pub async fn update_broadcast(
         &self,
         actor: &Actor,
@@ -60,13 +55,14 @@ impl Workflow {
             return Err(WorkflowError::Conflict("作成中の配信だけを変更できます。".to_owned()));
         }
         draft.write_to(&mut row, &mut work.tx).await?;
+        row.editor_id = actor.account_id;
         row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?.n;
         work.tx.update_broadcast(&row).await?;
         work.commit().await?;
         self.broadcast(actor, id).await
     }
 
-    /// The author is done: it waits for its time, or for the second person where one is needed.
+    /// It is finished: it waits for its time, or for the second person where one is needed.
     pub async fn submit_broadcast(
         &self,
         actor: &Actor,
@@ -81,6 +77,7 @@ impl Workflow {
         let n_targets = u64::try_from(row.n_targets).unwrap_or(0);
         let needs_approval = row.kind()?.needs_approval(segment.is_everybody(), n_targets);
         row.note = String::new();
+        row.submitter_id = actor.account_id;
         match step(&mut row, BroadcastEvent::Submit { needs_approval })? {
             BroadcastState::Scheduled => work.release(&mut row, now),
             _ => work.publish_broadcast("broadcast.submitted", &row, awaiting(&row)),
@@ -90,9 +87,9 @@ impl Workflow {
         self.broadcast(actor, id).await
     }
 
-    /// Somebody other than the author releases it.
+    /// Somebody who neither wrote, changed nor submitted it releases it.
     ///
-    /// Errors: [`WorkflowError::Conflict`] when the caller wrote it.
+    /// Errors: [`WorkflowError::Conflict`] when the caller did.
     pub async fn approve_broadcast(
         &self,
         actor: &Actor,
@@ -109,7 +106,7 @@ impl Workflow {
         self.broadcast(actor, id).await
     }
 
-    /// Somebody other than the author gives it back, with a word why.
+    /// The second person gives it back, with a word why.
     pub async fn reject_broadcast(
         &self,
         actor: &Actor,
@@ -128,93 +125,6 @@ impl Workflow {
         work.tx.update_broadcast(&row).await?;
         work.commit().await?;
         self.broadcast(actor, id).await
-    }
-
-    /// Nothing more is handed over until [`Workflow::resume_broadcast`]; what went out stays.
-    pub async fn pause_broadcast(
-        &self,
-        actor: &Actor,
-        id: BroadcastId,
-        now: Timestamp,
-    ) -> Result<BroadcastView, WorkflowError> {
-        self.hold(actor, id, BroadcastEvent::Pause, "broadcast.paused", now).await
-    }
-
-    /// It goes on where it was.
-    pub async fn resume_broadcast(
-        &self,
-        actor: &Actor,
-        id: BroadcastId,
-        now: Timestamp,
-    ) -> Result<BroadcastView, WorkflowError> {
-        self.hold(actor, id, BroadcastEvent::Resume, "broadcast.resumed", now).await
-    }
-
-    async fn hold(
-        &self,
-        actor: &Actor,
-        id: BroadcastId,
-        event: BroadcastEvent,
-        publication: &str,
-        now: Timestamp,
-    ) -> Result<BroadcastView, WorkflowError> {
-        actor.require(Permission::SendBroadcasts)?;
-        let mut work = self.begin(actor, now).await?;
-        let mut row = work.open_broadcast(id).await?;
-        step(&mut row, event)?;
-        work.publish_broadcast(publication, &row, Value::Null);
-        work.tx.update_broadcast(&row).await?;
-        work.commit().await?;
-        self.broadcast(actor, id).await
-    }
-
-    /// Ends it before everybody has it. What went out stays; what is still queued for push and mail is not sent.
-    pub async fn cancel_broadcast(
-        &self,
-        actor: &Actor,
-        id: BroadcastId,
-        now: Timestamp,
-    ) -> Result<BroadcastView, WorkflowError> {
-        actor.require(Permission::SendBroadcasts)?;
-        let mut work = self.begin_long(actor, now).await?;
-        let mut row = work.open_broadcast(id).await?;
-        step(&mut row, BroadcastEvent::Cancel)?;
-        row.finished_at = Some(now);
-        let mut spans = (None, None);
-        for mut round in work.tx.rounds(id).await? {
-            spans = (spans.0.or(round.first_sent_at), round.last_sent_at.or(spans.1));
-            if round.state()? != RoundState::Done {
-                round.state = RoundState::Cancelled.as_str().to_owned();
-                work.tx.update_round(&round).await?;
-            }
-        }
-        if let Some(cause) = row.event_id {
-            work.tx.hold_deliveries(cause).await?;
-        }
-        work.broadcast_event("broadcast.stopped", &row, sent_between(spans.0, spans.1));
-        work.publish_broadcast("broadcast.stopped", &row, Value::Null);
-        work.tx.update_broadcast(&row).await?;
-        work.commit().await?;
-        if let Some(cause) = row.event_id {
-            self.suppress_stopped(actor, cause, now).await?;
-        }
-        self.broadcast(actor, id).await
-    }
-
-    /// Takes what was held back out of the queue, with an event for each message; in pieces, since a payment must
-    /// not wait for a hundred thousand of them. What a crash leaves held ends as expired.
-    async fn suppress_stopped(&self, actor: &Actor, cause: EventId, now: Timestamp) -> Result<(), WorkflowError> {
-        loop {
-            let mut work = self.begin_long(actor, now).await?;
-            let messages = work.tx.suppress_deliveries(cause, STOPPED, SUPPRESSED_AT_ONCE).await?;
-            for message in &messages {
-                work.note_suppressed(*message, STOPPED);
-            }
-            work.commit().await?;
-            if i64::try_from(messages.len()).unwrap_or(0) < SUPPRESSED_AT_ONCE {
-                return Ok(());
-            }
-        }
     }
 
     /// Plans when it goes again to those who have not read it, minutes after its start; a time that has passed
@@ -254,13 +164,15 @@ impl Workflow {
 }
 
 impl Work<'_> {
-    /// Opens a broadcast for a decision that its author may not take.
+    /// Opens a broadcast for a decision that nobody who had a hand in it may take.
     async fn second_person(&mut self, id: BroadcastId) -> Result<Broadcast, WorkflowError> {
         self.actor.require(Permission::ApproveBroadcasts)?;
         let approver = self.actor.account()?;
         let row = self.open_broadcast(id).await?;
-        if !may_approve(row.author_id, approver) {
-            return Err(WorkflowError::Conflict("作成者は自分の配信を承認・差し戻しできません。".to_owned()));
+        if !row.hands().may_approve(approver) {
+            return Err(WorkflowError::Conflict(
+                "作成・変更・申請した人は、その配信を承認・差し戻しできません。".to_owned(),
+            ));
         }
         Ok(row)
     }
@@ -294,6 +206,8 @@ fn blank(actor: &Actor, now: Timestamp) -> Result<Broadcast, WorkflowError> {
         state: BroadcastState::Draft.as_str().to_owned(),
         author_id: actor.account_id,
         author_name: String::new(),
+        editor_id: actor.account_id,
+        submitter_id: None,
         approver_id: None,
         note: String::new(),
         starts_at: None,
@@ -310,5 +224,6 @@ fn blank(actor: &Actor, now: Timestamp) -> Result<Broadcast, WorkflowError> {
         sender: String::new(),
         fence: 0,
         leased_until: Timestamp::from_micros(0),
+        stopping: false,
     })
 }

@@ -78,7 +78,7 @@ pub(super) struct Transit {
     pub(super) text: Rendered,
     /// Path of the screen; empty for none.
     pub(super) link: String,
-    /// What a device shows as one notification: going out again replaces what is still shown.
+    /// That of all hand-overs of the broadcast.
     pub(super) collapse_key: String,
     /// When the broadcast went out.
     pub(super) cause_at: Timestamp,

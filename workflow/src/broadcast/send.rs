@@ -1,5 +1,11 @@
 //! The sender: starts what is due and works through what is under way, a batch at a time.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
 use serde_json::Value;
 use todoke_domain::{
     Timestamp,
@@ -12,6 +18,9 @@ use todoke_store::broadcast::{Round, RoundState};
 use super::{awaiting, release::minutes_long, step};
 use crate::{Actor, Workflow, WorkflowError, secret};
 
+/// A broadcast of which something failed is left alone for this long.
+const AFTER_FAULT: Duration = Duration::from_secs(2);
+
 /// Sends broadcasts on behalf of one process. Any number of processes may run one each: a broadcast is
 /// leased to one of them, and each batch is one transaction that holds the broadcast's row and moves its cursor.
 #[derive(Debug)]
@@ -19,6 +28,8 @@ pub struct Sender {
     pub(super) workflow: Workflow,
     /// Names this process in the leases.
     pub(super) name: String,
+    /// Broadcasts that failed, and until when they are left alone.
+    resting: Mutex<HashMap<BroadcastId, Timestamp>>,
 }
 
 /// What one look at the broadcasts of a municipality did.
@@ -30,43 +41,72 @@ pub struct Stride {
     pub created: usize,
     /// People handed to push and mail.
     pub routed: usize,
+    /// Messages of stopped broadcasts taken out of the queue.
+    pub suppressed: usize,
 }
 
 impl Stride {
     /// Whether anything was done, so that it is worth looking again at once.
     pub fn worked(&self) -> bool {
-        self.started + self.created + self.routed > 0
+        self.started + self.created + self.routed + self.suppressed > 0
     }
 }
 
 impl Sender {
     /// A sender with a name of its own.
     pub fn new(workflow: Workflow) -> Self {
-        Self { workflow, name: secret::token() }
+        Self { workflow, name: secret::token(), resting: Mutex::default() }
     }
 
     /// Starts what is due, sends one batch of each broadcast under way and counts what has become of them.
-    /// While an emergency has anything left, the others wait.
+    /// While an emergency has anything left, the others wait. A broadcast that fails is logged, left alone for a
+    /// moment and tried again; it keeps no other one from going out.
     ///
     /// Cancel safe: what was not committed is done again by the next call, here or elsewhere.
     pub async fn stride(&self, actor: &Actor, now: Timestamp) -> Result<Stride, WorkflowError> {
         let code = &actor.municipality_code;
         let mut stride = Stride::default();
+        let to_settle = self.workflow.read(actor).await?.broadcasts_to_settle(code).await?;
+        for id in self.awake(to_settle, now) {
+            stride.suppressed += self.or_rest(id, now, self.workflow.settle_broadcast(actor, id, now).await);
+        }
         let due = self.workflow.read(actor).await?.broadcasts_to_start(code, now).await?;
-        for id in due {
-            stride.started += usize::from(self.workflow.start_broadcast(actor, id, now).await?);
+        for id in self.awake(due, now) {
+            let started = self.or_rest(id, now, self.workflow.start_broadcast(actor, id, now).await);
+            stride.started += usize::from(started);
         }
         let under_way = self.workflow.read(actor).await?.broadcasts_to_send(code, now).await?;
-        for id in under_way {
-            let batch = self.batch(actor, id, now).await?;
+        for id in self.awake(under_way, now) {
+            let batch = self.or_rest(id, now, self.batch(actor, id, now).await);
             stride.created += batch.created;
             stride.routed += batch.routed;
             if batch.is_emergency && batch.created + batch.routed > 0 {
                 break;
             }
         }
-        self.workflow.count_broadcasts(actor, now).await?;
+        for row in self.workflow.broadcasts_to_count(actor, now).await? {
+            for id in self.awake(vec![row.broadcast_id], now) {
+                self.or_rest(id, now, self.workflow.count_broadcast(actor, &row, now).await);
+            }
+        }
         Ok(stride)
+    }
+
+    /// Those that have not just failed.
+    fn awake(&self, ids: Vec<BroadcastId>, now: Timestamp) -> Vec<BroadcastId> {
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.retain(|_, until| *until > now);
+        ids.into_iter().filter(|id| !resting.contains_key(id)).collect()
+    }
+
+    /// What was done; after a fault nothing was, and the broadcast rests.
+    fn or_rest<T: Default>(&self, id: BroadcastId, now: Timestamp, done: Result<T, WorkflowError>) -> T {
+        done.unwrap_or_else(|error| {
+            tracing::error!(broadcast.id = %id, error = %error, "a broadcast failed and will be tried again");
+            let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+            resting.insert(id, now.plus(AFTER_FAULT));
+            T::default()
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use todoke_domain::{
     Timestamp,
-    broadcast::{BroadcastState, may_approve},
+    broadcast::BroadcastState,
     ids::{BroadcastId, SegmentId},
     role::Permission,
     segment::Segment,
@@ -74,7 +74,7 @@ pub struct BroadcastView {
     pub started_at: Option<Timestamp>,
     /// When everybody had it, or it was stopped.
     pub finished_at: Option<Timestamp>,
-    /// Created, routed, sent, delivered, opened and unread, by person.
+    /// Created, routed, waiting, sent, suppressed, delivered, opened and unread, by person.
     pub counters: Value,
     /// How often it went out, and what is planned.
     pub rounds: Vec<RoundView>,
@@ -122,7 +122,7 @@ impl From<&Round> for RoundView {
 impl BroadcastView {
     fn of(row: Broadcast, counts: &BroadcastCounts, rounds: &[Round], actor: &Actor) -> Result<Self, WorkflowError> {
         let state = row.state()?;
-        let is_other = actor.account_id.is_some_and(|account| may_approve(row.author_id, account));
+        let is_other = actor.account_id.is_some_and(|account| row.hands().may_approve(account));
         let may = actor.role.is_some_and(|role| role.may(Permission::ApproveBroadcasts));
         Ok(Self {
             broadcast_id: row.broadcast_id,

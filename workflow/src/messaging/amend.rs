@@ -3,7 +3,7 @@
 use todoke_domain::{
     Timestamp,
     catalogue::messages::Channel as Via,
-    delivery::{DeliveryState, DeliveryStep, Purpose},
+    delivery::{DeliveryState, DeliveryStep, Purpose, leaves_at, speed_of},
     ids::{DeliveryId, MessageId},
     role::Permission,
 };
@@ -19,6 +19,13 @@ const TITLE_MAX: usize = 100;
 /// Longest corrected text, characters.
 const BODY_MAX: usize = 4_000;
 
+/// What is shown in place of words that were corrected: the new ones were never checked for names.
+const CORRECTED: (&str, &str) =
+    ("お知らせを訂正しました", "先にお送りしたお知らせの内容を訂正しました。アプリでご確認ください。");
+/// The same to somebody who has not got the first words and so knows of nothing to be corrected.
+const CORRECTED_UNSEEN: (&str, &str) =
+    ("お知らせがあります", "新しいお知らせがあります。内容はアプリでご確認ください。");
+
 /// New words of a message.
 #[derive(Debug, Clone, Default)]
 pub struct Correction {
@@ -30,8 +37,9 @@ pub struct Correction {
 
 impl Workflow {
     /// Replaces the words of a message. The inbox shows the new ones as unread; devices that show the old ones
-    /// get the notification anew, which replaces the first. What travels says only that there is a correction:
-    /// the new words were never checked for names.
+    /// get the notification anew, which replaces the first and may wait for the morning. What has not left yet, such
+    /// as a mail that waits for somebody to look, keeps its time. What travels says only that there is something to
+    /// read: the new words were never checked for names.
     pub async fn correct_message(
         &self,
         actor: &Actor,
@@ -59,12 +67,22 @@ impl Workflow {
         work.tx.correct_message(id, title, body, now).await?;
         let mut again = Vec::new();
         for row in work.newest_of_each_target(id).await? {
-            let left = row.provider.channel() != Via::Paper && row.attempts > 0;
+            let paper = row.provider.channel() == Via::Paper;
+            let unseen = !paper && row.state == DeliveryState::Queued && row.attempts == 0;
+            if unseen && work.tx.reword_delivery(&row, CORRECTED_UNSEEN.0, CORRECTED_UNSEEN.1).await? {
+                continue;
+            }
+            // What could not be reworded was claimed in between.
+            let left = !paper && (row.attempts > 0 || unseen);
             work.step_delivery(&row, DeliveryStep::Supersede, Some("corrected")).await?;
-            if left || row.state == DeliveryState::Queued {
+            let held = row.state == DeliveryState::Held;
+            if left || held || row.state == DeliveryState::Queued {
+                let words = if held && row.attempts == 0 { CORRECTED_UNSEEN } else { CORRECTED };
                 again.push(NewDelivery {
-                    subject: "お知らせを訂正しました".to_owned(),
-                    body: "先にお送りしたお知らせの内容を訂正しました。アプリでご確認ください。".to_owned(),
+                    // What a paused broadcast keeps back stays so.
+                    state: if held { DeliveryState::Held } else { DeliveryState::Queued },
+                    subject: words.0.to_owned(),
+                    body: words.1.to_owned(),
                     ..repeated(&row, now)
                 });
             }
@@ -140,8 +158,9 @@ impl Work<'_> {
     }
 }
 
-/// The same delivery once more, to be sent at once.
-fn repeated(row: &Delivery, now: Timestamp) -> NewDelivery {
+/// The same delivery once more, to be sent as soon as it may.
+pub(super) fn repeated(row: &Delivery, now: Timestamp) -> NewDelivery {
+    let due_at = leaves_at(row.provider.channel(), speed_of(row.speed), now);
     NewDelivery {
         delivery_id: DeliveryId::new(now),
         message_id: row.message_id,
@@ -162,8 +181,8 @@ fn repeated(row: &Delivery, now: Timestamp) -> NewDelivery {
         escalation: None,
         state: DeliveryState::Queued,
         error_code: None,
-        due_at: now,
-        expires_at: row.expires_at.map(|end| now.plus(end.since(row.created_at))),
+        due_at,
+        expires_at: row.expires_at.map(|end| due_at.plus(end.since(row.created_at))),
         receipt_key: rand::random(),
         cause_at: row.cause_at,
         created_at: now,

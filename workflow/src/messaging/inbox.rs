@@ -12,7 +12,7 @@ use super::{
     About,
     raise::{message_json, office_channel},
 };
-use crate::{Actor, Work, Workflow, WorkflowError, work::Subject};
+use crate::{Actor, Work, Workflow, WorkflowError, broadcast::TRIAL, work::Subject};
 
 /// A page of the inbox.
 #[derive(Debug)]
@@ -111,6 +111,9 @@ impl Workflow {
 
 impl Work<'_> {
     fn step_event(&mut self, message: &Message, step: MessageStep) {
+        if message.message_type == TRIAL {
+            return;
+        }
         let latency_ms = self.now.since(message.created_at).as_millis();
         let latency_ms = i64::try_from(latency_ms).unwrap_or(i64::MAX);
         let (event_type, payload) = match step {

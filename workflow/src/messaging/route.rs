@@ -7,7 +7,7 @@ use serde_json::json;
 use todoke_domain::{
     Event, Timestamp,
     catalogue::{
-        messages::{Channel as Via, ChannelSet, Class, DedupeCode, EscalationRule, MessageType, Recipient, Speed},
+        messages::{Channel as Via, ChannelSet, Class, EscalationRule, MessageType, Recipient, Speed},
         template::{Placeholder, Privacy, Rendered, render_in},
     },
     delivery::{self, DeliveryState, DeliveryStep, Provider, Purpose},
@@ -21,7 +21,11 @@ use todoke_store::{
     message::Message,
 };
 
-use super::{About, letter::is_own_letter, raise::fault};
+use super::{
+    About,
+    letter::is_own_letter,
+    raise::{fault, transit},
+};
 use crate::{Work, WorkflowError, work::Subject};
 
 /// How people can be reached, read for all people of an audience at once and for each at most once.
@@ -122,7 +126,7 @@ impl Work<'_> {
         let devices = routes.devices.get(&account.account_id).filter(|_| channels.contains(Via::Push));
         let mail = self.mail_due(told, routes, speed);
         if devices.is_some() || mail.is_some() {
-            let privacy = if account.role.is_household() { Privacy::TransitHousehold } else { Privacy::TransitStaff };
+            let privacy = transit(account);
             let words_in =
                 |locale: &str| render_in(kind, locale, &recipient.variant, &about.values, privacy).map_err(fault);
             let words = words_in(&message.locale)?;
@@ -221,12 +225,12 @@ impl Work<'_> {
         }
     }
 
-    /// K2: what is shown or on its way under the same key makes room.
+    /// What is shown or on its way under the same key makes room.
     async fn replace_shown(&mut self, told: &Told<'_>) -> Result<(), WorkflowError> {
-        if told.kind.dedupe.code != DedupeCode::K2 {
+        let key = collapse_key(told);
+        if key == told.message.message_id.to_string() {
             return Ok(());
         }
-        let key = collapse_key(told);
         for earlier in self.tx.pushes_shown(told.account.account_id, &key, told.message.message_id).await? {
             self.step_delivery(&earlier, DeliveryStep::Supersede, Some("newer")).await?;
         }
@@ -277,5 +281,5 @@ impl Work<'_> {
 }
 
 fn collapse_key(told: &Told<'_>) -> String {
-    delivery::collapse_key(told.kind.dedupe.code, &told.kind.id, &told.about.subject_id, told.message.message_id)
+    delivery::collapse_key(told.kind, &told.about.subject_id, told.about.child, told.message.message_id)
 }

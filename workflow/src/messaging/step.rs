@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use todoke_domain::{
     Timestamp,
-    catalogue::messages::Channel as Via,
-    delivery::{DeliveryState, DeliveryStep, Provider, Purpose},
+    catalogue::messages::{Channel as Via, Speed},
+    delivery::{self, DeliveryState, DeliveryStep, Provider, Purpose},
     ids::{AccountId, DeliveryId, MessageId},
 };
 use todoke_store::{
@@ -79,6 +79,7 @@ impl Work<'_> {
             DeliveryState::Posted => ("message.paper_posted", letter_payload(row)),
             DeliveryState::Returned => ("message.paper_returned", letter_payload(row)),
             DeliveryState::Queued
+            | DeliveryState::Held
             | DeliveryState::Sent
             | DeliveryState::Accepted
             | DeliveryState::Expired
@@ -111,7 +112,8 @@ impl Work<'_> {
             }
             let push = row.provider.channel() == Via::Push;
             // A mail that left cannot be taken back, and a letter is for people without the app.
-            if !push && (row.state != DeliveryState::Queued || row.provider == Provider::Paper) {
+            let waits = matches!(row.state, DeliveryState::Queued | DeliveryState::Held);
+            if !push && (!waits || row.provider == Provider::Paper) {
                 continue;
             }
             let shown =
@@ -137,7 +139,8 @@ impl Work<'_> {
             provider: row.provider,
             target: row.target.clone(),
             edition: row.edition,
-            speed: row.speed,
+            // It takes away without a sound, so that it need not wait for the morning.
+            speed: delivery::rank(Speed::Min),
             subject: String::new(),
             body: String::new(),
             link: String::new(),

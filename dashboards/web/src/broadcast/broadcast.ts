@@ -5,7 +5,9 @@ import type { Segment } from './segment'
 export interface Counters {
   created: number
   routed: number
+  waiting: number
   sent: number
+  suppressed: number
   delivered: number
   opened: number
   unread: number
@@ -67,6 +69,20 @@ export interface BroadcastBody {
   pace_per_s: number | null
   resend_after_min: number[]
 }
+
+/** Where a test went. */
+export interface Trial {
+  message_id: string
+  devices: number
+  email: boolean
+}
+
+/** Before it begins it can be tried out. */
+export const canTry = (item: Broadcast) => item.state === 'draft' || item.state === 'awaiting_approval' || item.state === 'scheduled'
+
+/** Everybody has it, but pushes or mails of it wait, or it is to go out again. */
+export const waits = (item: Broadcast) =>
+  item.state === 'sent' && (item.counters.waiting > 0 || item.rounds.some((round) => round.state !== 'done' && round.state !== 'cancelled'))
 
 export const RESENDS = [15, 30, 60]
 export const PACE = 500

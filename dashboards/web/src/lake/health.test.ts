@@ -3,10 +3,10 @@ import { bytesText, filled, troubles, type LakeHealth } from './health'
 
 const well: LakeHealth = {
   tables: [
-    { table: 'coupon', version: 2, files: 1, rows: 5, bytes: 900, partitions: 1, small_files: 1, new_files: 1, staged_rows: 0 },
-    { table: 'claim', version: 0, files: 0, rows: 0, bytes: 0, partitions: 0, small_files: 0, new_files: 0, staged_rows: 0 },
-    { table: 'app', version: 9, files: 3, rows: 900, bytes: 4096, partitions: 2, small_files: 3, new_files: 0, staged_rows: 0 },
-    { table: 'survey', version: 0, files: 0, rows: 0, bytes: 0, partitions: 0, small_files: 0, new_files: 0, staged_rows: 2 },
+    { table: 'coupon', version: 2, files: 1, rows: 5, bytes: 900, partitions: 1, small_files: 1, new_files: 1, too_large_files: 0, staged_rows: 0 },
+    { table: 'claim', version: 0, files: 0, rows: 0, bytes: 0, partitions: 0, small_files: 0, new_files: 0, too_large_files: 0, staged_rows: 0 },
+    { table: 'app', version: 9, files: 3, rows: 900, bytes: 4096, partitions: 2, small_files: 3, new_files: 0, too_large_files: 0, staged_rows: 0 },
+    { table: 'survey', version: 0, files: 0, rows: 0, bytes: 0, partitions: 0, small_files: 0, new_files: 0, too_large_files: 0, staged_rows: 2 },
   ],
   staged_rows: 0,
   oldest_staged_ms: null,
@@ -14,6 +14,7 @@ const well: LakeHealth = {
   log_failure: null,
   sink: { committed_rows: 905, flushes: 4, flushed_at: 1_795_000_000_000_000, quarantined: 0, failure: null },
   quarantine: {},
+  quarantine_full: false,
 }
 
 describe('bytesText', () => {
@@ -31,6 +32,9 @@ describe('troubles', () => {
   it('names each', () => {
     const ill = { ...well, log_failure: 'x', oldest_staged_ms: 60_001, sink: { ...well.sink, failure: 'y' } }
     expect(troubles(ill)).toHaveLength(3)
+    expect(troubles({ ...well, quarantine_full: true })).toHaveLength(1)
+    const large = { ...well, tables: well.tables.map((table) => ({ ...table, too_large_files: table.table === 'app' ? 2 : 0 })) }
+    expect(troubles(large)).toEqual([expect.stringContaining('events_appのファイル2個')])
   })
 })
 

@@ -99,6 +99,7 @@ const CLAIM: Labels = {
 
 const DELIVERY: Labels = {
   queued: label('送信待ち', 'progress'),
+  held: label('一時停止中', 'attention'),
   sent: label('送信済', 'progress'),
   accepted: label('受付済', 'info'),
   delivered: label('到達', 'good'),
