@@ -42,6 +42,7 @@ mod operation;
 mod paper;
 mod payment;
 mod people;
+mod print_run;
 mod push_apns;
 mod push_faults;
 mod push_fcm;

@@ -6,7 +6,7 @@ use todoke_domain::{
     application::ApplicationState,
     ids::{
         ApiKeyId, ApplicationId, BroadcastId, CityRequestId, ClaimId, EventId, ImportId, MessageId, NoticeId,
-        QuarantineId, SegmentId, SolicitationId, SurveyId, TransferFileId, UseId,
+        PrintRunId, QuarantineId, SegmentId, SolicitationId, SurveyId, TransferFileId, UseId,
     },
     segment::Segment,
     topic::Topic,
@@ -25,7 +25,8 @@ use todoke_store::{
     message::Message,
     municipality::ParameterValue,
     notice::Notice,
-    print_item::PrintItem,
+    print_item::{LettersOf, PrintItem},
+    print_run::NewPrintRun,
     quarantine::QuarantinedEvent,
     resident::{FacilityUsage, HouseholdRelation, Resident},
     segment::{SavedSegment, Who},
@@ -152,7 +153,12 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         solicitation_lines(tx.solicitation_lines(code, "", None, 10)),
         solicitation_counts(tx.solicitation_counts(code)),
         registered_guardians(tx.registered_guardians(code)),
-        print_items(tx.print_items(code, 10)),
+        print_item(tx.print_item(code, "X26-0000001")),
+        print_items(tx.print_items(code, &LettersOf::default(), 10)),
+        waiting_print_items(async { tx.waiting_print_items(code).await.map(counted) }),
+        print_items_of_run(tx.print_items_of_run(code, more.run)),
+        print_run(tx.print_run(code, more.run)),
+        print_runs(tx.print_runs(code, None, 10)),
         quarantined_events(tx.quarantined_events(code, None, 10)),
         quarantine_counts(tx.quarantine_counts(code)),
         held_of_account(async { tx.held_of_account(code, city.parent.account_id, 10).await.map(counted) }),
@@ -238,6 +244,7 @@ struct More {
     broadcast: BroadcastId,
     claim: ClaimId,
     transfer: TransferFileId,
+    run: PrintRunId,
 }
 
 /// What [`City`] lacks of the rows that the getters give.
@@ -251,10 +258,12 @@ async fn enrich(db: &TestStore, city: &City) -> More {
         broadcast: BroadcastId::new(NOW),
         claim: ClaimId::new(NOW),
         transfer: TransferFileId::new(NOW),
+        run: PrintRunId::new(NOW),
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     enrich_household(&mut tx, city).await;
     enrich_register(&mut tx, city, more.import).await;
+    enrich_printing(&mut tx, city, more.run).await;
     enrich_linked(&mut tx, city).await;
     enrich_announcements(&mut tx, city, &more).await;
     enrich_broadcasts(&mut tx, city, &more).await;
@@ -379,6 +388,21 @@ async fn enrich_claims(tx: &mut Tx, city: &City, more: &More) {
     tx.update_claim(&claim).await.unwrap();
 }
 
+/// A run that holds the letter of [`enrich_register`], and a letter that waits for the next.
+async fn enrich_printing(tx: &mut Tx, city: &City, id: PrintRunId) {
+    let run = NewPrintRun {
+        print_run_id: id,
+        made_by: Some(city.operator.account_id),
+        sender_name: "市".to_owned(),
+        sender_contact: "課".to_owned(),
+        created_at: NOW,
+    };
+    assert_eq!(tx.make_print_run(&city.code, &run, 10).await.unwrap(), 1);
+    let printed = tx.print_item(&city.code, "X26-0000001").await.unwrap().unwrap();
+    let waiting = PrintItem { letter_no: "X26-0000002".to_owned(), print_run_id: None, ..printed };
+    tx.insert_print_item(&city.code, &waiting).await.unwrap();
+}
+
 async fn enrich_linked(tx: &mut Tx, city: &City) {
     let external = ExternalApplication {
         application_id: ApplicationId::new(NOW),
@@ -458,6 +482,8 @@ async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
         title: text("題"),
         body: text("本文"),
         qr_token: None,
+        state: text("queued"),
+        print_run_id: None,
         created_at: NOW,
     };
     tx.insert_print_item(&code, &letter).await.unwrap();

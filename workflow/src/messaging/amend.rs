@@ -1,4 +1,4 @@
-//! What an operator does about a message that is out: correct its words, take it back, send it again, mark its letter.
+//! What an operator does about a message that is out: correct its words, take it back, send it again.
 
 use todoke_domain::{
     Timestamp,
@@ -33,28 +33,6 @@ pub struct Correction {
     pub title: String,
     /// Text in the inbox.
     pub body: String,
-}
-
-/// What became of a letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LetterStep {
-    /// It was printed.
-    Printed,
-    /// It was posted.
-    Posted,
-    /// It came back.
-    Returned,
-}
-
-impl LetterStep {
-    /// The state before and after, and the step of the delivery.
-    const fn states(self) -> (&'static str, &'static str, DeliveryStep) {
-        match self {
-            Self::Printed => ("queued", "printed", DeliveryStep::Print),
-            Self::Posted => ("printed", "posted", DeliveryStep::Post),
-            Self::Returned => ("posted", "returned", DeliveryStep::Return),
-        }
-    }
 }
 
 impl Workflow {
@@ -131,7 +109,7 @@ impl Workflow {
         Ok(())
     }
 
-    /// Sends a delivery again that failed, ran out of time, or may have arrived unseen.
+    /// Sends a delivery again that failed, ran out of time, came back, or may have arrived unseen.
     pub async fn resend_delivery(
         &self,
         actor: &Actor,
@@ -141,7 +119,7 @@ impl Workflow {
         actor.require(Permission::PublishNotices)?;
         let mut work = self.begin(actor, now).await?;
         let row = work.tx.delivery(id).await?.ok_or(WorkflowError::NotFound("delivery"))?;
-        let ended = matches!(row.state, DeliveryState::Failed | DeliveryState::Expired);
+        let ended = matches!(row.state, DeliveryState::Failed | DeliveryState::Expired | DeliveryState::Returned);
         let doubtful = row.doubtful && row.state == DeliveryState::Sent;
         if row.purpose != Purpose::Notification || row.secret || !(ended || doubtful) {
             return Err(WorkflowError::Conflict("この配信は再送できません。".to_owned()));
@@ -149,41 +127,16 @@ impl Workflow {
         if doubtful {
             work.step_delivery(&row, DeliveryStep::Supersede, Some("sent_again")).await?;
         }
-        let again = repeated(&row, now);
+        let again = match row.provider.channel() {
+            Via::Paper => work.letter_again(&row).await?,
+            _ => repeated(&row, now),
+        };
         let again_id = again.delivery_id;
         if work.tx.insert_deliveries(&[again]).await? == 0 {
             return Err(WorkflowError::Conflict("すでに再送されています。".to_owned()));
         }
         work.commit().await?;
         Ok(again_id)
-    }
-
-    /// Marks letters; one that is not in the state before is left out. Gives how many were marked.
-    pub async fn mark_letters(
-        &self,
-        actor: &Actor,
-        letter_nos: &[String],
-        step: LetterStep,
-        now: Timestamp,
-    ) -> Result<usize, WorkflowError> {
-        actor.require(Permission::ImportData)?;
-        let code = actor.municipality_code.clone();
-        let (before, after, delivery_step) = step.states();
-        let mut work = self.begin_long(actor, now).await?;
-        let mut marked = 0;
-        for letter_no in letter_nos {
-            if !work.tx.mark_print_item(&code, letter_no, before, after).await? {
-                continue;
-            }
-            marked += 1;
-            if let Some(id) = work.tx.delivery_of_letter(&code, letter_no).await? {
-                if let Some(row) = work.tx.delivery(id).await? {
-                    work.step_delivery(&row, delivery_step, None).await?;
-                }
-            }
-        }
-        work.commit().await?;
-        Ok(marked)
     }
 }
 

@@ -110,10 +110,11 @@ impl Work<'_> {
         }
         let Some(kind) = messages::get(&message.message_type) else { return Ok(()) };
         let to_paper = kind.escalation.iter().any(|escalation| escalation.rule == EscalationRule::E2);
-        if kind.class != Class::Mandatory || !(message.in_inbox || to_paper) {
+        let by_letter = deliveries.iter().any(|row| row.channel == "paper");
+        if kind.class != Class::Mandatory || !(message.in_inbox || to_paper || by_letter) {
             return Ok(());
         }
-        if to_paper && message.in_inbox && !deliveries.iter().any(|row| row.channel == "paper") {
+        if to_paper && message.in_inbox && !by_letter {
             let words = Rendered { subject: message.title.clone(), body: message.body.clone() };
             if let Some(row) = self.letter(message, account, &words).await? {
                 self.tx.insert_deliveries(&[row]).await?;
