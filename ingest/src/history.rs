@@ -25,7 +25,7 @@ use crate::{
     EncodedEvents, RejectReason, Rejected, code, instant,
     json::{Reader, Scan},
     row::{self, Head, Shared, Subject},
-    usage::{CONTENT_BYTES_MAX, Fault, Slot, check_code, optional_code, uuid_of},
+    usage::{CONTENT_BYTES_MAX, Fault, Slot, check_text, optional_code, uuid_of},
     window::{Known, Window},
 };
 
@@ -408,7 +408,7 @@ fn checked<'t>(field: &Field, value: &Scan<'t>) -> Result<Slot<'t>, Fault> {
     let ill_typed = || Fault::new(RejectReason::IllTyped, &field.name);
     match (&field.ty, value) {
         (FieldType::Str | FieldType::Id | FieldType::Text, value) => {
-            check_code(&field.name, value.as_str().ok_or_else(ill_typed)?)?;
+            check_text(field, value.as_str().ok_or_else(ill_typed)?)?;
         }
         // As exports write instants.
         (FieldType::Ts, Scan::Text(text)) => {

@@ -78,8 +78,15 @@ pub struct SinkStatus {
     pub flushed_at: Option<i64>,
     /// Events that went to the quarantine since the start.
     pub quarantined: u64,
-    /// The failure of the last attempt; `None` once an attempt succeeds.
+    /// Why the last commit failed, or else the last exchange with a source; `None` once that succeeds.
     pub failure: Option<String>,
+}
+
+/// Whom the sink deals with in turn. While one fails the other may do well.
+#[derive(Clone, Copy)]
+enum Step {
+    Sources,
+    Lake,
 }
 
 /// Takes usage and the record's events to the lake. One per process.
@@ -104,6 +111,8 @@ pub struct LakeSink {
     oldest: Option<Instant>,
     /// When the last flush began: what is staged after it is younger.
     flushing_since: i64,
+    sources_failure: Option<String>,
+    lake_failure: Option<String>,
 }
 
 impl std::fmt::Debug for LakeSink {
@@ -140,6 +149,8 @@ impl LakeSink {
             record_done: None,
             oldest: None,
             flushing_since: 0,
+            sources_failure: None,
+            lake_failure: None,
         }
     }
 
@@ -169,7 +180,8 @@ impl LakeSink {
             let collected = self.collect().await;
             let gathered = Instant::now() + GATHER;
             // What has no room waits for the flush: looking again before would find the same.
-            let (more, failed) = self.note(collected).map_or((false, true), |more| (more && self.has_room(), false));
+            let (more, failed) =
+                self.note(Step::Sources, collected).map_or((false, true), |more| (more && self.has_room(), false));
             self.flush_if_due(&mut flushing);
             self.flush_if_asked(&mut flushing);
             let poll = Instant::now() + Duration::from_millis(self.config.poll_ms);
@@ -248,13 +260,14 @@ impl LakeSink {
         match result.unwrap_or_else(|panicked| Err(LakeError::Task(panicked))) {
             Ok(flushed) => {
                 self.committed(&flushed);
+                self.note(Step::Lake, Ok(()));
                 let reported = self.report().await;
-                self.note(reported);
+                self.note(Step::Sources, reported);
             }
             Err(error) => {
                 // Still staged; the next attempt comes after the usual age.
                 self.oldest.get_or_insert_with(Instant::now);
-                self.note::<()>(Err(error.into()));
+                self.note::<()>(Step::Lake, Err(error.into()));
             }
         }
     }
@@ -376,26 +389,27 @@ impl LakeSink {
         Ok(())
     }
 
-    /// Shows a failure, or that there is none; logs it when it is news.
-    fn note<T>(&self, result: Result<T, IngestError>) -> Option<T> {
-        match result {
-            Ok(value) => {
-                self.status.send_if_modified(|status| status.failure.take().is_some());
-                Some(value)
-            }
-            Err(error) => {
-                let text = chain(&error);
-                let news = self.status.send_if_modified(|status| {
-                    let news = status.failure.as_ref() != Some(&text);
-                    status.failure = Some(text.clone());
-                    news
-                });
-                if news {
-                    tracing::error!(error = %text, "events do not reach the lake; trying again");
-                }
-                None
-            }
+    /// Shows that a step failed until the same step succeeds; logs it when it is news.
+    fn note<T>(&mut self, step: Step, result: Result<T, IngestError>) -> Option<T> {
+        let (value, failure) = match result {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(chain(&error))),
+        };
+        let known = match step {
+            Step::Sources => &mut self.sources_failure,
+            Step::Lake => &mut self.lake_failure,
+        };
+        if let Some(text) = failure.as_ref().filter(|_| *known != failure) {
+            tracing::error!(error = %text, "events do not reach the lake; trying again");
         }
+        *known = failure;
+        let shown = self.lake_failure.as_ref().or(self.sources_failure.as_ref()).cloned();
+        self.status.send_if_modified(|status| {
+            let is_news = status.failure != shown;
+            status.failure = shown;
+            is_news
+        });
+        value
     }
 }
 

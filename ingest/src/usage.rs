@@ -485,9 +485,7 @@ fn check_value(field: &Field, value: &Scan<'_>) -> Result<(), Fault> {
         return Err(Fault::new(RejectReason::TooLong, &field.name));
     }
     match &field.ty {
-        FieldType::Str | FieldType::Id | FieldType::Text => {
-            check_code(&field.name, value.as_str().ok_or_else(ill_typed)?)
-        }
+        FieldType::Str | FieldType::Id | FieldType::Text => check_text(field, value.as_str().ok_or_else(ill_typed)?),
         FieldType::List(item) if matches!(**item, FieldType::Str | FieldType::Id) => {
             let Value::Array(items) = value.to_value() else { return Err(ill_typed()) };
             if items.len() > LIST_ITEMS_MAX {
@@ -521,7 +519,16 @@ pub(crate) fn optional_code<'m>(name: &str, value: Option<&'m Scan<'_>>) -> Resu
     }
 }
 
-pub(crate) fn check_code(name: &str, text: &str) -> Result<(), Fault> {
+/// A text of a field: one of its codes, if the catalogue knows them.
+pub(crate) fn check_text(field: &Field, text: &str) -> Result<(), Fault> {
+    match field.codes.as_slice() {
+        [] => check_code(&field.name, text),
+        codes if codes.iter().any(|code| code == text) => Ok(()),
+        _ => Err(Fault::new(RejectReason::IllTyped, &field.name)),
+    }
+}
+
+fn check_code(name: &str, text: &str) -> Result<(), Fault> {
     code::check(text).map_err(|reason| Fault::new(reason, name))
 }
 

@@ -31,6 +31,7 @@ mod ingest_overload;
 mod journey;
 mod kill_loop;
 mod lake_engines;
+mod lake_faults;
 mod lake_places;
 mod lake_retention;
 mod language;

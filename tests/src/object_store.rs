@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -11,6 +12,34 @@ use crate::{http::Client, process::workspace_root};
 
 /// The secret key that programs are given; no output may hold it.
 pub const SECRET: &str = "geheim-object-store";
+
+/// What goes wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Answered 503; nothing is done.
+    Unavailable,
+    /// Not answered while the fault lasts; nothing is done.
+    Hang,
+    /// Done, and the connection is dropped without an answer.
+    Lost,
+    /// Done, and answered 503.
+    Disowned,
+}
+
+impl Fault {
+    /// As the server calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Hang => "hang",
+            Self::Lost => "lost",
+            Self::Disowned => "disowned",
+        }
+    }
+}
+
+/// Where the server is told of faults.
+const FAULT: &str = "/-/fault";
 
 /// A running server; ended when dropped.
 #[derive(Debug)]
@@ -37,10 +66,30 @@ impl ObjectStore {
         settings(url, self.port)
     }
 
+    /// From now on the next `n` requests of this method whose path matches the regular expression meet a fault,
+    /// instead of the one there was.
+    pub async fn fail(&self, fault: Fault, method: &str, path: &str, n: u32) {
+        let told = json!({"kind": fault.name(), "method": method, "path": path, "n": n});
+        self.client().post(FAULT, &told).await.expect(200);
+    }
+
+    /// Ends the fault.
+    pub async fn heal(&self) {
+        self.client().delete(FAULT).await.expect(200);
+    }
+
+    /// How many requests the present fault has met.
+    pub async fn n_met(&self) -> u64 {
+        self.client().get(FAULT).await.expect(200)["met"].as_u64().expect("a count")
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&format!("http://127.0.0.1:{}", self.port))
+    }
+
     /// Keys of a bucket that begin with `prefix`, at most a thousand.
     pub async fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
-        let client = Client::new(&format!("http://127.0.0.1:{}", self.port));
-        let listed = client.get(&format!("/{bucket}?list-type=2&prefix={prefix}")).await.text();
+        let listed = self.client().get(&format!("/{bucket}?list-type=2&prefix={prefix}")).await.text();
         listed.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned())).collect()
     }
 }

@@ -361,6 +361,15 @@ fn a_column_has_one_type_and_does_not_hide_the_envelope() {
 }
 
 #[test]
+fn what_a_sender_may_say_is_what_the_catalogue_tells_people() {
+    let fields = events::all().iter().flat_map(|event_type| &event_type.fields);
+    for field in fields.filter(|field| !field.codes.is_empty()) {
+        assert_eq!(field.ty, FieldType::Str, "{}", field.name);
+        assert!(field.description.ends_with(&format!("（{}）", field.codes.join(", "))), "{}", field.description);
+    }
+}
+
+#[test]
 fn the_union_knows_what_may_be_null() {
     let field = |name: &str| events::lake_fields("coupon").iter().find(|field| field.name == name).unwrap();
     assert!(field("amount_yen").nullable, "coupon.revoked has none");

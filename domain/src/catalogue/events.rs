@@ -4,7 +4,7 @@
 //! `type`, `label` (Japanese), `source` (mark of the specification), `envelope_required` (fields of the
 //! envelope that must be set) and `fields`. A field has a `name`, a `type`, a personal-data `class`, its
 //! `lake` use and a Japanese `description`; `nullable` and `signed` when so, and `null_with` naming
-//! another field beside which it must stay null.
+//! another field beside which it must stay null, and `codes`, if a sender may say nothing else.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -86,6 +86,9 @@ pub struct Field {
     /// Another field of the type beside which this one must be null.
     #[serde(default)]
     pub null_with: Option<String>,
+    /// The values that senders from outside may give; empty when any code will do.
+    #[serde(default)]
+    pub codes: Vec<String>,
     /// What it means, in Japanese.
     pub description: String,
 }
@@ -258,6 +261,7 @@ fn union(types: &[EventType], lake: LakeUse) -> Vec<Field> {
             types.iter().any(|event_type| event_type.field(&field.name).is_none_or(|f| f.nullable || f.lake != lake));
         field.signed = types.iter().filter_map(|event_type| event_type.field(&field.name)).any(|f| f.signed);
         field.null_with = None;
+        field.codes.clear();
     }
     fields
 }

@@ -89,12 +89,27 @@ fn each_fault_has_its_reason() {
         (json!({ "dwell_ms": -1 }), RejectReason::IllTyped),
         (json!({ "screen_id": "佐藤花子" }), RejectReason::IllTyped),
         (json!({ "screen_id": "hanako@example.jp" }), RejectReason::IllTyped),
+        (json!({ "screen_id": "Sato Hanako" }), RejectReason::IllTyped),
+        (json!({ "session_id": "090-1234-5678" }), RejectReason::IllTyped),
         (json!({ "screen_id": "x".repeat(65) }), RejectReason::TooLong),
         (json!({ "session_id": null }), RejectReason::MissingField),
     ];
     for (extra, reason) in cases {
         assert_eq!(one(view(extra.clone()), "guardian"), Err(reason), "{extra}");
     }
+}
+
+#[test]
+fn a_field_with_known_codes_takes_no_other() {
+    let action = |code: &str| {
+        let event = json!({
+            "event_id": "01a1fb9f-e6f8-7000-8000-000000000001", "event_type": "app.action_completed",
+            "occurred_at": "2026-11-21T01:02:03Z", "session_id": "s-1", "action": code, "duration_ms": 5,
+        });
+        one(event, "guardian").map(|_| ())
+    };
+    assert_eq!(action("payment"), Ok(()));
+    assert_eq!(action("Hanako"), Err(RejectReason::IllTyped));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Outbox, type EventStore, type SendOutcome, type UsageEvent } from './outbox'
+import { AGE_MS_MAX, Outbox, WAITING_MAX, type EventStore, type SendOutcome, type UsageEvent } from './outbox'
 import { uuid7 } from './uuid7'
 
 function memoryStore(): EventStore & { rows: Map<string, UsageEvent> } {
@@ -8,55 +8,137 @@ function memoryStore(): EventStore & { rows: Map<string, UsageEvent> } {
     rows,
     put: async (event) => void rows.set(event.event_id, event),
     oldest: async (n) => [...rows.values()].slice(0, n),
+    count: async () => rows.size,
     remove: async (ids) => ids.forEach((id) => rows.delete(id)),
     clear: async () => rows.clear(),
   }
 }
 
-const event = (n: number): UsageEvent => ({ event_id: `e${n}`, event_type: 'app.screen_viewed', occurred_at: '2026-11-21T01:00:00Z' })
+const NOW = Date.parse('2026-11-21T02:00:00Z')
+
+const event = (n: number, atMs = NOW - 3_600_000): UsageEvent => ({
+  event_id: `e${n}`, event_type: 'app.screen_viewed', occurred_at: new Date(atMs).toISOString(),
+})
+
+/** Time stands still, and what is planned runs when the test says so. */
+function handClock() {
+  const planned: { run: () => void; ms: number }[] = []
+  const settled = () => new Promise((done) => setTimeout(done))
+  return {
+    planned,
+    now: () => NOW,
+    schedule: (run: () => void, ms: number) => void planned.push({ run, ms }),
+    waits: () => planned.map(({ ms }) => ms),
+    runLatest: async () => {
+      planned.at(-1)?.run()
+      await settled()
+    },
+  }
+}
 
 describe('Outbox', () => {
   it('keeps events until the server has taken them', async () => {
     const store = memoryStore()
     const sent: string[][] = []
     const answers: SendOutcome[] = ['retry', 'taken']
-    const planned: (() => void)[] = []
+    const clock = handClock()
     const outbox = new Outbox(store, async (events) => {
       sent.push(events.map((e) => e.event_id))
       return answers.shift() ?? 'taken'
-    }, (run) => planned.push(run))
+    }, clock)
     await outbox.add(event(1))
     await outbox.add(event(2))
     await outbox.flush()
     expect(store.rows.size).toBe(2)
-    expect(planned).toHaveLength(1)
-    await outbox.flush()
+    expect(clock.planned).toHaveLength(1)
+    await clock.runLatest()
     expect(sent).toEqual([['e1', 'e2'], ['e1', 'e2']])
     expect(store.rows.size).toBe(0)
   })
 
-  it('waits longer after each failure, up to a limit, and plans one try at a time', async () => {
-    const waits: number[] = []
-    const runs: (() => void)[] = []
-    const outbox = new Outbox(memoryStore(), async () => 'retry', (run, ms) => {
-      waits.push(ms)
-      runs.push(run)
-    })
+  it('waits longer after each failure, up to a limit, and a flush by the clock does not cut a wait short', async () => {
+    let sent = 0
+    const clock = handClock()
+    const outbox = new Outbox(memoryStore(), async () => {
+      sent += 1
+      return 'retry'
+    }, clock)
     await outbox.add(event(1))
     await outbox.flush()
     await outbox.flush()
-    expect(waits).toEqual([2_000])
-    for (let i = 0; i < 9; i++) {
-      runs.pop()?.()
-      await new Promise((done) => setTimeout(done))
-    }
-    expect(waits.slice(1, 3)).toEqual([8_000, 16_000])
-    expect(Math.max(...waits)).toBe(300_000)
+    expect(sent).toBe(1)
+    for (let i = 0; i < 9; i++) await clock.runLatest()
+    expect(clock.waits().slice(0, 4)).toEqual([2_000, 4_000, 8_000, 16_000])
+    expect(Math.max(...clock.waits())).toBe(300_000)
+  })
+
+  it('tries at once when the connection is back, and the wait from before plans nothing more', async () => {
+    const store = memoryStore()
+    const answers: SendOutcome[] = ['retry', 'retry', 'taken']
+    let sent = 0
+    const clock = handClock()
+    const outbox = new Outbox(store, async () => {
+      sent += 1
+      return answers.shift() ?? 'taken'
+    }, clock)
+    await outbox.add(event(1))
+    await outbox.flush()
+    await outbox.flushNow()
+    expect(sent).toBe(2)
+    clock.planned[0]?.run()
+    await new Promise((done) => setTimeout(done))
+    expect(sent).toBe(2)
+    await clock.runLatest()
+    expect([sent, store.rows.size]).toEqual([3, 0])
+  })
+
+  it('leaves a server alone for as long as it asks, whatever happens, and keeps the events', async () => {
+    const store = memoryStore()
+    const answers: SendOutcome[] = [{ retryAfterMs: 60_000 }, 'taken']
+    let sent = 0
+    const clock = handClock()
+    const outbox = new Outbox(store, async () => {
+      sent += 1
+      return answers.shift() ?? 'taken'
+    }, clock)
+    await outbox.add(event(1))
+    await outbox.flush()
+    await outbox.flush()
+    await outbox.flushNow()
+    expect(outbox.beaconBatch()).toEqual([])
+    expect([sent, store.rows.size, clock.waits()]).toEqual([1, 1, [60_000]])
+    await clock.runLatest()
+    expect([sent, store.rows.size]).toEqual([2, 0])
+  })
+
+  it('forgets what the server would refuse as too old, and nothing younger', async () => {
+    const store = memoryStore()
+    const sent: string[] = []
+    const outbox = new Outbox(store, async (events) => {
+      sent.push(...events.map((e) => e.event_id))
+      return 'taken'
+    }, handClock())
+    for (let n = 0; n < 450; n++) await store.put(event(n, NOW - AGE_MS_MAX - 1))
+    await outbox.add(event(450, NOW - AGE_MS_MAX))
+    await outbox.flush()
+    expect(sent).toEqual(['e450'])
+    expect(store.rows.size).toBe(0)
+  })
+
+  it('keeps a bounded number while nothing can be sent, and the oldest go first', async () => {
+    const store = memoryStore()
+    const outbox = new Outbox(store, async () => 'retry', handClock())
+    for (let n = 0; n < WAITING_MAX + 700; n++) await outbox.add(event(n))
+    expect(store.rows.size).toBeLessThanOrEqual(WAITING_MAX + 200)
+    await outbox.flush()
+    expect(store.rows.size).toBe(WAITING_MAX)
+    expect(store.rows.keys().next().value).toBe('e700')
+    expect(store.rows.has(`e${WAITING_MAX + 699}`)).toBe(true)
   })
 
   it('drops a batch that the server refuses for good', async () => {
     const store = memoryStore()
-    const outbox = new Outbox(store, async () => 'refused')
+    const outbox = new Outbox(store, async () => 'refused', handClock())
     await outbox.add(event(1))
     await outbox.flush()
     expect(store.rows.size).toBe(0)
@@ -67,7 +149,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(memoryStore(), async (events) => {
       sizes.push(events.length)
       return 'taken'
-    })
+    }, handClock())
     for (let n = 0; n < 450; n++) await outbox.add(event(n))
     expect(new TextEncoder().encode(JSON.stringify(outbox.beaconBatch())).length).toBeLessThan(64_000)
     await outbox.flush()
@@ -79,6 +161,7 @@ describe('Outbox', () => {
     const broken: EventStore = {
       put: () => Promise.reject(new Error('no storage')),
       oldest: () => Promise.reject(new Error('no storage')),
+      count: () => Promise.reject(new Error('no storage')),
       remove: () => Promise.reject(new Error('no storage')),
       clear: () => Promise.reject(new Error('no storage')),
     }
@@ -86,7 +169,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(broken, async (events) => {
       sent += events.length
       return 'taken'
-    })
+    }, handClock())
     await outbox.add(event(1))
     await outbox.flush()
     expect(sent).toBe(1)

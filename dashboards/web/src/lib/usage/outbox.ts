@@ -10,57 +10,81 @@ export interface UsageEvent {
 export interface EventStore {
   put(event: UsageEvent): Promise<void>
   oldest(n: number): Promise<UsageEvent[]>
+  count(): Promise<number>
   remove(ids: string[]): Promise<void>
   clear(): Promise<void>
 }
 
-export type SendOutcome = 'taken' | 'retry' | 'refused'
+/** The server asks to be left alone for that long; what was sent waits. */
+export interface RetryAfter {
+  retryAfterMs: number
+}
+
+export type SendOutcome = 'taken' | 'retry' | 'refused' | RetryAfter
+
+/** What the outbox takes from its surroundings besides store and server. */
+export interface Clockwork {
+  now: () => number
+  schedule: (run: () => void, ms: number) => void
+}
 
 const BATCH_MAX = 200
 const BEACON_BYTES_MAX = 60_000
 const BACKOFF_MS_MIN = 2_000
 const BACKOFF_MS_MAX = 300_000
+/** Events that wait, at most: some weeks without a connection, about a megabyte. */
+export const WAITING_MAX = 5_000
+/** The server refuses what is older (docs/ingest.md, `too_old`). */
+export const AGE_MS_MAX = 35 * 86_400_000
+
+const pageClock: Clockwork = { now: () => Date.now(), schedule: (run, ms) => void setTimeout(run, ms) }
 
 /**
  * Events wait here until the server has answered for them. They are removed only after its answer, so a lost answer
- * means sending again; the server knows the event ids and counts none twice.
+ * means sending again; the server knows the event ids and counts none twice. What is too old for the server, and the
+ * oldest of what is more than a device should keep, is forgotten.
  */
 export class Outbox {
   readonly #store: EventStore
   readonly #send: (events: UsageEvent[]) => Promise<SendOutcome>
-  readonly #schedule: (run: () => void, ms: number) => void
+  readonly #clock: Clockwork
   #failures = 0
   #flushing = false
-  #scheduled = false
+  /** The next try, while one is planned. */
+  #planned: { byServer: boolean } | undefined
+  #addedSinceTrim = 0
   /** Mirror of what waits, since a page that is closing cannot wait for IndexedDB. */
   #waiting = new Map<string, UsageEvent>()
 
-  constructor(
-    store: EventStore,
-    send: (events: UsageEvent[]) => Promise<SendOutcome>,
-    schedule: (run: () => void, ms: number) => void = (run, ms) => void setTimeout(run, ms),
-  ) {
+  constructor(store: EventStore, send: (events: UsageEvent[]) => Promise<SendOutcome>, clock: Clockwork = pageClock) {
     this.#store = store
     this.#send = send
-    this.#schedule = schedule
+    this.#clock = clock
   }
 
   async add(event: UsageEvent): Promise<void> {
     this.#waiting.set(event.event_id, event)
+    for (const oldest of this.#waiting.keys()) {
+      if (this.#waiting.size <= WAITING_MAX) break
+      this.#waiting.delete(oldest)
+    }
     await this.#store.put(event).catch(() => undefined)
+    this.#addedSinceTrim += 1
+    if (this.#addedSinceTrim >= BATCH_MAX) await this.#trim()
   }
 
-  /** Sends what waits, batch after batch; plans the next try when the server did not take it. */
+  /** Sends what waits, batch after batch, unless a later try is planned; plans one when the server did not take it. */
   async flush(): Promise<void> {
-    if (this.#flushing) return
+    if (this.#flushing || this.#planned) return
     this.#flushing = true
     try {
+      await this.#trim()
       for (;;) {
         const batch = await this.#batch()
         if (batch.length === 0) return
         const outcome = await this.#send(batch)
-        if (outcome === 'retry') {
-          this.#retryLater()
+        if (outcome !== 'taken' && outcome !== 'refused') {
+          this.#retryLater(outcome)
           return
         }
         this.#failures = 0
@@ -71,8 +95,16 @@ export class Outbox {
     }
   }
 
+  /** The connection is back, or somebody signed in or is leaving: ends a wait, but not one the server asked for. */
+  async flushNow(): Promise<void> {
+    if (this.#planned && !this.#planned.byServer) this.#planned = undefined
+    await this.flush()
+  }
+
   /** What fits into one beacon, newest kept for last: nothing is removed, as a beacon has no answer. */
   beaconBatch(): UsageEvent[] {
+    // The server has no room now. What waits is in the store and goes out with the next start of the page.
+    if (this.#planned?.byServer) return []
     const batch: UsageEvent[] = []
     let bytes = 0
     for (const event of this.#waiting.values()) {
@@ -88,24 +120,44 @@ export class Outbox {
     await this.#store.clear().catch(() => undefined)
   }
 
+  /** Forgets what is too many and what the server would refuse as too old. */
+  async #trim(): Promise<void> {
+    this.#addedSinceTrim = 0
+    const tooMany = (await this.#store.count().catch(() => 0)) - WAITING_MAX
+    if (tooMany > 0) await this.#forget(await this.#store.oldest(tooMany).catch(() => []))
+    const eldest = this.#clock.now() - AGE_MS_MAX
+    const isStale = (event: UsageEvent) => Date.parse(event.occurred_at) < eldest
+    await this.#forget([...this.#waiting.values()].filter(isStale))
+    for (;;) {
+      const oldest = await this.#store.oldest(BATCH_MAX).catch(() => [])
+      const stale = oldest.filter(isStale)
+      const isForgotten = await this.#forget(stale)
+      if (stale.length < BATCH_MAX || !isForgotten) return
+    }
+  }
+
   async #batch(): Promise<UsageEvent[]> {
     const stored = await this.#store.oldest(BATCH_MAX).catch(() => undefined)
     return stored && stored.length > 0 ? stored : [...this.#waiting.values()].slice(0, BATCH_MAX)
   }
 
-  async #forget(batch: UsageEvent[]): Promise<void> {
+  async #forget(batch: UsageEvent[]): Promise<boolean> {
     const ids = batch.map((event) => event.event_id)
     ids.forEach((id) => this.#waiting.delete(id))
-    await this.#store.remove(ids).catch(() => undefined)
+    if (ids.length === 0) return true
+    return this.#store.remove(ids).then(() => true, () => false)
   }
 
-  #retryLater(): void {
-    const ms = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** this.#failures)
+  #retryLater(outcome: 'retry' | RetryAfter): void {
+    const asked = outcome === 'retry' ? 0 : outcome.retryAfterMs
+    const ms = Math.max(asked, Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** this.#failures))
     this.#failures += 1
-    if (this.#scheduled) return
-    this.#scheduled = true
-    this.#schedule(() => {
-      this.#scheduled = false
+    const planned = { byServer: asked > 0 }
+    this.#planned = planned
+    this.#clock.schedule(() => {
+      // Another try came before this one: then its own plan holds.
+      if (this.#planned !== planned) return
+      this.#planned = undefined
       void this.flush()
     }, ms)
   }

@@ -1,5 +1,6 @@
 import { inStore, openDatabase } from '$lib/store/snapshot'
 import { Outbox, type EventStore, type SendOutcome, type UsageEvent } from './outbox'
+import { sendUsage } from './send'
 import { readUsageSession, resume, writeUsageSession, type UsageSession } from './usageSession'
 import { uuid7 } from './uuid7'
 
@@ -14,6 +15,7 @@ const storedEvents: EventStore = {
   put: async (event) => void (await inStore('usage', 'readwrite', (store) => store.put(event, event.event_id))),
   // Event ids are UUIDv7, so key order is time order.
   oldest: (n) => inStore('usage', 'readonly', (store) => store.getAll(undefined, n)) as Promise<UsageEvent[]>,
+  count: () => inStore('usage', 'readonly', (store) => store.count()),
   remove: async (ids) => {
     const store = (await openDatabase()).transaction('usage', 'readwrite').objectStore('usage')
     ids.forEach((id) => store.delete(id))
@@ -21,16 +23,7 @@ const storedEvents: EventStore = {
   clear: async () => void (await inStore('usage', 'readwrite', (store) => store.clear())),
 }
 
-async function post(events: UsageEvent[]): Promise<SendOutcome> {
-  try {
-    const response = await fetch('/v1/usage', { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: bodyOf(events) })
-    if (response.ok) return 'taken'
-    // 401: not signed in yet, the events wait. 4xx else: these events will never be taken.
-    return response.status === 401 || response.status === 429 || response.status >= 500 ? 'retry' : 'refused'
-  } catch {
-    return 'retry'
-  }
-}
+const post = (events: UsageEvent[]): Promise<SendOutcome> => sendUsage(bodyOf(events))
 
 function bodyOf(events: UsageEvent[]): string {
   return JSON.stringify({ device_key: deviceKey(), events })
@@ -92,7 +85,8 @@ class Usage {
 
   async setEnabled(enabled: boolean): Promise<void> {
     if (this.#enabled === enabled) {
-      if (enabled) void this.#outbox.flush()
+      // Events that waited for the sign-in need not wait any longer.
+      if (enabled) void this.#outbox.flushNow()
       return
     }
     this.#enabled = enabled
@@ -133,7 +127,7 @@ class Usage {
     this.#recordEnd(this.#session, reason)
     this.#session = undefined
     writeUsageSession(localStorage, undefined)
-    await this.#outbox.flush()
+    await this.#outbox.flushNow()
   }
 
   #resume(): void {
@@ -185,7 +179,7 @@ class Usage {
     if (this.#listening) return
     this.#listening = true
     setInterval(() => void this.#outbox.flush(), FLUSH_MS)
-    window.addEventListener('online', () => void this.#outbox.flush())
+    window.addEventListener('online', () => void this.#outbox.flushNow())
     window.addEventListener('error', () => {
       this.#recordInSession('app.error_occurred', { screen_id: this.#screen?.id ?? null, error_kind: 'script', code: null, fatal: false })
     })
