@@ -19,4 +19,4 @@ pub use inbox::{Inbox, StepOutcome};
 pub use raise::About;
 pub(crate) use raise::message_json;
 pub use receipt::{BouncedMail, Opened, ReceiptKind};
-pub use trace::{Contact, DeliveryView, Life};
+pub use trace::{Contact, DeliveryView, Life, MessageQuery};
