@@ -230,7 +230,7 @@ async fn a_message_that_arrived_is_found_and_changed_and_the_audit_says_by_whom(
         let has = |what: &str, object: &str| {
             seen.iter().any(|(action, on, _)| (action.as_str(), on.as_str()) == (what, object))
         };
-        wanted.iter().all(|(what, object)| has(*what, *object)).then_some(())
+        wanted.iter().all(|&(what, object)| has(what, object)).then_some(())
     })
     .await;
     let rows = city.get(&format!("{report}&rows=true")).await.expect(200);
