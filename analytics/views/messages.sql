@@ -12,6 +12,7 @@ state AS (
          MIN(CASE WHEN event_type = 'message.sent' THEN occurred_at END) AS sent_at,
          MIN(CASE WHEN event_type = 'message.accepted' THEN occurred_at END) AS accepted_at,
          MIN(CASE WHEN event_type = 'message.delivered' THEN occurred_at END) AS delivered_at,
+         MIN(CASE WHEN event_type = 'message.displayed' THEN occurred_at END) AS displayed_at,
          MIN(CASE WHEN event_type = 'message.opened' THEN occurred_at END) AS opened_at,
          MIN(CASE WHEN event_type = 'message.failed' THEN occurred_at END) AS failed_at,
          MIN(CASE WHEN event_type = 'message.expired' THEN occurred_at END) AS expired_at,
@@ -31,7 +32,7 @@ dropped AS (
 SELECT made.message_id, made.message_type, made.recipient_key, made.recipient_role, made.message_class,
        made.cause_event_id, made.jst_date, made.created_at, state.channel,
        state.queued_at, state.sent_at, state.accepted_at, state.delivered_at,
-       state.opened_at, state.failed_at, state.expired_at, state.superseded_at, state.delivered_latency_ms, state.failed_code,
+       state.displayed_at, state.opened_at, state.failed_at, state.expired_at, state.superseded_at, state.delivered_latency_ms, state.failed_code,
        dropped.suppressed_at, dropped.suppressed_reason
 FROM made
 LEFT JOIN state ON state.message_id = made.message_id

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use todoke_domain::{
     channel::{Channel, channels_of},
+    delivery::ReceiptToken,
     ids::{EventId, MessageId},
 };
 use todoke_store::{Store, Wall, message::MessageStep};
-use todoke_workflow::{Actor, Workflow, WorkflowError};
+use todoke_workflow::{Actor, Workflow, WorkflowError, messaging::ReceiptKind};
 
 use crate::{
     broker::{Durable, DurableError, DurablePage, Publication},
@@ -65,11 +66,26 @@ impl Durable for RecordGate {
     }
 }
 
-/// Methods a socket may call.
+/// Which message a call is about.
 #[derive(Deserialize)]
 struct StepCall {
     message_id: Option<MessageId>,
     cause_event_id: Option<EventId>,
+    // As it came with a push. It speaks for that one delivery, as over HTTP, whoever is signed in on the device.
+    receipt: Option<String>,
+}
+
+const WHICH_MESSAGE: &str = "message_id, cause_event_id or receipt is needed";
+
+fn rpc_error(error: &WorkflowError) -> RpcError {
+    match error {
+        WorkflowError::NotFound(_) => RpcError::app(404, "no such message"),
+        WorkflowError::Denied => RpcError::denied(),
+        other => {
+            tracing::error!(error = %other, "call failed");
+            RpcError::internal()
+        }
+    }
 }
 
 impl Gate for RecordGate {
@@ -127,29 +143,35 @@ impl Gate for RecordGate {
     }
 
     async fn rpc(&self, who: &Caller<Actor>, method: &str, data: &RawValue) -> Result<Box<RawValue>, RpcError> {
-        let step = match method {
-            "message.delivered" => MessageStep::Delivered,
-            "message.opened" => MessageStep::Read,
-            "message.acknowledged" => MessageStep::Acknowledged,
+        let (step, of_device) = match method {
+            "message.delivered" => (MessageStep::Delivered, Some(ReceiptKind::Delivered)),
+            "message.displayed" => (MessageStep::Displayed, Some(ReceiptKind::Displayed)),
+            "message.opened" => (MessageStep::Read, Some(ReceiptKind::Opened)),
+            "message.acknowledged" => (MessageStep::Acknowledged, None),
             _ => return Err(RpcError::method_not_found()),
         };
         let workflow = self.workflow.get().ok_or_else(RpcError::internal)?;
-        let call: StepCall = serde_json::from_str(data.get())
-            .map_err(|_| RpcError::bad_request("message_id or cause_event_id is needed"))?;
+        let call: StepCall = serde_json::from_str(data.get()).map_err(|_| RpcError::bad_request(WHICH_MESSAGE))?;
         let now = self.clock.now();
-        let outcome = match (call.message_id, call.cause_event_id) {
-            (Some(message), _) => workflow.note_message_step(&who.principal, message, step, now).await,
-            (None, Some(cause)) => workflow.note_cause_step(&who.principal, cause, step, now).await,
-            (None, None) => return Err(RpcError::bad_request("message_id or cause_event_id is needed")),
-        };
-        let outcome = outcome.map_err(|error| match error {
-            WorkflowError::NotFound(_) => RpcError::app(404, "no such message"),
-            WorkflowError::Denied => RpcError::denied(),
-            other => {
-                tracing::error!(error = %other, "call failed");
-                RpcError::internal()
+        let answer = match (call, of_device) {
+            (StepCall { receipt: Some(receipt), .. }, Some(kind)) => {
+                // An unknown token tells nothing new, as over HTTP.
+                let changed = match receipt.parse::<ReceiptToken>() {
+                    Ok(token) => workflow.note_receipt(token, kind, now).await.map_err(|error| rpc_error(&error))?,
+                    Err(_) => false,
+                };
+                json!({ "changed": usize::from(changed) })
             }
-        })?;
-        serde_json::value::to_raw_value(&json!({ "unread": outcome.unread })).map_err(|_| RpcError::internal())
+            (StepCall { message_id: Some(message), .. }, _) => {
+                let outcome = workflow.note_message_step(&who.principal, message, step, now).await;
+                json!({ "unread": outcome.map_err(|error| rpc_error(&error))?.unread })
+            }
+            (StepCall { cause_event_id: Some(cause), .. }, _) => {
+                let outcome = workflow.note_cause_step(&who.principal, cause, step, now).await;
+                json!({ "unread": outcome.map_err(|error| rpc_error(&error))?.unread })
+            }
+            _ => return Err(RpcError::bad_request(WHICH_MESSAGE)),
+        };
+        serde_json::value::to_raw_value(&answer).map_err(|_| RpcError::internal())
     }
 }

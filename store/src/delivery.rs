@@ -480,15 +480,15 @@ impl Tx {
         Ok(n > 0)
     }
 
-    /// Notes that a device showed it.
-    pub async fn note_displayed(&mut self, id: DeliveryId, at: Timestamp) -> Result<(), StoreError> {
-        execute!(
+    /// Notes that a device showed it; `false` when that was noted before.
+    pub async fn note_displayed(&mut self, id: DeliveryId, at: Timestamp) -> Result<bool, StoreError> {
+        let n = execute!(
             self,
             "UPDATE delivery SET displayed_at_us = $2 WHERE delivery_id = $1 AND displayed_at_us IS NULL",
             id.to_string(),
             at.as_micros(),
         )?;
-        Ok(())
+        Ok(n > 0)
     }
 
     /// One delivery.

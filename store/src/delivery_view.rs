@@ -1,11 +1,12 @@
-//! Deliveries as the operator looks at them: how far messages of each type came, and whom nothing reached.
+//! Deliveries as the operator looks at them: how far messages of each type came, whom nothing reached, and the search
+//! for one message.
 
 use todoke_domain::{
     MunicipalityCode, Timestamp,
     ids::{AccountId, MessageId},
 };
 
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, column::OptionalNumber};
 
 /// How far the messages of one type came on one channel.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -60,7 +61,81 @@ pub struct Unreached {
     pub address: String,
 }
 
+/// Which messages are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageSearch<'a> {
+    /// LIKE pattern over the recipient's name, and number, name and kana of the household; its own wildcards are
+    /// escaped with `\`.
+    pub pattern: &'a str,
+    /// Row of the catalogue; empty for any.
+    pub message_type: &'a str,
+    /// Made at this instant or later.
+    pub from: Timestamp,
+    /// Made before this instant.
+    pub until: Timestamp,
+    /// Only older ones than this.
+    pub before: Option<MessageId>,
+}
+
+/// A message with whom it is for, without its text.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct FoundMessage {
+    /// The message.
+    #[sqlx(try_from = "String")]
+    pub message_id: MessageId,
+    /// Row of the catalogue.
+    pub message_type: String,
+    /// Heading.
+    pub title: String,
+    /// Number people see.
+    pub subject_no: Option<String>,
+    /// When it was made.
+    #[sqlx(rename = "created_at_us", try_from = "i64")]
+    pub created_at: Timestamp,
+    /// When it was opened.
+    #[sqlx(rename = "read_at_us", try_from = "OptionalNumber")]
+    pub read_at: Option<Timestamp>,
+    /// When its words were replaced.
+    #[sqlx(rename = "corrected_at_us", try_from = "OptionalNumber")]
+    pub corrected_at: Option<Timestamp>,
+    /// When it was taken back.
+    #[sqlx(rename = "withdrawn_at_us", try_from = "OptionalNumber")]
+    pub withdrawn_at: Option<Timestamp>,
+    /// Name of the recipient.
+    pub name: String,
+    /// Number of the household; empty for an office.
+    pub guardian_no: String,
+}
+
 impl Tx {
+    /// Messages that fit a search, newest first.
+    pub async fn find_messages(
+        &mut self,
+        code: &MunicipalityCode,
+        search: MessageSearch<'_>,
+        n_max: i64,
+    ) -> Result<Vec<FoundMessage>, StoreError> {
+        let until = search.until.id_bound();
+        let below = search.before.map(|id| id.to_string()).filter(|id| *id < until).unwrap_or(until);
+        fetch_all!(
+            self,
+            FoundMessage,
+            "SELECT m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.read_at_us, m.corrected_at_us,
+                m.withdrawn_at_us, a.name, COALESCE(g.guardian_no, '') AS guardian_no
+             FROM message m JOIN account a ON a.account_id = m.account_id LEFT JOIN guardian g ON g.guardian_id = a.guardian_id
+             WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.message_id < $3 AND ($4 = '' OR m.message_type = $4)
+                AND (a.name LIKE $5 ESCAPE '\\' OR g.guardian_no LIKE $5 ESCAPE '\\' OR g.name LIKE $5 ESCAPE '\\'
+                    OR g.name_kana LIKE $5 ESCAPE '\\')
+             ORDER BY m.message_id DESC LIMIT $6",
+            self.wall.inside(code),
+            search.from.id_bound(),
+            below.as_str(),
+            search.message_type,
+            search.pattern,
+            n_max,
+        )
+    }
+
     /// The funnel of messages made from `from` until before `until`, by type and channel. A message counts once
     /// per channel, however many devices it went to.
     pub async fn delivery_funnel(

@@ -77,6 +77,8 @@ macro_rules! select_message {
 pub enum MessageStep {
     /// A client has it.
     Delivered,
+    /// A client shows it.
+    Displayed,
     /// It was opened.
     Read,
     /// A dashboard row was ticked off.
@@ -264,6 +266,9 @@ impl Tx {
         let sql = match step {
             MessageStep::Delivered => {
                 "UPDATE message SET delivered_at_us = $3 WHERE message_id = $1 AND account_id = $2 AND delivered_at_us IS NULL"
+            }
+            MessageStep::Displayed => {
+                "UPDATE message SET displayed_at_us = $3 WHERE message_id = $1 AND account_id = $2 AND displayed_at_us IS NULL"
             }
             MessageStep::Read => {
                 "UPDATE message SET read_at_us = $3 WHERE message_id = $1 AND account_id = $2 AND read_at_us IS NULL"

@@ -156,6 +156,30 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     todoke.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_finds_a_message_that_arrived_corrects_it_and_takes_it_back() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let scene = Scene::of(&todoke).await;
+    let use_id = text(&scene.pay("searched-1", 300).await.expect(201), "use_id");
+    let is_there = async || inbox(&scene.guardian).await.iter().any(|row| row["subject"]["id"] == use_id.as_str());
+    assert!(is_there().await);
+    let guardian_no = text(&scene.guardian.get("/v1/me").await.expect(200), "guardian_no");
+    let input = json!({
+        "base": todoke.base_url(),
+        "operator": credentials(&todoke, "operator"),
+        "guardianNo": guardian_no,
+        "type": "coupon.used",
+    });
+    let seen = script("messages.mjs", &input, &[]).await;
+    let shows = |field: &str, words: &str| assert!(seen[field].as_str().unwrap().contains(words), "{words}: {seen}");
+    shows("row", "クーポンを利用しました");
+    shows("corrected", "訂正済み");
+    shows("withdrawn", "取下げ済み");
+    assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    assert!(!is_there().await, "it is out of the family's inbox");
+    todoke.stop().await;
+}
+
 /// A child of the register that is invited, but not registered by its family.
 const INVITED: &str = "resident_no,name_kana,name,sex,birth_date,household_no,movement_kind,movement_date,postal_code,address\r\n\
     9900000002,テスト ミライ,試験 みらい,male,2026-02-04,9900001,birth,2026-02-04,530-0001,大阪市北区1-1\r\n";

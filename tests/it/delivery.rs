@@ -21,14 +21,14 @@ use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor,
     import::ImportKind,
-    messaging::{BouncedMail, Correction, DeviceDraft, ReceiptKind},
+    messaging::{BouncedMail, Correction, DeviceDraft, MessageQuery, ReceiptKind},
     notice::NoticeDraft,
 };
 
 use crate::{
     city::{NOW, account, town},
     delivery_scene::Scene,
-    register::{RELATION_HEADER, family, file, import, inbox, move_people, movement},
+    register::{RELATION_HEADER, events_of, family, file, import, inbox, move_people, movement},
 };
 
 todoke_tests::on_both_databases! {
@@ -49,7 +49,10 @@ todoke_tests::on_both_databases! {
     a_section_that_does_not_look_is_told_again,
     reading_on_one_device_takes_it_off_the_others,
     only_the_token_of_a_delivery_speaks_for_it,
+    what_a_screen_shows_is_an_event_of_its_own,
     a_correction_replaces_and_a_withdrawal_takes_back,
+    who_corrected_withdrew_and_sent_again_stays_in_the_log,
+    a_message_is_found_by_whom_it_is_for_its_type_and_its_day,
     codes_go_once_their_mail_has_left,
     a_token_belongs_to_who_registered_it_last,
     what_waits_for_somebody_who_left_is_not_sent,
@@ -492,6 +495,30 @@ async fn only_the_token_of_a_delivery_speaks_for_it(db: &TestStore) {
     assert_eq!(scene.events("message.opened").await.len(), 1);
 }
 
+async fn what_a_screen_shows_is_an_event_of_its_own(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    scene.device(&parent, Provider::Fcm, "token").await;
+    scene.resumed("c1").await;
+    scene.send().await;
+    let id = scene.message(&parent, "coupon.resumed").await;
+    let token = scene.sent(Provider::Fcm)[0].receipt.clone().unwrap().parse().unwrap();
+    let told = [(ReceiptKind::Delivered, true), (ReceiptKind::Displayed, true), (ReceiptKind::Displayed, false)];
+    for (kind, is_new) in told {
+        assert_eq!(scene.workflow.note_receipt(token, kind, scene.now()).await.unwrap(), is_new, "{kind:?}");
+    }
+    for _ in 0..2 {
+        let step = MessageStep::Displayed;
+        scene.workflow.note_message_step(&scene.city.parent(), id, step, scene.now()).await.unwrap();
+    }
+    for event_type in ["message.delivered", "message.displayed"] {
+        let events = scene.events(event_type).await;
+        assert!(events.iter().all(|event| event["message_id"] == json!(id)), "{events:?}");
+        let channels: Vec<_> = events.iter().map(|event| event["channel"].clone()).collect();
+        assert_eq!(channels, ["push", "live"], "{event_type}: once each, and what is shown has arrived");
+    }
+}
+
 async fn a_correction_replaces_and_a_withdrawal_takes_back(db: &TestStore) {
     let mut scene = Scene::of(db).await;
     let parent = scene.city.parent.clone();
@@ -514,6 +541,77 @@ async fn a_correction_replaces_and_a_withdrawal_takes_back(db: &TestStore) {
     assert_eq!(scene.sent(Provider::Fcm)[2].kind, Kind::Withdraw);
     assert!(inbox(db, &parent, "coupon.resumed").await.is_empty());
     assert!(scene.workflow.withdraw_message(&scene.city.parent(), id, scene.now()).await.is_err());
+}
+
+/// What was done to which message by whom, of each intervention on a message.
+async fn interventions(db: &TestStore) -> Vec<(String, String, Option<i64>)> {
+    let mut events = events_of(db, "access.audited").await;
+    events.retain(|event| event.payload["object_kind"] == "message");
+    let what = |event: &todoke_domain::Event| event.payload["what"].as_str().unwrap().to_owned();
+    events.iter().map(|event| (what(event), event.subject_id.clone(), event.actor_key)).collect()
+}
+
+async fn who_corrected_withdrew_and_sent_again_stays_in_the_log(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    let operator = scene.city.operator();
+    // This one is in the inbox only.
+    let id = scene.city.message.message_id;
+    let correction = Correction { title: "訂正".to_owned(), body: "訂正します。".to_owned() };
+    scene.workflow.correct_message(&operator, id, &correction, scene.now()).await.unwrap();
+    scene.workflow.withdraw_message(&operator, id, scene.now()).await.unwrap();
+    assert!(scene.workflow.withdraw_message(&operator, id, scene.now()).await.is_err());
+    scene.channels[&Provider::Smtp].answer([Outcome::Refused { code: "550" }]);
+    scene.resumed("c1").await;
+    scene.send().await;
+    let mailed = scene.message(&parent, "coupon.resumed").await;
+    let mail = scene.deliveries(mailed).await.remove(0);
+    scene.workflow.resend_delivery(&operator, mail.delivery_id, scene.now()).await.unwrap();
+    let by = scene.city.operator.person_key;
+    assert!(by.is_some());
+    let expected = [("correct", id), ("withdraw", id), ("resend", mailed)];
+    let expected = expected.map(|(what, id)| (what.to_owned(), id.to_string(), by));
+    assert_eq!(interventions(db).await, expected, "once each; what was refused is none");
+}
+
+async fn a_message_is_found_by_whom_it_is_for_its_type_and_its_day(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    scene.resumed("c1").await;
+    scene.resumed("c2").await;
+    let operator = scene.city.operator();
+    let today = scene.now().jst_date();
+    let asked = MessageQuery {
+        words: scene.city.guardian.guardian_no.clone(),
+        message_type: "coupon.resumed".to_owned(),
+        from: today,
+        to: today,
+        before: None,
+    };
+    let found = async |asked: &MessageQuery, n_max| {
+        let rows = scene.workflow.find_messages(&operator, asked, n_max).await.unwrap();
+        rows.into_iter().map(|row| row.message_id).collect::<Vec<_>>()
+    };
+    let both = found(&asked, 10).await;
+    assert_eq!(both.len(), 2);
+    assert!(both[0] > both[1], "the newest first");
+    assert_eq!(found(&asked, 1).await, both[..1]);
+    assert_eq!(found(&MessageQuery { before: Some(both[0]), ..asked.clone() }, 10).await, both[1..]);
+    let name = MessageQuery { words: scene.city.guardian.name.clone(), ..asked.clone() };
+    assert_eq!(found(&name, 10).await, both);
+    let any_type = MessageQuery { message_type: String::new(), ..asked.clone() };
+    assert_eq!(found(&any_type, 10).await.len(), 3, "and the city's first");
+    for nobody in ["%", "_", "\\", "いない"] {
+        let asked = MessageQuery { words: nobody.to_owned(), ..asked.clone() };
+        assert!(found(&asked, 10).await.is_empty(), "{nobody} is no wildcard");
+    }
+    let yesterday = add_days(today, -1);
+    assert!(found(&MessageQuery { from: yesterday, to: yesterday, ..asked.clone() }, 10).await.is_empty());
+    scene.workflow.withdraw_message(&operator, both[0], scene.now()).await.unwrap();
+    let rows = scene.workflow.find_messages(&operator, &asked, 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.withdrawn_at.is_some()).collect::<Vec<_>>(), [true, false], "still found");
+    let long = MessageQuery { from: add_days(today, -94), ..asked.clone() };
+    assert!(scene.workflow.find_messages(&operator, &long, 10).await.is_err());
+    assert!(scene.workflow.find_messages(&scene.city.parent(), &asked, 10).await.is_err());
 }
 
 async fn codes_go_once_their_mail_has_left(db: &TestStore) {

@@ -16,7 +16,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::scene::{Scene, inbox, text};
+use crate::{
+    entrance::accesses,
+    scene::{Scene, inbox, text},
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -218,5 +221,54 @@ async fn a_device_is_registered_listed_tried_out_and_removed() {
     assert_eq!(open.post(&format!("/v1/unsubscribe/{}", "0".repeat(48)), &json!({})).await.status, 404);
     let figures = open.get("/metrics").await.text();
     assert!(figures.contains("todoke_delivery_queue{provider=\"smtp\"}"), "{figures}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_arrived_is_found_and_changed_and_the_audit_says_by_whom() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let scene = Scene::of(&todoke).await;
+    let (operator, city) = (todoke.sign_in("operator").await, todoke.sign_in("municipal_admin").await);
+    for key in ["found-1", "found-2"] {
+        scene.pay(key, 100).await.expect(201);
+    }
+    let no = text(&scene.guardian.get("/v1/me").await.expect(200), "guardian_no");
+    let search = format!("/v1/messages?q={no}&type=coupon.used&limit=1");
+    let first = operator.get(&search).await.expect(200);
+    let next = operator.get(&format!("{search}&cursor={}", text(&first, "next"))).await.expect(200);
+    let id = text(&first["items"][0], "message_id");
+    assert!(id > text(&next["items"][0], "message_id"), "the newest first, each once");
+    assert_eq!((&first["items"][0]["guardian_no"], &first["items"][0]["type"]), (&json!(no), &json!("coupon.used")));
+    assert!(!first.to_string().contains("body"), "a list shows no texts: {first}");
+    assert_eq!(scene.guardian.get(&search).await.status, 403);
+    let neighbour = todoke.sign_in("neighbour_operator").await;
+    let theirs = neighbour.get(&format!("/v1/messages?q={no}&type=coupon.used")).await.expect(200);
+    assert!(!theirs.to_string().contains(&id), "{theirs}");
+    assert_eq!(operator.get("/v1/messages?from=2026-01-01&to=2025-01-01").await.status, 422);
+    assert_eq!(operator.get("/v1/messages?cursor=x").await.status, 422);
+
+    operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
+    operator.get("/v1/deliveries/funnel").await.expect(200);
+    let words = json!({ "title": "訂正", "body": "訂正します。" });
+    operator.post(&format!("/v1/messages/{id}/correct"), &words).await.expect(204);
+    operator.post(&format!("/v1/messages/{id}/withdraw"), &json!({})).await.expect(204);
+    let found = operator.get(&search).await.expect(200);
+    assert!(found["items"][0]["corrected_at"].is_string() && found["items"][0]["withdrawn_at"].is_string(), "{found}");
+
+    let now = text(&city.get("/v1/session").await.expect(200), "server_time");
+    let today = now.parse::<todoke_domain::Timestamp>().unwrap().jst_date();
+    let report = format!("/v1/reports/access_audit?from={today}&to={}", today.tomorrow().unwrap());
+    let wanted = [("view", "message"), ("view", "message_funnel"), ("correct", "message"), ("withdraw", "message")];
+    eventually("the accesses are in the report", Duration::from_secs(60), async || {
+        let seen = accesses(&city.get(&report).await.expect(200));
+        let has = |what: &str, object: &str| {
+            seen.iter().any(|(action, on, _)| (action.as_str(), on.as_str()) == (what, object))
+        };
+        wanted.iter().all(|&(what, object)| has(what, object)).then_some(())
+    })
+    .await;
+    let rows = city.get(&format!("{report}&rows=true")).await.expect(200);
+    let names_it = |row: &&Value| row.to_string().contains(&id);
+    assert_eq!(rows["rows"].as_array().unwrap().iter().filter(names_it).count(), 2, "which message, for both");
     todoke.stop().await;
 }

@@ -9,6 +9,7 @@ use todoke_domain::{
 use todoke_store::{
     Tx, Wall,
     delivery::{Mark, NewDelivery},
+    delivery_view::MessageSearch,
     device::Device,
     escalation::Escalation,
 };
@@ -111,6 +112,11 @@ macro_rules! rows {
     };
 }
 
+fn anything() -> MessageSearch<'static> {
+    let (from, until) = (NOW.minus(Duration::from_secs(60)), after(60));
+    MessageSearch { pattern: "%", message_type: "", from, until, before: None }
+}
+
 async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Vec<(&'static str, usize)> {
     let (account, message) = (city.parent.account_id, city.message.message_id);
     let other = todoke_domain::ids::MessageId::new(NOW);
@@ -130,6 +136,7 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         delivery_of_letter(tx.delivery_of_letter(&city.code, "X26-0000009")),
         delivery_funnel(tx.delivery_funnel(&city.code, NOW.minus(Duration::from_secs(60)), after(60))),
         unreached(tx.unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60), 10)),
+        find_messages(tx.find_messages(&city.code, anything(), 10)),
         unread_among(tx.unread_among(&[account])),
         message_by_id(tx.message_by_id(message)),
         message_of_key(tx.message_of_key(&city.message.dedupe_key)),

@@ -166,7 +166,7 @@ async fn a_shared_account_is_shown_to_those_who_manage_it_and_to_nobody_else() {
 }
 
 /// Rows of the audit report as (action, object, accesses).
-fn accesses(report: &Value) -> Vec<(String, String, i64)> {
+pub(crate) fn accesses(report: &Value) -> Vec<(String, String, i64)> {
     let columns = report["columns"].as_array().unwrap();
     let at = |name: &str| columns.iter().position(|column| column["name"] == name).unwrap();
     let rows = report["rows"].as_array().unwrap().iter();

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_tests::{
     http::Client,
+    live::Live,
     standin::{Fault, Google, Provider, Providers, Seen},
     todoke::{DemoOptions, Todoke},
     wait::eventually,
 };
 
-use crate::scene::{Scene, inbox, text};
+use crate::scene::{Scene, inbox, sql, text};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -103,6 +104,43 @@ async fn a_payment_reaches_three_devices_and_opening_it_on_one_takes_it_off_the_
     .await;
     eventually("the others have it", LIMIT, async || (n_in_state(&operator, &id, "accepted").await == 2).then_some(()))
         .await;
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_go_over_the_socket_too_and_what_was_shown_is_in_the_log() {
+    let providers = Providers::start().await;
+    let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;
+    let scene = Scene::of(&todoke).await;
+    providers.equip(&scene.guardian, 1).await;
+    let live = Live::connect(&scene.guardian).await;
+    let used = scene.pay("socket-1", 300).await.expect(201);
+    let id = text(&message_about(&scene.guardian, &text(&used, "use_id")).await, "message_id");
+    let phone = on_the_phone(&providers, &id).await;
+    let receipt = text(&phone["data"], "receipt");
+    live.rpc("message.displayed", json!({ "message_id": id })).await;
+    let told = [("delivered", 1), ("displayed", 1), ("displayed", 0), ("opened", 1)];
+    for (kind, changed) in told {
+        let answer = live.rpc(&format!("message.{kind}"), json!({ "receipt": receipt })).await;
+        assert_eq!(answer["changed"], changed, "{kind}");
+    }
+    let unknown = json!({ "receipt": "0".repeat(48) });
+    assert_eq!(live.rpc("message.opened", unknown).await["changed"], 0);
+    assert_eq!(live.rpc("message.opened", json!({ "receipt": "nonsense" })).await["changed"], 0);
+
+    let operator = todoke.sign_in("operator").await;
+    let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
+    let rows = life["deliveries"].as_array().expect("deliveries");
+    assert!(rows.iter().any(|row| row["displayed_at"].is_string() && row["state"] == "opened"), "{life}");
+    let analyst = todoke.sign_in("analyst").await;
+    let query =
+        format!("SELECT channel, displayed_at IS NOT NULL FROM messages WHERE message_id = '{id}' ORDER BY channel");
+    eventually("the lake knows on which channels it was shown", LIMIT, async || {
+        let rows = sql(&analyst, &query).await;
+        let shown = rows.iter().filter(|row| row[1] == true).map(|row| row[0].clone());
+        (shown.collect::<Vec<_>>() == [json!("live"), json!("push")]).then_some(())
+    })
+    .await;
     todoke.stop().await;
 }
 

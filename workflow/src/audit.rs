@@ -33,6 +33,12 @@ pub enum Access {
     Suspend,
     /// A household let in again.
     Resume,
+    /// The words of a message replaced.
+    Correct,
+    /// A message taken back.
+    Withdraw,
+    /// A delivery sent once more.
+    Resend,
     /// The operator asked to do one of these.
     Request,
     /// A person forgotten in the lake.
@@ -55,6 +61,9 @@ impl Access {
             Self::Revoke => "revoke",
             Self::Suspend => "suspend",
             Self::Resume => "resume",
+            Self::Correct => "correct",
+            Self::Withdraw => "withdraw",
+            Self::Resend => "resend",
             Self::Request => "request",
             Self::Erase => "erase",
         }

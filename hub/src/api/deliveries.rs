@@ -1,13 +1,21 @@
 //! Deliveries as the operator looks at them, and what can be done about a message that is out.
 
 use axum::{Json, extract::State, http::StatusCode};
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use todoke_workflow::messaging::Correction;
+use todoke_domain::time::add_days;
+use todoke_workflow::{
+    audit::Access,
+    messaging::{Correction, MessageQuery},
+};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::input::{Asked, At, Body, PAGE_MAX, all, id, path_id};
+use super::{
+    audited::audited,
+    input::{Asked, At, Body, PAGE_MAX, all, id, list, page_size, path_id},
+};
 use crate::{auth::Caller, problem::Problem, state::AppState};
 
 /// Hours after which a mandatory message counts as unreached (R13).
@@ -15,6 +23,7 @@ const UNREACHED_HOURS: u32 = 24;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .routes(routes!(search))
         .routes(routes!(life))
         .routes(routes!(correct))
         .routes(routes!(withdraw))
@@ -23,10 +32,61 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(resend))
 }
 
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct Search {
+    /// Part of the recipient's name, or of number, name or kana of the household
+    q: String,
+    /// Row of the message catalogue, such as `coupon.used`
+    #[serde(rename = "type")]
+    message_type: String,
+    /// First day, `YYYY-MM-DD`; a week before the last by default
+    from: Option<String>,
+    /// Last day; today by default
+    to: Option<String>,
+    cursor: Option<String>,
+    limit: Option<i64>,
+}
+
+#[utoipa::path(get, path = "/v1/messages", tag = "deliveries", params(Search),
+    responses((status = 200, description = "newest first, without their texts; also those that arrived or were withdrawn")))]
+async fn search(
+    State(app): State<AppState>,
+    caller: Caller,
+    Asked(search): Asked<Search>,
+) -> Result<Json<Value>, Problem> {
+    let (from, to) = days(&app, search.from.as_deref(), search.to.as_deref())?;
+    let before = match search.cursor.as_deref().filter(|cursor| !cursor.is_empty()) {
+        Some(cursor) => Some(id("cursor", cursor)?),
+        None => None,
+    };
+    let n_max = page_size(search.limit);
+    let asked = MessageQuery { words: search.q, message_type: search.message_type, from, to, before };
+    let found = app.workflow.find_messages(&caller.actor, &asked, n_max).await?;
+    audited(&app, &caller, Access::View, "message", found.len()).await?;
+    let items = found.into_iter().map(|row| {
+        json!({
+            "message_id": row.message_id,
+            "type": row.message_type,
+            "title": row.title,
+            "subject_no": row.subject_no,
+            "created_at": row.created_at,
+            "read_at": row.read_at,
+            "corrected_at": row.corrected_at,
+            "withdrawn_at": row.withdrawn_at,
+            "name": row.name,
+            "guardian_no": row.guardian_no,
+        })
+    });
+    Ok(Json(list(items.collect(), n_max, |item: &Value| item["message_id"].as_str().unwrap_or_default().to_owned())))
+}
+
 #[utoipa::path(get, path = "/v1/messages/{message_id}/deliveries", tag = "deliveries", params(("message_id" = String, Path)),
     responses((status = 200, description = "the message and each of its deliveries with the times of its states")))]
 async fn life(State(app): State<AppState>, caller: Caller, At(raw): At<String>) -> Result<Json<Value>, Problem> {
     let life = app.workflow.message_life(&caller.actor, path_id(&raw)?).await?;
+    audited(&app, &caller, Access::View, "message", 1).await?;
     let message = &life.message;
     Ok(Json(json!({
         "message": {
@@ -83,13 +143,25 @@ struct Days {
     to: Option<String>,
 }
 
+/// The days that are asked for: the last week unless said otherwise.
+fn days(app: &AppState, from: Option<&str>, to: Option<&str>) -> Result<(Date, Date), Problem> {
+    let day = |field: &str, raw: Option<&str>, otherwise: Date| {
+        raw.filter(|raw| !raw.is_empty()).map_or(Ok(otherwise), |raw| id(field, raw))
+    };
+    let to = day("to", to, app.now().jst_date())?;
+    Ok((day("from", from, add_days(to, -6))?, to))
+}
+
 #[utoipa::path(get, path = "/v1/deliveries/funnel", tag = "deliveries", params(Days),
     responses((status = 200, description = "by message type and channel: how many were made, sent, accepted, delivered, opened, failed")))]
-async fn funnel(State(app): State<AppState>, caller: Caller, Asked(days): Asked<Days>) -> Result<Json<Value>, Problem> {
-    let today = app.now().jst_date();
-    let to = days.to.as_deref().map_or(Ok(today), |raw| id("to", raw))?;
-    let from = days.from.as_deref().map_or(Ok(todoke_domain::time::add_days(to, -6)), |raw| id("from", raw))?;
+async fn funnel(
+    State(app): State<AppState>,
+    caller: Caller,
+    Asked(asked): Asked<Days>,
+) -> Result<Json<Value>, Problem> {
+    let (from, to) = days(&app, asked.from.as_deref(), asked.to.as_deref())?;
     let rows = app.workflow.delivery_funnel(&caller.actor, from, to).await?;
+    audited(&app, &caller, Access::View, "message_funnel", rows.len()).await?;
     let items = rows.into_iter().map(|row| {
         json!({
             "type": row.message_type, "channel": row.channel, "created": row.created, "sent": row.sent,
@@ -116,6 +188,7 @@ async fn unreached(
 ) -> Result<Json<Value>, Problem> {
     let hours = patience.hours.unwrap_or(UNREACHED_HOURS);
     let contacts = app.workflow.unreached(&caller.actor, hours, PAGE_MAX, app.now()).await?;
+    audited(&app, &caller, Access::View, "message", contacts.len()).await?;
     let items = contacts.into_iter().map(|contact| {
         json!({
             "message_id": contact.row.message_id,

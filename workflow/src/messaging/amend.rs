@@ -12,7 +12,7 @@ use todoke_store::{
     message::Message,
 };
 
-use crate::{Actor, FieldError, Work, Workflow, WorkflowError};
+use crate::{Actor, FieldError, Work, Workflow, WorkflowError, audit::Access, work::Subject};
 
 /// Longest corrected heading, characters.
 const TITLE_MAX: usize = 100;
@@ -90,6 +90,7 @@ impl Workflow {
         work.tx.insert_deliveries(&again).await?;
         let corrected = Message { title: title.to_owned(), body: body.to_owned(), read_at: None, ..message };
         work.publish_changed(&corrected, "message.corrected").await?;
+        work.audit(Access::Correct, Subject::new("message", id), 1);
         work.commit().await?;
         Ok(())
     }
@@ -105,6 +106,7 @@ impl Workflow {
         }
         work.take_back(id, None, "withdrawn").await?;
         work.publish_changed(&message, "message.withdrawn").await?;
+        work.audit(Access::Withdraw, Subject::new("message", id), 1);
         work.commit().await?;
         Ok(())
     }
@@ -135,6 +137,7 @@ impl Workflow {
         if work.tx.insert_deliveries(&[again]).await? == 0 {
             return Err(WorkflowError::Conflict("すでに再送されています。".to_owned()));
         }
+        work.audit(Access::Resend, Subject::new("message", row.message_id), 1);
         work.commit().await?;
         Ok(again_id)
     }

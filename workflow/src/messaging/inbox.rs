@@ -1,4 +1,4 @@
-//! The inbox, and what recipients tell about their messages: received, opened, ticked off.
+//! The inbox, and what recipients tell about their messages: received, shown, opened, ticked off.
 
 use serde_json::{Value, json};
 use todoke_domain::{
@@ -46,7 +46,7 @@ impl Workflow {
         Ok(Inbox { messages, unread })
     }
 
-    /// Notes that the caller received, opened or ticked off a message. Telling a step again changes nothing.
+    /// Notes that the caller received, saw, opened or ticked off a message. Telling a step again changes nothing.
     ///
     /// Errors: [`WorkflowError::NotFound`] when the message is not the caller's.
     pub async fn note_message_step(
@@ -59,6 +59,10 @@ impl Workflow {
         let account = actor.account()?;
         let mut work = self.begin(actor, now).await?;
         let message = work.tx.message(account, id).await?.ok_or(WorkflowError::NotFound("message"))?;
+        // What is shown has arrived, whether or not that was told.
+        if step == MessageStep::Displayed && work.tx.note_step(account, id, MessageStep::Delivered, now).await? {
+            work.step_event(&message, MessageStep::Delivered);
+        }
         if work.tx.note_step(account, id, step, now).await? {
             work.step_event(&message, step);
             work.stop_waiting_mails(&message).await?;
@@ -119,6 +123,10 @@ impl Work<'_> {
         let (event_type, payload) = match step {
             MessageStep::Delivered => (
                 "message.delivered",
+                json!({ "message_id": message.message_id, "channel": "live", "latency_ms": latency_ms }),
+            ),
+            MessageStep::Displayed => (
+                "message.displayed",
                 json!({ "message_id": message.message_id, "channel": "live", "latency_ms": latency_ms }),
             ),
             MessageStep::Read => (

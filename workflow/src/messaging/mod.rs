@@ -24,4 +24,4 @@ pub use print::{LetterStep, RUN_LETTERS_MAX};
 pub use raise::About;
 pub(crate) use raise::message_json;
 pub use receipt::{BouncedMail, Opened, ReceiptKind};
-pub use trace::{Contact, DeliveryView, Life};
+pub use trace::{Contact, DeliveryView, Life, MessageQuery};

@@ -52,11 +52,15 @@ impl Workflow {
         let Some((row, actor)) = self.receiver(token).await? else { return Ok(false) };
         let mut work = self.begin(&actor, now).await?;
         let changed = match kind {
-            ReceiptKind::Displayed | ReceiptKind::Delivered => {
-                if kind == ReceiptKind::Displayed {
-                    work.tx.note_displayed(row.delivery_id, now).await?;
+            ReceiptKind::Delivered => work.step_delivery(&row, DeliveryStep::Receive, None).await?.is_some(),
+            ReceiptKind::Displayed => {
+                // What is shown has arrived, whether or not that was told.
+                let arrived = work.step_delivery(&row, DeliveryStep::Receive, None).await?.is_some();
+                let shown = work.tx.note_displayed(row.delivery_id, now).await?;
+                if shown {
+                    work.note_shown(&row);
                 }
-                work.step_delivery(&row, DeliveryStep::Receive, None).await?.is_some()
+                arrived || shown
             }
             ReceiptKind::Opened => work.step_delivery(&row, DeliveryStep::Open, None).await?.is_some(),
         };

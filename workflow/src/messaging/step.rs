@@ -88,6 +88,16 @@ impl Work<'_> {
         self.event(event_type, Subject::new("message", id), payload);
     }
 
+    /// The event of a notification that a device shows: not a state of its delivery, which has arrived or was opened.
+    pub(super) fn note_shown(&mut self, row: &Delivery) {
+        if row.purpose != Purpose::Notification {
+            return;
+        }
+        let latency_ms = i64::try_from(self.now.since(row.cause_at).as_millis()).unwrap_or(i64::MAX);
+        let payload = json!({ "message_id": row.message_id, "channel": row.channel, "latency_ms": latency_ms });
+        self.event("message.displayed", Subject::new("message", row.message_id), payload);
+    }
+
     /// A message was opened: what else of it is on its way stops, and what other devices show is taken back.
     /// `on` is the delivery it was opened through, if it was one.
     pub(super) async fn settle_opened(

@@ -1,24 +1,25 @@
-//! Deliveries as the operator looks at them: one message's life, how far each type came, whom nothing reached.
+//! Deliveries as the operator looks at them: the search for a message, its life, how far each type came, whom nothing
+//! reached.
 
 use jiff::civil::Date;
 use serde::Serialize;
 use todoke_domain::{
     Timestamp,
     delivery::{DeliveryState, Purpose},
-    ids::{AccountId, DeliveryId, MessageId},
+    ids::{DeliveryId, MessageId},
     role::Permission,
     time::add_days,
 };
 use todoke_store::{
     delivery::Delivery,
-    delivery_view::{FunnelRow, Unreached},
+    delivery_view::{FoundMessage, FunnelRow, MessageSearch, Unreached},
     message::Message,
 };
 
 use crate::{Actor, FieldError, Workflow, WorkflowError};
 
-/// Days a funnel may span: more is a report's work.
-const FUNNEL_DAYS_MAX: i32 = 93;
+/// Days that a funnel or a search may span: more is a report's work.
+const DAYS_MAX: i32 = 93;
 /// How far back unreached messages are looked for.
 const UNREACHED_DAYS: i32 = 31;
 
@@ -76,6 +77,21 @@ pub struct DeliveryView {
     pub can_resend: bool,
 }
 
+/// What somebody who asks about a message knows of it.
+#[derive(Debug, Clone)]
+pub struct MessageQuery {
+    /// Part of the recipient's name, or of number, name or kana of the household; empty for anybody's.
+    pub words: String,
+    /// Row of the catalogue; empty for any.
+    pub message_type: String,
+    /// First day.
+    pub from: Date,
+    /// Last day.
+    pub to: Date,
+    /// Only older ones than this.
+    pub before: Option<MessageId>,
+}
+
 /// Somebody whom nothing reached, and what can be done.
 #[derive(Debug)]
 pub struct Contact {
@@ -131,27 +147,34 @@ impl Workflow {
         Ok(Life { message, recipient, deliveries })
     }
 
-    /// The newest messages of a household's account, for the one that somebody asks about.
-    pub async fn messages_of(
+    /// The messages that somebody may be asking about, newest first: also those that arrived, were withdrawn or are in
+    /// no inbox.
+    pub async fn find_messages(
         &self,
         actor: &Actor,
-        account: AccountId,
+        asked: &MessageQuery,
         n_max: i64,
-    ) -> Result<Vec<Message>, WorkflowError> {
+    ) -> Result<Vec<FoundMessage>, WorkflowError> {
         actor.require(Permission::ReadRegister)?;
+        let (from, until) = span(asked.from, asked.to)?;
+        let words = asked.words.trim().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        let pattern = format!("%{words}%");
+        let search = MessageSearch {
+            pattern: &pattern,
+            message_type: asked.message_type.trim(),
+            from,
+            until,
+            before: asked.before,
+        };
         let mut tx = self.read(actor).await?;
-        let owner = tx.account(account).await?.ok_or(WorkflowError::NotFound("account"))?;
-        Ok(tx.inbox(owner.account_id, false, None, n_max).await?)
+        Ok(tx.find_messages(&actor.municipality_code, search, n_max).await?)
     }
 
     /// How far the messages of the days `from` to `to` came, by type and channel.
     pub async fn delivery_funnel(&self, actor: &Actor, from: Date, to: Date) -> Result<Vec<FunnelRow>, WorkflowError> {
         actor.require(Permission::ReadRegister)?;
-        if to < from || add_days(from, FUNNEL_DAYS_MAX) < to {
-            return Err(WorkflowError::Invalid(vec![FieldError::new("to", "期間は93日以内で指定してください。")]));
-        }
+        let (from, until) = span(from, to)?;
         let mut tx = self.read(actor).await?;
-        let (from, until) = (Timestamp::jst_midnight(from), Timestamp::jst_midnight(add_days(to, 1)));
         Ok(tx.delivery_funnel(&actor.municipality_code, from, until).await?)
     }
 
@@ -176,6 +199,14 @@ impl Workflow {
         }
         Ok(contacts)
     }
+}
+
+/// The instants at which the days `from` to `to` begin and end.
+fn span(from: Date, to: Date) -> Result<(Timestamp, Timestamp), WorkflowError> {
+    if to < from || add_days(from, DAYS_MAX) < to {
+        return Err(WorkflowError::Invalid(vec![FieldError::new("to", "期間は93日以内で指定してください。")]));
+    }
+    Ok((Timestamp::jst_midnight(from), Timestamp::jst_midnight(add_days(to, 1))))
 }
 
 fn next_steps(row: &Unreached, deliveries: &[DeliveryView]) -> Vec<&'static str> {

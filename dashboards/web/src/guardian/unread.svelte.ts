@@ -46,7 +46,8 @@ class Unread {
     if (!message && title) announcer.show({ title, ...(body ? { body } : {}), tone: 'info' })
     if (!message) return
     if (unread === undefined && !message.read_at) this.n += 1
-    void live.acknowledge('message.delivered', { message_id: message.message_id })
+    // The note below is on the screen only where somebody can see the page.
+    void live.acknowledge(document.visibilityState === 'visible' ? 'message.displayed' : 'message.delivered', { message_id: message.message_id })
     announcer.show({ title: message.title, body: message.body, link: ownPath(message.link, '/inbox'), tone: 'info' })
   }
 }

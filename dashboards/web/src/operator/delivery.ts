@@ -61,3 +61,17 @@ export interface Contact {
   deliveries: Delivery[]
   next: string[]
 }
+
+/** A message as the search finds it, without its text. */
+export interface FoundMessage {
+  message_id: string
+  type: string
+  title: string
+  subject_no?: string | null
+  created_at: string
+  read_at?: string | null
+  corrected_at?: string | null
+  withdrawn_at?: string | null
+  name: string
+  guardian_no: string
+}

@@ -5,6 +5,9 @@ const SHELL_CACHE = `todoke-shell-${VERSION}`
 // Hashed files never change, so what was once fetched (fonts above all) stays across versions.
 const ASSET_CACHE = 'todoke-assets'
 const ASSETS_MAX = 240
+// What the page registered this device as (`/device`), and whether a new subscription is still to be told (`/pending`).
+const DEVICE_CACHE = 'todoke-device'
+const RENEWAL = 'renew-subscription'
 
 self.addEventListener('install', (event) => {
   event.waitUntil(
@@ -139,11 +142,70 @@ async function tell(receipt, kind) {
   await fetch('/v1/receipts', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body, keepalive: true }).catch(() => undefined)
 }
 
-// The browser changed the subscription by itself: an open page registers it; otherwise the next start does.
+// The browser changed the subscription by itself, mostly while no page is open: until the server knows the new one, no push
+// arrives. What could not be told is told at the next start of this worker, or as soon as there is a connection.
 self.addEventListener('pushsubscriptionchange', (event) => {
   event.waitUntil(
     (async () => {
+      const device = await caches.open(DEVICE_CACHE)
+      // A device that an older version registered is known to its pages only.
+      if (await device.match('/device')) {
+        await device.put('/pending', new Response())
+        const { newSubscription, oldSubscription } = event
+        if (await renewed(newSubscription, oldSubscription?.options?.applicationServerKey)) return
+        await self.registration.sync?.register(RENEWAL).catch(() => undefined)
+      }
       for (const client of await self.clients.matchAll({ type: 'window' })) client.postMessage({ kind: 'subscription' })
     })(),
   )
 })
+
+self.addEventListener('sync', (event) => {
+  if (event.tag !== RENEWAL) return
+  event.waitUntil(
+    retry().then((done) => {
+      // Only a failure makes the browser try again.
+      if (!done) throw new Error('the subscription is not registered')
+    }),
+  )
+})
+
+async function retry() {
+  const device = await caches.open(DEVICE_CACHE)
+  return !(await device.match('/pending')) || renewed()
+}
+
+async function renewed(subscription, key) {
+  try {
+    return await renew(subscription, key)
+  } catch {
+    return false
+  }
+}
+
+// Registers this device under its id with the subscription it has now; false where nobody is signed in or the id is
+// another person's, which the page settles when it is opened.
+async function renew(given, key) {
+  const device = await caches.open(DEVICE_CACHE)
+  const kept = await (await device.match('/device'))?.json()
+  if (!kept) return true
+  const manager = self.registration.pushManager
+  const subscription = given ?? (await manager.getSubscription()) ?? (await manager.subscribe({ userVisibleOnly: true, applicationServerKey: key ?? (await webKey()) }))
+  const session = await fetch('/v1/session')
+  if (!session.ok) return false
+  const { csrf_token } = await session.json()
+  const { endpoint, keys } = subscription.toJSON()
+  const answer = await fetch(`/v1/devices/${kept.id}`, {
+    method: 'PUT',
+    headers: { 'Content-Type': 'application/json', 'X-CSRF-Token': csrf_token },
+    body: JSON.stringify({ ...kept.device, endpoint, keys }),
+  })
+  if (answer.ok) await device.delete('/pending')
+  return answer.ok
+}
+
+async function webKey() {
+  return (await (await fetch('/v1/push/web-key')).json()).key
+}
+
+void retry().catch(() => undefined)

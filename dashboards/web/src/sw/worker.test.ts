@@ -13,8 +13,15 @@ interface Page {
   focus: () => Promise<void>
 }
 
-/** The worker in a scope of its own, with what a browser would give it. */
-function start(pages: Page[] = [], fetch = vi.fn(async (_url: unknown, _options?: { body: string }) => new Response())) {
+interface Options {
+  method?: string
+  headers?: Record<string, string>
+  body: string
+}
+const answer = async (_url: unknown, _options?: Options) => new Response()
+
+/** The worker in a scope of its own, with what a browser would give it; `device` is what is kept of this device. */
+function start(pages: Page[] = [], fetch = vi.fn(answer), device = new Map<string, unknown>()) {
   const listeners = new Map<string, (event: object) => void>()
   const old = { close: vi.fn() }
   const self = {
@@ -23,11 +30,19 @@ function start(pages: Page[] = [], fetch = vi.fn(async (_url: unknown, _options?
     registration: {
       showNotification: vi.fn(async (_title: string, _options: Record<string, unknown>) => undefined),
       getNotifications: vi.fn(async (_filter: { tag: string }) => [old]),
+      pushManager: { getSubscription: vi.fn(async () => null), subscribe: vi.fn(async (_options: object) => SUBSCRIPTION) },
+      sync: { register: vi.fn(async (_tag: string) => undefined) },
     },
     clients: { matchAll: vi.fn(async () => pages), openWindow: vi.fn(async (_path: string) => undefined) },
     navigator: { setAppBadge: vi.fn(async (_n: number) => undefined), clearAppBadge: vi.fn(async () => undefined) },
   }
-  const caches = { match: vi.fn(async (request: unknown) => (request === '/' ? 'the kept shell' : undefined)) }
+  const kept = {
+    match: async (key: string) => (device.has(key) ? { json: async () => device.get(key) } : undefined),
+    put: async (key: string, value: unknown) => void device.set(key, value),
+    delete: async (key: string) => device.delete(key),
+  }
+  const match = vi.fn(async (request: unknown) => (request === '/' ? 'the kept shell' : undefined))
+  const caches = { match, open: vi.fn(async (_name: string) => kept) }
   new Function('self', 'caches', 'fetch', source)(self, caches, fetch)
   const fire = async (name: string, event: object) => {
     let work: unknown
@@ -38,6 +53,14 @@ function start(pages: Page[] = [], fetch = vi.fn(async (_url: unknown, _options?
   const push = (told: object) => fire('push', { data: { json: () => told } })
   const told = () => fetch.mock.calls.map(([url, options]) => [url, JSON.parse(options?.body ?? 'null')])
   return { self, old, fire, push, told }
+}
+
+const SUBSCRIPTION = { toJSON: () => ({ endpoint: 'https://push.example/new', keys: { p256dh: 'p', auth: 'a' } }) }
+const DEVICE = { id: 'device-1', device: { kind: 'webpush', endpoint: 'https://push.example/old', permission: 'granted' } }
+const changed = { oldSubscription: { options: { applicationServerKey: 'the key of before' } }, newSubscription: null }
+const signedIn = async (url: unknown, _options?: Options) => (url === '/v1/session' ? Response.json({ csrf_token: 'csrf-1' }) : new Response())
+const away = async (_url: unknown, _options?: Options): Promise<Response> => {
+  throw new TypeError('no connection')
 }
 
 const receipt = (kind: string) => ['/v1/receipts', { receipts: [{ receipt: 'receipt-1', kind }] }]
@@ -94,10 +117,44 @@ describe('the service worker', () => {
   })
 
   it('opens the inbox without a connection, and leaves staff pages to the server', async () => {
-    const away = start([], vi.fn(async () => { throw new TypeError('no connection') }))
-    const visit = (path: string) => away.fire('fetch', { request: { method: 'GET', mode: 'navigate', url: ORIGIN + path } })
+    const offline = start([], vi.fn(away))
+    const visit = (path: string) => offline.fire('fetch', { request: { method: 'GET', mode: 'navigate', url: ORIGIN + path } })
     expect(await visit('/inbox')).toBe('the kept shell')
     expect(await visit('/staff/operator')).toBeUndefined()
     expect(await visit('/v1/inbox')).toBeUndefined()
+  })
+
+  it('registers a changed subscription by itself, with the key and under the id of before', async () => {
+    const device = new Map<string, unknown>([['/device', DEVICE]])
+    const fetch = vi.fn(signedIn)
+    const worker = start([], fetch, device)
+    await worker.fire('pushsubscriptionchange', changed)
+    expect(worker.self.registration.pushManager.subscribe.mock.calls).toEqual([[{ userVisibleOnly: true, applicationServerKey: 'the key of before' }]])
+    const [url, options] = fetch.mock.calls.at(-1) ?? []
+    expect([url, options?.method, options?.headers?.['X-CSRF-Token']]).toEqual(['/v1/devices/device-1', 'PUT', 'csrf-1'])
+    expect(JSON.parse(options?.body ?? '')).toEqual({ ...DEVICE.device, ...SUBSCRIPTION.toJSON() })
+    expect(device.has('/pending')).toBe(false)
+    const off = start([], vi.fn(signedIn))
+    await off.fire('pushsubscriptionchange', changed)
+    expect(off.self.registration.pushManager.subscribe).not.toHaveBeenCalled()
+  })
+
+  it('tells of a changed subscription later when there is no connection or nobody is signed in', async () => {
+    const device = new Map<string, unknown>([['/device', DEVICE]])
+    const page = { url: `${ORIGIN}/inbox`, postMessage: vi.fn(), focus: vi.fn(async () => undefined) }
+    const offline = start([page], vi.fn(away), device)
+    await offline.fire('pushsubscriptionchange', changed)
+    expect(page.postMessage.mock.calls).toEqual([[{ kind: 'subscription' }]])
+    expect(offline.self.registration.sync.register.mock.calls).toEqual([['renew-subscription']])
+    await expect(offline.fire('sync', { tag: 'renew-subscription' })).rejects.toThrow()
+    expect(device.has('/pending')).toBe(true)
+    const signedOut = vi.fn(async (_url: unknown, _options?: Options) => new Response(null, { status: 401 }))
+    await expect(start([], signedOut, device).fire('sync', { tag: 'renew-subscription' })).rejects.toThrow()
+    // The next start does it without being asked.
+    const fetch = vi.fn(async (url: unknown, options?: Options) => (url === '/v1/push/web-key' ? Response.json({ key: 'the key' }) : signedIn(url, options)))
+    const again = start([], fetch, device)
+    await vi.waitFor(() => expect(device.has('/pending')).toBe(false))
+    expect(again.self.registration.pushManager.subscribe.mock.calls).toEqual([[{ userVisibleOnly: true, applicationServerKey: 'the key' }]])
+    expect(fetch.mock.calls.map(([url]) => url)).toEqual(['/v1/push/web-key', '/v1/session', '/v1/devices/device-1'])
   })
 })

@@ -29,7 +29,8 @@ export function withQuery(path: string, query?: Query): string {
     if (value !== undefined && value !== null && value !== '') params.set(key, String(value))
   }
   const text = params.toString()
-  return text ? `${path}?${text}` : path
+  if (!text) return path
+  return `${path}${path.includes('?') ? '&' : '?'}${text}`
 }
 
 async function send(method: string, path: string, body: BodyInit | undefined, options: CallOptions): Promise<Response> {

@@ -4,6 +4,8 @@ import { uuid7 } from '$lib/usage/uuid7'
 
 const DEVICE_ID_KEY = 'todoke.device-id'
 const LANGUAGE_KEY = 'todoke.device-language'
+/** Read by the service worker, which has no local storage. */
+const DEVICE_CACHE = 'todoke-device'
 
 /** A device as the server knows it. */
 export interface Device {
@@ -83,6 +85,15 @@ async function register(subscription: PushSubscription): Promise<void> {
     await api.put(`/v1/devices/${id}`, body)
   }
   localStorage.setItem(DEVICE_ID_KEY, id)
+  await keepForWorker(id, body)
+}
+
+/** The worker registers this device anew with it when the browser changes the subscription while no page is open. */
+async function keepForWorker(id: string, device: object): Promise<void> {
+  if (!('caches' in globalThis)) return
+  const kept = await caches.open(DEVICE_CACHE)
+  await kept.put('/device', Response.json({ id, device }))
+  await kept.delete('/pending')
 }
 
 /** Asks for permission and registers this device. Must be called from a click. */
@@ -103,6 +114,7 @@ export async function turnOff(): Promise<void> {
   const id = ownDeviceId()
   localStorage.removeItem(DEVICE_ID_KEY)
   localStorage.removeItem(LANGUAGE_KEY)
+  if ('caches' in globalThis) await caches.delete(DEVICE_CACHE)
   if (id) await api.delete(`/v1/devices/${id}`).catch(() => undefined)
   const subscription = await (await registration())?.pushManager.getSubscription()
   await subscription?.unsubscribe()

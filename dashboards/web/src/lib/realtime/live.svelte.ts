@@ -7,7 +7,7 @@ import { Feed, type Publication } from './feed'
 const STALE_AFTER_MS = 60_000
 
 export type Connection = 'off' | 'connecting' | 'connected' | 'reconnecting'
-export type AckMethod = 'message.delivered' | 'message.opened' | 'message.acknowledged'
+export type AckMethod = 'message.delivered' | 'message.displayed' | 'message.opened' | 'message.acknowledged'
 /** Code of a disconnect that this page asked for; any other one is final by the server's will. */
 const CLOSED_BY_US = 0
 type PublicationHandler = (publication: Publication, channel: string) => void
