@@ -7,8 +7,8 @@ use jiff::civil::{Weekday, time};
 
 use crate::{
     Timestamp,
-    catalogue::messages::{Channel, DedupeCode, EscalationRule, Speed},
-    ids::{DeliveryId, MessageId},
+    catalogue::messages::{Channel, DedupeCode, EscalationRule, MessageType, Speed},
+    ids::{ChildId, DeliveryId, MessageId},
     time::add_days,
 };
 
@@ -276,20 +276,27 @@ pub const fn time_to_live(channel: Channel, speed: Speed) -> Option<Duration> {
     }
 }
 
-/// When a delivery may leave: paced push waits from 21:00 to 8:00 in Japan; nothing else waits, nothing is dropped.
-pub fn leaves_at(channel: Channel, speed: Speed, now: Timestamp) -> Timestamp {
+/// When a delivery that is ready at `at` may leave: paced push waits from 21:00 to 8:00 in Japan; nothing else
+/// waits, nothing is dropped. Asked whenever a delivery is queued, tried again, or sent again by a person.
+pub fn leaves_at(channel: Channel, speed: Speed, at: Timestamp) -> Timestamp {
     if channel != Channel::Push || speed != Speed::Batch {
-        return now;
+        return at;
     }
     let morning = time(8, 0, 0, 0);
-    let local = now.jst();
+    let local = at.jst();
     if local.time() < morning {
         Timestamp::from_jst(local.date(), morning)
     } else if local.time() >= time(21, 0, 0, 0) {
         Timestamp::from_jst(add_days(local.date(), 1), morning)
     } else {
-        now
+        at
     }
+}
+
+/// Whether deliveries of this speed stay where they are, however long they have been due: what could not leave in
+/// the evening, because a provider was out or the queue was long, is no reason to ring at night.
+pub fn is_held(channel: Channel, speed: Speed, now: Timestamp) -> bool {
+    leaves_at(channel, speed, now) > now
 }
 
 /// When an escalation falls due after `from`. E4 without minutes: the same time on the next business day,
@@ -318,12 +325,23 @@ pub const fn rank(speed: Speed) -> i64 {
     }
 }
 
-/// The key under which a device shows one notification at a time. K2 shares it over the subject's messages,
-/// so that the newest replaces the others; everything else has its own, so that a repeated sending replaces itself.
-pub fn collapse_key(code: DedupeCode, message_type: &str, subject_id: &str, message: MessageId) -> String {
-    match code {
-        DedupeCode::K2 => format!("{message_type}:{subject_id}"),
-        DedupeCode::K1 | DedupeCode::K3 | DedupeCode::K4 => message.to_string(),
+/// The speed at a place in the queue.
+pub const fn speed_of(rank: i64) -> Speed {
+    match rank {
+        0 => Speed::Now,
+        1 => Speed::Min,
+        _ => Speed::Batch,
+    }
+}
+
+/// The key under which a device shows one notification at a time. K2 shares it over the subject's messages, and
+/// types that collapse with each other share it over a child's, so that the newest replaces the others; everything
+/// else has its own, so that a repeated sending replaces itself.
+pub fn collapse_key(kind: &MessageType, subject_id: &str, child: Option<ChildId>, message: MessageId) -> String {
+    match (kind.collapses_under(), child, kind.dedupe.code) {
+        (Some(shared), Some(child), _) => format!("{shared}:{child}"),
+        (_, _, DedupeCode::K2) => format!("{}:{subject_id}", kind.id),
+        (_, _, DedupeCode::K1 | DedupeCode::K3 | DedupeCode::K4) => message.to_string(),
     }
 }
 
@@ -362,6 +380,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::catalogue::messages;
 
     const STEPS: [DeliveryStep; 15] = [
         DeliveryStep::Hand,
@@ -444,6 +463,9 @@ mod tests {
             prop_assert!(leaves >= now && leaves.since(now) <= Duration::from_secs(11 * 3_600));
             prop_assert_eq!(leaves_at(Channel::Push, Speed::Now, now), now);
             prop_assert_eq!(leaves_at(Channel::Email, Speed::Batch, now), now);
+            prop_assert_eq!(is_held(Channel::Push, Speed::Batch, now), leaves > now);
+            prop_assert!(!is_held(Channel::Push, Speed::Batch, leaves));
+            prop_assert!(!is_held(Channel::Push, Speed::Now, now) && !is_held(Channel::Email, Speed::Batch, now));
         }
 
         #[test]
@@ -458,6 +480,29 @@ mod tests {
         assert_eq!(leaves_at(Channel::Push, Speed::Batch, jst(21, 0)), jst(8, 0).plus(Duration::from_secs(86_400)));
         assert_eq!(leaves_at(Channel::Push, Speed::Batch, jst(7, 59)), jst(8, 0));
         assert_eq!(leaves_at(Channel::Push, Speed::Batch, jst(20, 59)), jst(20, 59));
+    }
+
+    #[test]
+    fn an_approval_and_the_distribution_of_its_child_show_as_one() {
+        let (one, other) = (ChildId::new(jst(9, 0)), ChildId::new(jst(10, 0)));
+        let key = |kind: &str, child: Option<ChildId>, message: MessageId| {
+            collapse_key(messages::get(kind).unwrap(), "a1", child, message)
+        };
+        let (first, second) = (MessageId::new(jst(9, 0)), MessageId::new(jst(10, 0)));
+        let approved = key("application.coupon.approved", Some(one), first);
+        assert_eq!(approved, key("coupon.distributed", Some(one), second));
+        assert_ne!(approved, key("coupon.distributed", Some(other), second));
+        assert_eq!(key("application.coupon.approved", None, first), first.to_string(), "without a child its own");
+        assert_eq!(key("coupon.used", Some(one), first), first.to_string(), "no other type shares with it");
+        let deficient = |message| key("application.coupon.deficient", Some(one), message);
+        assert_eq!(deficient(first), deficient(second), "K2 goes by the subject");
+    }
+
+    #[test]
+    fn a_speed_is_found_by_its_place() {
+        for speed in [Speed::Now, Speed::Min, Speed::Batch] {
+            assert_eq!(speed_of(rank(speed)), speed);
+        }
     }
 
     #[test]

@@ -125,6 +125,8 @@ ids! {
     QuarantineId,
     /// An invitation to apply, for one child.
     SolicitationId,
+    /// Letters printed together.
+    PrintRunId,
     /// A signed-in session.
     SessionId,
     /// A pending one-time code.

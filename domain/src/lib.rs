@@ -14,6 +14,7 @@ pub mod concurrent_use;
 pub mod coupon;
 pub mod delivery;
 pub mod event;
+pub mod event_source;
 pub mod external_application;
 pub mod ids;
 pub mod ledger;

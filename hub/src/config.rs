@@ -131,6 +131,10 @@ pub struct IngestConfig {
     pub outside_types: Vec<String>,
     /// Events per API key and minute.
     pub outside_events_per_min: u32,
+    /// Events of one sender that are held in quarantine; whoever has more bad ones waits until somebody has looked.
+    pub held_per_sender_max: u32,
+    /// Events of all senders of a municipality that are held in quarantine.
+    pub held_max: u32,
     /// Memory that bodies with events take together while they are read, MiB; a body beyond it is refused with 503.
     pub bodies_mib_max: usize,
     /// How long a body may take to arrive, seconds: whoever stalls gives the memory back.
@@ -245,6 +249,8 @@ impl Default for IngestConfig {
         Self {
             outside_types: types.map(str::to_owned).to_vec(),
             outside_events_per_min: 600_000,
+            held_per_sender_max: 5_000,
+            held_max: 100_000,
             bodies_mib_max: 256,
             // The longest body at a little more than a megabit a second.
             body_seconds_max: 60,
@@ -310,6 +316,9 @@ impl Config {
             "ingest.bodies_mib_max must be {BODY_MIB_MAX} to 1048576"
         );
         anyhow::ensure!(self.ingest.body_seconds_max > 0, "ingest.body_seconds_max must be above 0");
+        // With none the first bad event of a batch would keep its good ones out for ever.
+        anyhow::ensure!(self.ingest.held_per_sender_max > 0, "ingest.held_per_sender_max must be above 0");
+        anyhow::ensure!(self.ingest.held_max > 0, "ingest.held_max must be above 0");
         anyhow::ensure!(
             (16..=1 << 20).contains(&self.lake.compact_mib_max),
             "lake.compact_mib_max must be 16 to 1048576"

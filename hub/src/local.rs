@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     problem::Problem,
-    quarantine::{self, Replayed},
+    quarantine::{self, Replayed, Rules},
     run_file::RunFile,
     state::AppState,
 };
@@ -65,6 +65,9 @@ pub struct SqlCall {
 pub struct ReplayCall {
     /// Wall.
     pub municipality: MunicipalityCode,
+    /// Takes what was too old for its door as history.
+    #[serde(default)]
+    pub too_old: bool,
 }
 
 /// Asks the server that runs on this data folder. `None` when there is none.
@@ -170,7 +173,8 @@ async fn replay(
     Json(call): Json<ReplayCall>,
 ) -> Result<Json<Replayed>, Problem> {
     check(&app, &headers)?;
-    Ok(Json(quarantine::replay(app.workflow.store(), &app.usage, &call.municipality, app.now()).await?))
+    let rules = Rules { outside_types: &app.config().ingest.outside_types, too_old: call.too_old };
+    Ok(Json(quarantine::replay(app.workflow.store(), &app.usage, &call.municipality, rules, app.now()).await?))
 }
 
 /// Shows what another process committed to the lake.

@@ -13,7 +13,10 @@ use todoke_ingest::IngestError;
 use todoke_store::StoreError;
 use todoke_workflow::{FieldError, WorkflowError, error::SignInError};
 
-use crate::{error_page::Told, quarantine::ReplayError};
+use crate::{
+    error_page::Told,
+    quarantine::{KeepError, ReplayError},
+};
 
 /// A problem document under construction.
 #[derive(Debug)]
@@ -201,6 +204,11 @@ impl From<IngestError> for Problem {
             IngestError::NotABatch { reason } => Self::new(StatusCode::BAD_REQUEST, "bad-batch", "Bad batch")
                 .detail("送信されたデータを読み取れません。")
                 .member("cause", reason),
+            IngestError::TooManyBad { n_max } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many-bad", "Too many bad events")
+                    .detail("取り込めない記録が多すぎるため、全体を受け付けませんでした。内容を確認するか、分けて送信してください。")
+                    .member("bad_max", n_max)
+            }
             IngestError::TooLong { bytes_max } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large")
                 .detail("送信できる大きさを超えています。")
                 .member("bytes_max", bytes_max),
@@ -216,6 +224,21 @@ impl From<IngestError> for Problem {
             | IngestError::Closed
             | IngestError::Lake(_)
             | IngestError::Feed(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<KeepError> for Problem {
+    fn from(error: KeepError) -> Self {
+        let full = |status, retry_after_s| {
+            Self::new(status, "quarantine-full", "Quarantine full")
+                .detail("取り込めなかった記録が保留の上限に達しています。運営担当者が確認した後に、もう一度送信してください。")
+                .retry_after(retry_after_s)
+        };
+        match error {
+            KeepError::Store(error) => error.into(),
+            KeepError::SenderFull { retry_after_s } => full(StatusCode::TOO_MANY_REQUESTS, retry_after_s),
+            KeepError::MunicipalityFull { retry_after_s } => full(StatusCode::SERVICE_UNAVAILABLE, retry_after_s),
         }
     }
 }

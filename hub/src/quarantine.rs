@@ -4,19 +4,27 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use todoke_domain::{MunicipalityCode, Timestamp, ids::QuarantineId};
+use todoke_domain::{
+    MunicipalityCode, Timestamp,
+    event_source::SourcePattern,
+    ids::{AccountId, QuarantineId},
+};
 use todoke_ingest::{
     EncodedEvents, IngestError, Receipt, RejectReason, Rejected, UsageLog,
     cloud_event::{self, Mode, SourceContext},
-    history,
+    history, keepable,
     usage::{self, UsageContext},
 };
-use todoke_store::{Store, StoreError, Wall, quarantine::QuarantinedEvent};
+use todoke_store::{Store, StoreError, Tx, Wall, quarantine::QuarantinedEvent};
 
-/// Bad events of one request that are kept, at most; all of them are named in its answer.
-pub const KEPT_PER_REQUEST_MAX: usize = 500;
+use crate::{config::IngestConfig, telemetry};
+
 /// Days that entries are kept.
 pub const KEPT_DAYS: u64 = 90;
+/// Longest content that is kept of an event, bytes.
+const CONTENT_BYTES_MAX: usize = 8_192;
+/// When somebody whose events have no room may try again, seconds: a person has to look into what is held.
+const FULL_RETRY_S: u32 = 3_600;
 const REPLAY_PAGE: i64 = 500;
 /// The entrance of files, which say all there is to know about their events.
 const HISTORY: &str = "history";
@@ -29,7 +37,9 @@ pub struct Sender {
     guardian_key: Option<i64>,
     device_key: Option<i64>,
     source_channel: String,
-    allowed: Vec<String>,
+    /// Sources that its key could name, of an outside system; `None` for any.
+    #[serde(default)]
+    sources: Option<Vec<SourcePattern>>,
 }
 
 /// The way an event came in.
@@ -68,7 +78,7 @@ impl Entrance {
                 guardian_key: context.guardian_key,
                 device_key,
                 source_channel: context.source_channel.clone(),
-                allowed: Vec::new(),
+                sources: None,
             },
             Self::Events(context) => Sender {
                 role: context.role.clone(),
@@ -76,46 +86,113 @@ impl Entrance {
                 guardian_key: None,
                 device_key: None,
                 source_channel: "import".to_owned(),
-                allowed: context.allowed.clone(),
+                sources: context.sources.clone(),
             },
         }
     }
 }
 
-/// Keeps rejected events that have contents. `device_key` is the batch's.
+/// Why events could not be kept. Whoever sent them is told to come again, so none of them has vanished.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The record failed.
+    #[error("the record failed")]
+    Store(#[from] StoreError),
+    /// As much of one sender is held as may be.
+    #[error("too many events of one sender are held")]
+    SenderFull {
+        /// When to try again, seconds.
+        retry_after_s: u32,
+    },
+    /// As much of a municipality is held as may be.
+    #[error("too many events of the municipality are held")]
+    MunicipalityFull {
+        /// When to try again, seconds.
+        retry_after_s: u32,
+    },
+}
+
+/// Who sent events to a municipality.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The wall.
+    pub code: &'a MunicipalityCode,
+    /// Whose events these are.
+    pub account: AccountId,
+}
+
+/// Whether there is room for bad events of this sender; to be asked before the good ones of a request are stored.
+pub async fn check_room(store: &Store, from: Origin<'_>, limits: &IngestConfig) -> Result<(), KeepError> {
+    let mut tx = store.begin_read(Wall::Around(from.code.clone())).await?;
+    room(&mut tx, from, limits).await
+}
+
+/// One request is let in whatever the number of its bad events, or a large one could never be.
+async fn room(tx: &mut Tx, from: Origin<'_>, limits: &IngestConfig) -> Result<(), KeepError> {
+    let (of_sender, of_all) = (i64::from(limits.held_per_sender_max), i64::from(limits.held_max));
+    let full = if tx.held_of_account(from.code, from.account, of_sender).await? >= of_sender {
+        Some(("sender", KeepError::SenderFull { retry_after_s: FULL_RETRY_S }))
+    } else if tx.held_of_senders(from.code, of_all).await? >= of_all {
+        Some(("municipality", KeepError::MunicipalityFull { retry_after_s: FULL_RETRY_S }))
+    } else {
+        None
+    };
+    let Some((whose, full)) = full else { return Ok(()) };
+    metrics::counter!(telemetry::QUARANTINE_REFUSED, "limit" => whose).increment(1);
+    tracing::warn!(municipality = from.code.as_str(), limit = whose, "the quarantine is full");
+    Err(full)
+}
+
+/// Keeps every rejected event of a request: what may be kept of its content or, where that is nothing, its reason and
+/// length. `device_key` is the batch's.
 pub async fn keep(
     store: &Store,
-    code: &MunicipalityCode,
+    from: Origin<'_>,
     entrance: &Entrance,
     device_key: Option<i64>,
     rejected: &[Rejected],
+    limits: &IngestConfig,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<(), KeepError> {
+    if rejected.is_empty() {
+        return Ok(());
+    }
     let sender = serde_json::to_string(&entrance.sender(device_key)).unwrap_or_default();
     let rows: Vec<QuarantinedEvent> = rejected
         .iter()
-        .filter_map(|refused| {
-            Some(QuarantinedEvent {
-                quarantine_id: QuarantineId::new(now),
-                municipality_code: code.clone(),
-                entrance: entrance.name().to_owned(),
-                sender: sender.clone(),
-                event_id: refused.event_id.clone(),
-                reason: refused.reason.code().to_owned(),
-                field: refused.field.clone(),
-                content: refused.content.clone()?,
-                state: "held".to_owned(),
-                received_at: now,
-            })
+        .map(|refused| QuarantinedEvent {
+            quarantine_id: QuarantineId::new(now),
+            municipality_code: from.code.clone(),
+            account_id: Some(from.account),
+            entrance: entrance.name().to_owned(),
+            sender: sender.clone(),
+            event_id: refused.event_id.clone(),
+            reason: refused.reason.code().to_owned(),
+            field: refused.field.clone(),
+            content: kept_of(refused, entrance.name()),
+            content_bytes: length_of(refused),
+            state: "held".to_owned(),
+            received_at: now,
         })
-        .take(KEPT_PER_REQUEST_MAX)
         .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let mut tx = store.begin_long(Wall::Around(code.clone())).await?;
+    let mut tx = store.begin_long(Wall::Around(from.code.clone())).await?;
+    room(&mut tx, from, limits).await?;
     tx.insert_quarantined(&rows).await?;
-    tx.commit().await
+    Ok(tx.commit().await?)
+}
+
+/// What may be kept of an event's content; nothing of one that is long or cannot be read.
+fn kept_of(refused: &Rejected, entrance: &str) -> String {
+    let content = refused.content.as_deref().filter(|content| content.len() <= CONTENT_BYTES_MAX);
+    let kept = match entrance {
+        "events" => content.and_then(keepable::of_cloud_event),
+        _ => content.and_then(keepable::of_record),
+    };
+    kept.unwrap_or_default()
+}
+
+fn length_of(refused: &Rejected) -> Option<i64> {
+    refused.content.as_ref().and_then(|content| i64::try_from(content.len()).ok())
 }
 
 /// Keeps bad records of a file, each with its number in it. The entry's id follows from the file and the number, so
@@ -135,12 +212,14 @@ pub async fn keep_records(
         .map(|(number, refused)| QuarantinedEvent {
             quarantine_id: record_id(origin, *number),
             municipality_code: code.clone(),
+            account_id: None,
             entrance: HISTORY.to_owned(),
             sender: "{}".to_owned(),
             event_id: refused.event_id.clone(),
             reason: refused.reason.code().to_owned(),
             field: refused.field.clone(),
-            content: refused.content.clone().unwrap_or_default(),
+            content: kept_of(refused, HISTORY),
+            content_bytes: length_of(refused),
             state: "held".to_owned(),
             received_at: now,
         })
@@ -171,12 +250,22 @@ pub enum ReplayError {
     Log(#[from] IngestError),
 }
 
+/// The rules of now.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Groups or types that outside systems may send.
+    pub outside_types: &'a [String],
+    /// Events that were too old for their door are taken as history: somebody has looked at them and said so.
+    pub too_old: bool,
+}
+
 /// Tries every held event of a municipality again, by the rules of now. An event that is taken is
 /// durable before its entry is settled; a crash in between makes it a duplicate of itself.
 pub async fn replay(
     store: &Store,
     log: &UsageLog,
     code: &MunicipalityCode,
+    rules: Rules<'_>,
     now: Timestamp,
 ) -> Result<Replayed, ReplayError> {
     let mut done = Replayed::default();
@@ -193,14 +282,14 @@ pub async fn replay(
                 done.dropped += 1;
                 continue;
             }
-            let Some(events) = read_again(entry, now) else {
+            let Some(events) = read_again(entry, rules, now) else {
                 done.held += 1;
                 continue;
             };
-            let appended = match entry.entrance.as_str() {
-                HISTORY => log.append_history(events, now).await,
-                _ => log.append(events, now).await,
-            };
+            let is_history =
+                entry.entrance == HISTORY || (rules.too_old && entry.reason == RejectReason::TooOld.code());
+            let appended =
+                if is_history { log.append_history(events, now).await } else { log.append(events, now).await };
             let Receipt { accepted, duplicates, .. } = appended?;
             if accepted + duplicates == 0 {
                 done.held += 1;
@@ -227,7 +316,10 @@ async fn settle(store: &Store, entry: &QuarantinedEvent, state: &str, now: Times
 }
 
 /// The entry's event, if it is acceptable now.
-fn read_again(entry: &QuarantinedEvent, now: Timestamp) -> Option<EncodedEvents> {
+fn read_again(entry: &QuarantinedEvent, rules: Rules<'_>, now: Timestamp) -> Option<EncodedEvents> {
+    if entry.content.is_empty() {
+        return None;
+    }
     if entry.entrance == HISTORY {
         // Who remembers the event that has its id is the run that read both.
         if entry.reason == RejectReason::IdReused.code() {
@@ -241,12 +333,13 @@ fn read_again(entry: &QuarantinedEvent, now: Timestamp) -> Option<EncodedEvents>
             municipality_code: entry.municipality_code.clone(),
             role: sender.role,
             actor_key: sender.actor_key,
-            allowed: sender.allowed,
+            allowed: rules.outside_types.to_vec(),
+            sources: sender.sources,
             correlation_id: None,
             received_at: now,
         };
         let parsed = cloud_event::parse(entry.content.as_bytes(), &Mode::Structured, &context).ok()?;
-        return EncodedEvents::of(&parsed.events).ok().filter(|events| events.n_events() == 1);
+        return Some(parsed.events).filter(|events| events.n_events() == 1);
     }
     let context = UsageContext {
         municipality_code: entry.municipality_code.clone(),

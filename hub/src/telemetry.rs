@@ -47,6 +47,8 @@ pub const LAKE_FAILING: &str = "todoke_lake_failing";
 pub const LOG_BYTES: &str = "todoke_ingest_log_waiting_bytes";
 /// Gauge: events held in quarantine, of all municipalities.
 pub const QUARANTINED: &str = "todoke_quarantined_events";
+/// Counter: requests refused because as much is held as may be, by `limit`: `sender` or `municipality`.
+pub const QUARANTINE_REFUSED: &str = "todoke_quarantine_refused_total";
 
 tokio::task_local! {
     static CURRENT: String;
@@ -84,6 +86,7 @@ pub fn init_metrics() -> PrometheusHandle {
     );
     metrics::describe_gauge!(SOCKETS, "open websockets of this node");
     metrics::describe_gauge!(EVENTS_WAITING, "events of the record that the lake does not hold yet");
+    metrics::describe_counter!(QUARANTINE_REFUSED, "requests refused because the quarantine is full");
     for (name, meaning) in [
         (LAKE_FILES, "live files of a table of the lake"),
         (LAKE_SMALL_FILES, "live files that compaction takes for small"),

@@ -21,6 +21,12 @@ pub enum IngestError {
         /// What is wrong, for the sender.
         reason: String,
     },
+    /// More of a request's events are bad than are kept of one. Nothing of it is stored.
+    #[error("more than {n_max} events are not acceptable")]
+    TooManyBad {
+        /// Bad events of a request, at most.
+        n_max: usize,
+    },
     /// The body is longer than allowed, as it was sent or once it is decompressed.
     #[error("longer than {bytes_max} bytes")]
     TooLong {

@@ -75,7 +75,7 @@ impl HistoryReader {
             if let Err(Fault { reason, field }) = outcome {
                 let id = members.iter().rfind(|(name, _)| name == "event_id").and_then(|(_, value)| value.as_str());
                 let event_id = id.filter(|id| id.len() <= 36).map(str::to_owned);
-                let content = Some(line[..line.floor_char_boundary(CONTENT_BYTES_MAX)].to_owned());
+                let content = (line.len() <= CONTENT_BYTES_MAX).then(|| line.to_owned());
                 parsed.rejected.push((place, Rejected { event_id, reason, field, content, place: None }));
             }
         }

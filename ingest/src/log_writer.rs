@@ -42,7 +42,7 @@ pub(crate) struct Writer {
     segment: Arc<Segment>,
     /// Bytes of the present file that are whole frames.
     offset: u64,
-    /// Ids in the present file.
+    /// Keys and marks of the events in the present file.
     ids: Vec<(u128, u64)>,
     next: u64,
     frame: Vec<u8>,
@@ -124,8 +124,8 @@ impl Writer {
             return Ok(outcomes);
         }
         if let Err(error) = self.write(n_rows) {
-            for (id, _) in self.ids.drain(n_ids..) {
-                self.window.forget(id);
+            for (key, _) in self.ids.drain(n_ids..) {
+                self.window.forget(key);
             }
             return Err(error);
         }
@@ -135,11 +135,15 @@ impl Writer {
     /// Looks every wanted event up; those that are not new are not wanted any more.
     fn meet(&mut self, request: &mut Request) -> Outcome {
         let mut outcome = Outcome::default();
-        let marks = request.events.blocks.iter().flat_map(|block| &block.marks);
-        for (at, (mark, wanted)) in marks.zip(&mut request.wanted).enumerate().filter(|(_, (_, wanted))| **wanted) {
-            match self.window.meet(mark.id, mark.mark) {
+        let blocks = request.events.blocks.iter();
+        let marks = blocks.flat_map(|block| block.marks.iter().map(move |mark| (block.key(mark.id), mark)));
+        for (at, ((key, mark), wanted)) in marks.zip(&mut request.wanted).enumerate() {
+            if !*wanted {
+                continue;
+            }
+            match self.window.meet(key, mark.mark) {
                 Known::New => {
-                    self.ids.push((mark.id, mark.mark));
+                    self.ids.push((key, mark.mark));
                     outcome.accepted += 1;
                 }
                 Known::Same => {

@@ -87,7 +87,11 @@ pub(crate) fn recover(dir: &Path, window: &mut Window) -> Result<Recovered, Inge
     check_names(dir, &known, &logs, &ids)?;
     for first in ids.iter().filter(|first| !logs.contains(first)) {
         // Of a file whose events the lake has, or it would have been missed.
-        meet_all(window, dir, *first, &segment::read_ids(dir, *first)?)?;
+        match segment::read_ids(dir, *first)? {
+            Some(ids) => meet_all(window, dir, *first, &ids)?,
+            // Of an older version: repetitions are found when the lake merges its files.
+            None => drop_files(vec![segment::ids_path(dir, *first)])?,
+        }
     }
     let mut recovered =
         Recovered { done: known.done, next: logs.first().copied().unwrap_or(1), ..Recovered::default() };
@@ -124,7 +128,7 @@ pub(crate) fn recover(dir: &Path, window: &mut Window) -> Result<Recovered, Inge
         if found.frames.is_empty() {
             continue;
         }
-        if is_last || !segment::ids_path(dir, *first).exists() {
+        if is_last || found.is_older || !segment::ids_path(dir, *first).exists() {
             segment::write_ids(dir, *first, &found.ids)?;
         }
         meet_all(window, dir, *first, &found.ids)?;
@@ -160,8 +164,8 @@ fn incomplete(path: PathBuf, fault: LogFault) -> IngestError {
 }
 
 fn meet_all(window: &mut Window, dir: &Path, first: u64, ids: &[(u128, u64)]) -> Result<(), IngestError> {
-    for (id, mark) in ids {
-        window.meet(*id, *mark);
+    for (key, mark) in ids {
+        window.meet(*key, *mark);
     }
     drop_files(window.filed(segment::ids_path(dir, first)))
 }

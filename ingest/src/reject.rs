@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Bad events of one request, at most. All of them are kept, so a request with more is not taken at all.
+pub const REJECTED_MAX: usize = 500;
+
 /// A reason, stable as a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -24,6 +27,8 @@ pub enum RejectReason {
     UnknownType,
     /// A type of the catalogue that this sender may not send.
     TypeNotAllowed,
+    /// A `source` that the sender's key may not name.
+    SourceNotAllowed,
     /// A field the type does not have.
     UnknownField,
     /// A field only the server may fill, such as the key of a person.
@@ -49,6 +54,7 @@ impl RejectReason {
             Self::InFuture => "in_future",
             Self::UnknownType => "unknown_type",
             Self::TypeNotAllowed => "type_not_allowed",
+            Self::SourceNotAllowed => "source_not_allowed",
             Self::UnknownField => "unknown_field",
             Self::ForbiddenField => "forbidden_field",
             Self::MissingField => "missing_field",

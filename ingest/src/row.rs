@@ -82,6 +82,7 @@ pub(crate) struct RowMark {
 pub(crate) struct Block {
     shared: Vec<u8>,
     shared_mark: u64,
+    wall: u128,
     pub(crate) rows: Vec<u8>,
     pub(crate) marks: Vec<RowMark>,
 }
@@ -239,6 +240,18 @@ pub(crate) fn place_of(event_type: &EventType) -> Option<u16> {
     events::all().iter().position(|other| other.name == event_type.name).and_then(|at| u16::try_from(at).ok())
 }
 
+/// What tells the ids of one municipality from those of another in the hot window. Within a municipality different
+/// ids stay different. The ids of two would meet only if they differed by just these bits, which no sender can bring
+/// about: those of outside systems are made here, and a device's carry the time and version of a UUIDv7.
+fn wall(municipality_code: &str) -> u128 {
+    let [high, low] = [1, 2].map(|begin| {
+        let mut marker = Marker(begin);
+        marker.bytes(municipality_code.as_bytes());
+        u128::from(marker.0)
+    });
+    high << 64 | low
+}
+
 impl Block {
     pub(crate) fn new(shared: &Shared<'_>) -> Self {
         let mut bytes = Vec::with_capacity(64);
@@ -251,8 +264,13 @@ impl Block {
         put_signed(&mut bytes, shared.recorded_at.as_micros());
         let mut marker = Marker(0);
         marker.bytes(shared.municipality_code.as_bytes());
-        marker.word(shared.actor_key.unwrap_or_default().cast_unsigned());
-        Self { shared: bytes, shared_mark: marker.0, rows: Vec::new(), marks: Vec::new() }
+        let wall = wall(shared.municipality_code);
+        Self { shared: bytes, shared_mark: marker.0, wall, rows: Vec::new(), marks: Vec::new() }
+    }
+
+    /// By what the hot window knows an event of this block: its id within its municipality.
+    pub(crate) fn key(&self, id: u128) -> u128 {
+        id ^ self.wall
     }
 
     /// Begins a row; cells go into it, then [`RowWriter::end`].
@@ -301,7 +319,7 @@ impl Block {
         RowWriter { begin, marker, head: (head.event_type, head.event_id, head.occurred_at), block: self }
     }
 
-    fn push_event(&mut self, event: &Event) -> Result<(), UnknownEvent> {
+    pub(crate) fn push_event(&mut self, event: &Event) -> Result<(), UnknownEvent> {
         let unknown = |name: &str| UnknownEvent(format!("{} {name}", event.event_type).trim_end().to_owned());
         let event_type = events::get(&event.event_type).ok_or_else(|| unknown(""))?;
         let mut cells = Vec::with_capacity(event.payload.len());
@@ -719,16 +737,16 @@ impl<'a> RowSource<'a> for LogRows<'a> {
     }
 }
 
-/// Ids and marks of a frame's rows, without the rest.
+/// Keys and marks of a frame's rows, without the rest.
 pub(crate) fn read_marks(blocks: &[u8]) -> Result<Vec<(u128, u64)>, BadRows> {
     let mut bytes = Bytes { all: blocks, at: 0 };
     let mut marks = Vec::new();
     while bytes.at < blocks.len() {
-        shared(&mut bytes)?;
+        let wall = wall(shared(&mut bytes)?.municipality_code);
         for _ in 0..bytes.length()? {
             let n_bytes = u32::from_le_bytes(bytes.fixed()?) as usize;
             let mut row = Bytes { all: bytes.some(n_bytes)?, at: 0 };
-            marks.push((u128::from_le_bytes(row.fixed()?), u64::from_le_bytes(row.fixed()?)));
+            marks.push((u128::from_le_bytes(row.fixed()?) ^ wall, u64::from_le_bytes(row.fixed()?)));
         }
     }
     Ok(marks)

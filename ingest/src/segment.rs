@@ -20,14 +20,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     IngestError,
-    row::{self, Dictionary, Meanings},
+    row::{self, Dictionary, EncodedEvents, LogRows, Meanings},
     usage_log::OpenDisk,
 };
 
 pub(crate) const HEAD_BYTES: usize = 24;
 const ROWS: [u8; 4] = *b"TDr1";
 const PREAMBLE: [u8; 4] = *b"TDp1";
-const IDS: [u8; 4] = *b"TDi1";
+const IDS: [u8; 4] = *b"TDi2";
+/// Of files with ids as they were sent, beside marks with the sender's key in them.
+const OLDER_IDS: [u8; 4] = *b"TDi1";
+/// How the marks of a file's rows were made: the first way had the sender's key in them.
+const MARKS: u8 = 1;
 /// No writer makes longer ones; a length beyond it is damage.
 const FRAME_BYTES_MAX: usize = 1 << 30;
 /// Disks write as much at once; what they had no time to write reads as zeros.
@@ -62,6 +66,8 @@ impl Disk for File {
 pub(crate) struct Preamble {
     pub(crate) log_id: String,
     pub(crate) dictionary: Dictionary,
+    #[serde(default)]
+    marks: u8,
 }
 
 /// A file of the log.
@@ -159,7 +165,7 @@ fn parse(bytes: &[u8]) -> Option<Frame<'_>> {
     let magic: [u8; 4] = *bytes.first_chunk()?;
     let n_bytes = usize::try_from(word(bytes, 4)).ok().filter(|n| *n <= FRAME_BYTES_MAX)?;
     let whole = bytes.get(..HEAD_BYTES + n_bytes)?;
-    if ![ROWS, PREAMBLE, IDS].contains(&magic) || crc32fast::hash(&whole[12..]) != word(bytes, 8) {
+    if ![ROWS, PREAMBLE, IDS, OLDER_IDS].contains(&magic) || crc32fast::hash(&whole[12..]) != word(bytes, 8) {
         return None;
     }
     let position = u64::from_le_bytes(*whole[16..].first_chunk()?);
@@ -171,7 +177,10 @@ pub(crate) struct Found {
     pub(crate) log_id: String,
     pub(crate) segment: Arc<Segment>,
     pub(crate) frames: Vec<FrameRef>,
+    /// Keys and marks of its events.
     pub(crate) ids: Vec<(u128, u64)>,
+    /// A version with other marks wrote it: so are those in the file with its ids.
+    pub(crate) is_older: bool,
     /// Where whole frames end, if something else follows.
     pub(crate) torn_at: Option<u64>,
 }
@@ -190,11 +199,12 @@ pub(crate) fn scan(dir: &Path, first: u64) -> Result<Option<Found>, IngestError>
     let Some(preamble) = parse(&bytes).filter(|frame| frame.magic == PREAMBLE) else {
         return if whole_frame_after(&bytes, 0) { Err(damaged(0)) } else { Ok(None) };
     };
-    let Preamble { log_id, dictionary } = serde_json::from_slice(preamble.payload).map_err(|_| damaged(0))?;
+    let Preamble { log_id, dictionary, marks } = serde_json::from_slice(preamble.payload).map_err(|_| damaged(0))?;
     let meanings = dictionary.meanings().map_err(|unknown| IngestError::Newer { unknown })?;
     let mut at = HEAD_BYTES + preamble.payload.len();
     let segment = Arc::new(Segment { first, path: path.clone(), meanings, file });
-    let mut found = Found { log_id, segment, frames: Vec::new(), ids: Vec::new(), torn_at: None };
+    let is_older = marks < MARKS;
+    let mut found = Found { log_id, segment, frames: Vec::new(), ids: Vec::new(), is_older, torn_at: None };
     while at < bytes.len() {
         let next = first + found.frames.len() as u64;
         let Some(frame) = parse(&bytes[at..]).filter(|frame| frame.magic == ROWS && frame.position == next) else {
@@ -205,11 +215,26 @@ pub(crate) fn scan(dir: &Path, first: u64) -> Result<Option<Found>, IngestError>
             break;
         };
         let n_bytes = HEAD_BYTES + frame.payload.len();
-        found.ids.extend(row::read_marks(frame.payload).map_err(|_| damaged(at))?);
+        let ids = if is_older {
+            marked_anew(frame.payload, &found.segment.meanings)
+        } else {
+            row::read_marks(frame.payload).ok()
+        };
+        found.ids.extend(ids.ok_or_else(|| damaged(at))?);
         found.frames.push(FrameRef::new(&found.segment, next, frame.n_rows, at as u64, n_bytes));
         at += n_bytes;
     }
     Ok(Some(found))
+}
+
+/// Keys and marks, as they are made now, of a frame's rows.
+fn marked_anew(payload: &[u8], meanings: &Meanings) -> Option<Vec<(u128, u64)>> {
+    let mut rows = LogRows::default();
+    rows.add(payload, meanings).ok()?;
+    let events = EncodedEvents::of(&rows.to_events().ok()?).ok()?;
+    let marks =
+        events.blocks.iter().flat_map(|block| block.marks.iter().map(move |mark| (block.key(mark.id), mark.mark)));
+    Some(marks.collect())
 }
 
 /// The name of the log that a file belongs to; `None` without a whole preamble. Leaves the place in the file alone.
@@ -296,7 +321,7 @@ pub(crate) fn begin(
     let dictionary = Dictionary::present();
     let meanings = dictionary.meanings().map_err(|unknown| IngestError::Newer { unknown })?;
     let mut frame = vec![0; HEAD_BYTES];
-    let preamble = Preamble { log_id: log_id.to_owned(), dictionary };
+    let preamble = Preamble { log_id: log_id.to_owned(), dictionary, marks: MARKS };
     serde_json::to_writer(&mut frame, &preamble).map_err(IngestError::log("encoding"))?;
     seal(&mut frame, PREAMBLE, 0, first);
     let (draft, path) = (dir.join(BEGUN), log_path(dir, first));
@@ -341,15 +366,113 @@ pub(crate) fn write_ids(dir: &Path, first: u64, ids: &[(u128, u64)]) -> Result<(
     sync_folder(dir)
 }
 
-/// The ids of [`write_ids`].
-pub(crate) fn read_ids(dir: &Path, first: u64) -> Result<Vec<(u128, u64)>, IngestError> {
+/// The ids of [`write_ids`]. `None` for those of an older version, which nobody can place behind their walls.
+pub(crate) fn read_ids(dir: &Path, first: u64) -> Result<Option<Vec<(u128, u64)>>, IngestError> {
     let path = ids_path(dir, first);
     let bytes = std::fs::read(&path).map_err(IngestError::log("reading ids"))?;
-    let frame = parse(&bytes).filter(|frame| frame.magic == IDS && frame.payload.len() % ID_BYTES == 0);
-    let Some(frame) = frame else { return Err(IngestError::Damaged { path, at: 0 }) };
+    let frame = parse(&bytes).filter(|frame| frame.payload.len() % ID_BYTES == 0);
+    let frame = match frame {
+        Some(frame) if frame.magic == IDS => frame,
+        Some(frame) if frame.magic == OLDER_IDS => return Ok(None),
+        _ => return Err(IngestError::Damaged { path, at: 0 }),
+    };
     let id = |bytes: &[u8]| {
         let id = bytes.first_chunk().map_or(0, |id| u128::from_le_bytes(*id));
         (id, bytes[16..].first_chunk().map_or(0, |mark| u64::from_le_bytes(*mark)))
     };
-    Ok(frame.payload.chunks_exact(ID_BYTES).map(id).collect())
+    Ok(Some(frame.payload.chunks_exact(ID_BYTES).map(id).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use todoke_domain::{Event, Timestamp};
+
+    use super::*;
+    use crate::{UsageLog, UsageLogConfig};
+
+    fn view(actor_key: i64) -> Event {
+        let payload = json!({ "session_id": "s", "screen_id": "G01", "dwell_ms": 12 });
+        let now: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
+        Event {
+            event_id: uuid::Uuid::from_u128(0x0193_2b5c_0000_7000_8000_0000_0000_0001).into(),
+            event_type: "app.screen_viewed".to_owned(),
+            schema_version: 1,
+            occurred_at: now,
+            recorded_at: now,
+            municipality_code: "131016".parse().unwrap(),
+            actor_role: "operator".to_owned(),
+            actor_key: Some(actor_key),
+            source_channel: "web".to_owned(),
+            subject_kind: "device_session".to_owned(),
+            subject_id: "s".to_owned(),
+            subject_seq: 0,
+            correlation_id: None,
+            causation_id: None,
+            recorded_offline: false,
+            programme_code: None,
+            facility_id: Some("f-1".to_owned()),
+            payload: payload.as_object().unwrap().clone(),
+        }
+    }
+
+    /// A log as a version left it whose marks had the sender's key in them and whose ids had no wall.
+    fn older_log(dir: &Path) {
+        let preamble = json!({ "log_id": "older", "dictionary": Dictionary::present() });
+        let mut file = vec![0; HEAD_BYTES];
+        serde_json::to_writer(&mut file, &preamble).unwrap();
+        seal(&mut file, PREAMBLE, 0, 1);
+        let mut frame = vec![0; HEAD_BYTES];
+        let events = EncodedEvents::of(&[view(7)]).unwrap();
+        events.blocks[0].write(None, &mut frame);
+        let id = events.blocks[0].marks[0].id.to_le_bytes();
+        let mark = frame.windows(16).position(|window| window == id).unwrap() + 16;
+        frame[mark..mark + 8].copy_from_slice(&[1; 8]);
+        seal_frame(&mut frame, 1, 1);
+        file.extend(frame);
+        std::fs::write(log_path(dir, 1), file).unwrap();
+        let mut ids = [[0; HEAD_BYTES].as_slice(), &id, &[1; 8]].concat();
+        seal(&mut ids, OLDER_IDS, 1, 1);
+        std::fs::write(ids_path(dir, 1), &ids).unwrap();
+        // Beside it, of a file that the lake has taken.
+        seal(&mut ids, OLDER_IDS, 1, 0);
+        std::fs::write(ids_path(dir, 0), &ids).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_older_version_took_is_known_after_the_upgrade() {
+        let dir = tempfile::tempdir().unwrap();
+        older_log(dir.path());
+        // At the second start the ids are read from the file that the first one wrote.
+        for _ in 0..2 {
+            let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+            let events = EncodedEvents::of(&[view(7)]).unwrap();
+            let again = log.append(events, view(7).occurred_at).await.unwrap();
+            assert_eq!((again.accepted, again.duplicates), (0, 1));
+            assert!(again.rejected.is_empty());
+        }
+        assert!(!ids_path(dir.path(), 0).exists(), "ids without their walls are forgotten");
+        assert_eq!(read_ids(dir.path(), 1).unwrap().map(|ids| ids.len()), Some(1));
+    }
+
+    #[tokio::test]
+    async fn an_id_belongs_to_its_municipality_and_not_to_who_sent_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let next_door = Event { municipality_code: "131032".parse().unwrap(), ..view(7) };
+        let mut other = view(7);
+        other.payload.insert("dwell_ms".to_owned(), json!(99));
+        for _ in 0..2 {
+            let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+            let mut outcomes = Vec::new();
+            // By another account too, as after a key was replaced; and under the same id in another municipality.
+            for event in [view(7), view(8), next_door.clone(), other.clone()] {
+                let receipt = log.append(EncodedEvents::of(&[event]).unwrap(), view(7).occurred_at).await.unwrap();
+                outcomes.push((receipt.accepted, receipt.duplicates, receipt.rejected.len()));
+            }
+            let taken = log.read(0, 100).await.unwrap().iter().map(|entry| entry.n_rows).sum::<u32>();
+            assert_eq!(taken, 2);
+            assert_eq!(outcomes[1], (0, 1, 0));
+            assert_eq!(outcomes[3], (0, 0, 1));
+        }
+    }
 }

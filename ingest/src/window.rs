@@ -1,4 +1,4 @@
-//! The hot window: ids that were accepted lately, so that a repetition dies at the door.
+//! The hot window: ids that were accepted lately, each in its municipality, so that a repetition dies at the door.
 //!
 //! Two generations: lookups ask both, ids go into the younger, and when that is full the older is
 //! dropped with its files. What is older than both is found when files of the lake are merged.

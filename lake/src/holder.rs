@@ -28,8 +28,9 @@ use crate::{
     stored::StoredFile,
 };
 
-/// What tells when and how a row came rather than what it says.
-const ARRIVAL: [&str; 3] = [RECORDED_AT, INGESTED_AT, "correlation_id"];
+/// What tells when and how a row came rather than what it says: a system whose key was replaced is another actor and
+/// repeats the same events.
+const ARRIVAL: [&str; 4] = [RECORDED_AT, INGESTED_AT, "correlation_id", "actor_key"];
 
 /// Memory that the holder of an id takes, bytes at most: in a table with its free places.
 pub(crate) const HOLDER_BYTES: usize = 256;

@@ -136,6 +136,22 @@ impl Tx {
         Ok(self.see(row))
     }
 
+    /// The account behind a pseudonym, an ended one included.
+    pub async fn account_of_person(
+        &mut self,
+        code: &MunicipalityCode,
+        key: i64,
+    ) -> Result<Option<Account>, StoreError> {
+        let row = fetch_optional!(
+            self,
+            Account,
+            select_account!("WHERE municipality_code = $1 AND person_key = $2"),
+            code.as_str(),
+            key,
+        )?;
+        Ok(self.see(row))
+    }
+
     /// Living accounts of a household: the guardian's first, then the proxy's.
     pub async fn household_accounts(&mut self, guardian: GuardianId) -> Result<Vec<Account>, StoreError> {
         let rows = fetch_all!(

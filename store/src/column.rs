@@ -7,8 +7,8 @@ use sqlx::{Database, Decode, Postgres, Sqlite, Type, error::BoxDynError};
 use todoke_domain::{
     Timestamp, Yen,
     ids::{
-        AccountId, ApplicationId, ChildId, CouponSetId, EventId, FacilityId, GuardianId, ReversalId, SegmentId,
-        TransferFileId, UseId,
+        AccountId, ApplicationId, ChildId, CouponSetId, EventId, FacilityId, GuardianId, PrintRunId, ReversalId,
+        SegmentId, TransferFileId, UseId,
     },
 };
 
@@ -109,6 +109,7 @@ optional_ids!(
     EventId,
     FacilityId,
     GuardianId,
+    PrintRunId,
     ReversalId,
     SegmentId,
     TransferFileId,

@@ -2,7 +2,8 @@
 
 use todoke_domain::{
     MunicipalityCode, Timestamp,
-    delivery::{DeliveryState, Provider, Purpose, ReceiptToken},
+    catalogue::messages::{Channel, Speed},
+    delivery::{self, DeliveryState, Provider, Purpose, ReceiptToken},
     ids::{AccountId, DeliveryId, MessageId},
 };
 
@@ -302,7 +303,21 @@ macro_rules! insert_by {
 }
 
 /// Speeds in the order they are served.
-const SPEEDS: [i64; 3] = [0, 1, 2];
+const SPEEDS: [Speed; 3] = [Speed::Now, Speed::Min, Speed::Batch];
+
+macro_rules! due {
+    ($speeds:literal) => {
+        concat!(
+            "SELECT due_at_us FROM delivery WHERE provider = $1 AND state = 'queued' AND due_at_us <= $2 AND speed IN (",
+            $speeds,
+            ") AND ($3 = '' OR municipality_code = $3) LIMIT 1"
+        )
+    };
+}
+
+const DUE: &str = due!("0, 1, 2");
+/// As [`DUE`], in the quiet hours.
+const DUE_AT_NIGHT: &str = due!("0, 1");
 
 impl Tx {
     /// Queues deliveries; one that exists is left as it is. Gives how many were new.
@@ -324,7 +339,8 @@ impl Tx {
     }
 
     /// Claims up to `n_max` due deliveries of a provider until `leased_until`, urgent ones first, and notes that
-    /// they are being handed over. What is not marked by then is found by [`Tx::deliveries_with_ended_lease`].
+    /// they are being handed over; paced push is left alone in the quiet hours, however long it has been due. What is
+    /// not marked by then is found by [`Tx::deliveries_with_ended_lease`].
     pub async fn claim_deliveries(
         &mut self,
         provider: Provider,
@@ -335,7 +351,7 @@ impl Tx {
         let sql = if self.is_postgres() { CLAIM_POSTGRES } else { CLAIM_SQLITE };
         let mut claimed = Vec::new();
         // One range of the index per speed: sorting over all of them would read what waits for the morning each time.
-        for speed in SPEEDS {
+        for speed in SPEEDS.into_iter().filter(|speed| !delivery::is_held(provider.channel(), *speed, now)) {
             let rest = n_max.saturating_sub(i64::try_from(claimed.len()).unwrap_or(i64::MAX));
             if rest <= 0 {
                 break;
@@ -345,7 +361,7 @@ impl Tx {
                 Delivery,
                 sql,
                 provider.as_str(),
-                speed,
+                delivery::rank(speed),
                 now.as_micros(),
                 leased_until.as_micros(),
                 rest,
@@ -368,17 +384,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Whether anything of a provider is due: a look that takes no lock.
+    /// Whether anything of a provider is due that [`Self::claim_deliveries`] would claim: a look that takes no lock.
     pub async fn has_due_deliveries(&mut self, provider: Provider, now: Timestamp) -> Result<bool, StoreError> {
-        let row: Option<(i64,)> = fetch_optional!(
-            self,
-            (i64,),
-            "SELECT due_at_us FROM delivery WHERE provider = $1 AND state = 'queued' AND due_at_us <= $2 AND speed IN (0, 1, 2)
-             AND ($3 = '' OR municipality_code = $3) LIMIT 1",
-            provider.as_str(),
-            now.as_micros(),
-            self.wall.code(),
-        )?;
+        let sql = if delivery::is_held(provider.channel(), Speed::Batch, now) { DUE_AT_NIGHT } else { DUE };
+        let row: Option<(i64,)> =
+            fetch_optional!(self, (i64,), sql, provider.as_str(), now.as_micros(), self.wall.code(),)?;
         Ok(row.is_some())
     }
 
@@ -451,6 +461,21 @@ impl Tx {
             mark.state == DeliveryState::Opened,
             ended,
             blank,
+        )?;
+        Ok(n > 0)
+    }
+
+    /// Gives a delivery that was never handed over other words; its time and all else stay. `false` when it has
+    /// changed since it was read.
+    pub async fn reword_delivery(&mut self, row: &Delivery, subject: &str, body: &str) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "UPDATE delivery SET subject = $3, body = $4, version = version + 1
+             WHERE delivery_id = $1 AND version = $2 AND state = 'queued' AND attempts = 0",
+            row.delivery_id.to_string(),
+            row.version,
+            subject,
+            body,
         )?;
         Ok(n > 0)
     }
@@ -548,15 +573,18 @@ impl Tx {
         Ok(n)
     }
 
-    /// What is due with each provider.
+    /// What is due with each provider, without what the quiet hours hold: nobody need look after that.
     pub async fn queue_depths(&mut self, now: Timestamp) -> Result<Vec<QueueDepth>, StoreError> {
+        let held = SPEEDS.into_iter().find(|speed| delivery::is_held(Channel::Push, *speed, now));
         fetch_all!(
             self,
             QueueDepth,
             "SELECT provider, COUNT(*) AS due, MIN(due_at_us) AS oldest_due_us FROM delivery
-             WHERE state = 'queued' AND due_at_us <= $1 AND ($2 = '' OR municipality_code = $2) GROUP BY provider ORDER BY provider",
+             WHERE state = 'queued' AND due_at_us <= $1 AND ($2 = '' OR municipality_code = $2)
+                AND NOT (channel = 'push' AND speed = $3) GROUP BY provider ORDER BY provider",
             now.as_micros(),
             self.wall.code(),
+            held.map_or(-1, delivery::rank),
         )
     }
 

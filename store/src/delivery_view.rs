@@ -113,7 +113,8 @@ impl Tx {
     }
 
     /// Mandatory messages to households, made from `from` on, that reached nobody on any channel although
-    /// something was sent: those made before `overdue`, and younger ones for which nothing is under way any more.
+    /// something was sent, or a letter came back or lacks an address: those made before `overdue`, and younger ones for
+    /// which nothing is under way any more.
     pub async fn unreached(
         &mut self,
         code: &MunicipalityCode,
@@ -129,7 +130,8 @@ impl Tx {
              FROM message m JOIN account a ON a.account_id = m.account_id LEFT JOIN guardian g ON g.guardian_id = a.guardian_id
              WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.class = 'mandatory' AND m.read_at_us IS NULL
                 AND m.delivered_at_us IS NULL AND m.withdrawn_at_us IS NULL AND a.role IN ('guardian', 'proxy_guardian')
-                AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification' AND d.attempts > 0)
+                AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
+                    AND (d.attempts > 0 OR (d.channel = 'paper' AND d.state IN ('failed', 'returned'))))
                 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
                     AND (d.state IN ('delivered', 'opened', 'posted') OR (d.channel = 'email' AND d.state = 'accepted')))
                 AND (m.message_id < $3 OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use todoke_domain::{Event, Timestamp};
+use todoke_domain::{Event, Timestamp, ids::EventId};
 
 use crate::{Db, Inner, Store, StoreError, Tx, Wall};
 
@@ -88,6 +88,18 @@ impl Tx {
             *seq += 1;
         }
         Ok(())
+    }
+
+    /// One event, while the log has it.
+    pub async fn event(&mut self, id: EventId) -> Result<Option<Event>, StoreError> {
+        let row: Option<(String,)> = fetch_optional!(
+            self,
+            (String,),
+            "SELECT body FROM event WHERE event_id = $1 AND ($2 = '' OR municipality_code = $2)",
+            id.to_string(),
+            self.wall.code(),
+        )?;
+        row.map(|(body,)| serde_json::from_str(&body).map_err(|_| StoreError::Corrupt { what: "event" })).transpose()
     }
 
     /// Number of events in the log and how many of them wait for the lake.

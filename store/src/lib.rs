@@ -39,6 +39,7 @@ pub mod message;
 pub mod municipality;
 pub mod notice;
 pub mod print_item;
+pub mod print_run;
 pub mod publication;
 pub mod quarantine;
 pub mod resident;

@@ -1,10 +1,13 @@
 //! The print queue: letters to people without the app (O09).
 
-use todoke_domain::{MunicipalityCode, Timestamp, ids::DeliveryId};
+use todoke_domain::{
+    MunicipalityCode, Timestamp,
+    ids::{DeliveryId, PrintRunId},
+};
 
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, column::OptionalText};
 
-/// A letter waiting to be printed, or printed.
+/// A letter, from the queue to the post.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct PrintItem {
     /// Number people see.
@@ -24,9 +27,36 @@ pub struct PrintItem {
     pub body: String,
     /// Child QR to print on it.
     pub qr_token: Option<String>,
+    /// `queued`, `printed`, `posted` or `returned`; `unaddressed` while nobody knows where to, `replaced` once another
+    /// letter goes in its place.
+    pub state: String,
+    /// The run it is printed in; `None` while it waits.
+    #[sqlx(try_from = "OptionalText")]
+    pub print_run_id: Option<PrintRunId>,
     /// When it was queued.
     #[sqlx(rename = "created_at_us", try_from = "i64")]
     pub created_at: Timestamp,
+}
+
+/// Which letters to list.
+#[derive(Debug, Clone, Default)]
+pub struct LettersOf {
+    /// In this state only; in any when empty.
+    pub state: String,
+    /// Of this run only.
+    pub run: Option<PrintRunId>,
+    /// Those before this number.
+    pub before: Option<String>,
+}
+
+macro_rules! select_letter {
+    ($rest:literal) => {
+        concat!(
+            "SELECT letter_no, letter_kind, recipient_name, postal_code, address, title, body, qr_token, state, print_run_id, \
+             created_at_us FROM print_item ",
+            $rest
+        )
+    };
 }
 
 impl Tx {
@@ -35,9 +65,10 @@ impl Tx {
         execute!(
             self,
             "INSERT INTO print_item (letter_no, municipality_code, letter_kind, recipient_name, postal_code, address, title, body,
-                qr_token, state, created_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', $10)",
+                qr_token, state, print_run_id, created_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             &row.letter_no, code.as_str(), &row.letter_kind, &row.recipient_name, &row.postal_code, &row.address,
-            &row.title, &row.body, row.qr_token.as_deref(), row.created_at.as_micros(),
+            &row.title, &row.body, row.qr_token.as_deref(), &row.state, row.print_run_id.map(|id| id.to_string()),
+            row.created_at.as_micros(),
         )?;
         Ok(())
     }
@@ -61,7 +92,7 @@ impl Tx {
         Ok(n > 0)
     }
 
-    /// The delivery that a letter is, when a message was sent by it.
+    /// The newest delivery that a letter is, when a message was sent by it.
     pub async fn delivery_of_letter(
         &mut self,
         code: &MunicipalityCode,
@@ -70,20 +101,74 @@ impl Tx {
         let row: Option<(String,)> = fetch_optional!(
             self,
             (String,),
-            "SELECT delivery_id FROM delivery WHERE municipality_code = $1 AND channel = 'paper' AND target = $2",
+            "SELECT delivery_id FROM delivery WHERE municipality_code = $1 AND channel = 'paper' AND target = $2
+             ORDER BY edition DESC LIMIT 1",
             self.wall.inside(code),
             letter_no,
         )?;
         row.map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "delivery id" })).transpose()
     }
 
-    /// Letters of a municipality, newest first.
-    pub async fn print_items(&mut self, code: &MunicipalityCode, n_max: i64) -> Result<Vec<PrintItem>, StoreError> {
-        fetch_all!(
-            self, PrintItem,
-            "SELECT letter_no, letter_kind, recipient_name, postal_code, address, title, body, qr_token, created_at_us FROM print_item
-             WHERE municipality_code = $1 ORDER BY letter_no DESC LIMIT $2",
-            self.wall.inside(code), n_max,
+    /// One letter.
+    pub async fn print_item(
+        &mut self,
+        code: &MunicipalityCode,
+        letter_no: &str,
+    ) -> Result<Option<PrintItem>, StoreError> {
+        fetch_optional!(
+            self,
+            PrintItem,
+            select_letter!("WHERE municipality_code = $1 AND letter_no = $2"),
+            self.wall.inside(code),
+            letter_no,
         )
+    }
+
+    /// Letters of a municipality, newest first.
+    pub async fn print_items(
+        &mut self,
+        code: &MunicipalityCode,
+        of: &LettersOf,
+        n_max: i64,
+    ) -> Result<Vec<PrintItem>, StoreError> {
+        fetch_all!(
+            self,
+            PrintItem,
+            select_letter!(
+                "WHERE municipality_code = $1 AND ($2 = '' OR state = $2) AND ($3 = '' OR print_run_id = $3)
+                 AND ($4 = '' OR letter_no < $4) ORDER BY letter_no DESC LIMIT $5"
+            ),
+            self.wall.inside(code),
+            of.state.as_str(),
+            of.run.map(|id| id.to_string()).unwrap_or_default(),
+            of.before.as_deref().unwrap_or_default(),
+            n_max,
+        )
+    }
+
+    /// The letters of a run, in the order of their numbers.
+    pub async fn print_items_of_run(
+        &mut self,
+        code: &MunicipalityCode,
+        run: PrintRunId,
+    ) -> Result<Vec<PrintItem>, StoreError> {
+        fetch_all!(
+            self,
+            PrintItem,
+            select_letter!("WHERE municipality_code = $1 AND print_run_id = $2 ORDER BY letter_no"),
+            self.wall.inside(code),
+            run.to_string(),
+        )
+    }
+
+    /// How many letters wait for a run.
+    pub async fn waiting_print_items(&mut self, code: &MunicipalityCode) -> Result<i64, StoreError> {
+        let (n,): (i64,) = fetch_one!(
+            self,
+            (i64,),
+            "SELECT COUNT(*) FROM print_item WHERE municipality_code = $1 AND state = 'queued' AND print_run_id IS NULL",
+            self.wall.inside(code),
+        )?;
+        Ok(n)
     }
 }

@@ -1,8 +1,11 @@
 //! Events that could not be taken as they were sent.
 
-use todoke_domain::{MunicipalityCode, Timestamp, ids::QuarantineId};
+use todoke_domain::{
+    MunicipalityCode, Timestamp,
+    ids::{AccountId, QuarantineId},
+};
 
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, column::OptionalText};
 
 /// An event in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -13,6 +16,9 @@ pub struct QuarantinedEvent {
     /// The wall.
     #[sqlx(try_from = "String")]
     pub municipality_code: MunicipalityCode,
+    /// Who sent it; `None` for records of files.
+    #[sqlx(try_from = "OptionalText")]
+    pub account_id: Option<AccountId>,
     /// Where it came in: `usage`, `events` or `history`.
     pub entrance: String,
     /// What the server knew about the sender, as JSON.
@@ -23,8 +29,10 @@ pub struct QuarantinedEvent {
     pub reason: String,
     /// The field to blame.
     pub field: Option<String>,
-    /// The event as it was sent.
+    /// The event as it was sent, without what may not be kept; empty where nothing is.
     pub content: String,
+    /// How long it was as it was sent, bytes, where that is known.
+    pub content_bytes: Option<i64>,
     /// `held`, `replayed` or `dropped`.
     pub state: String,
     /// When it came in.
@@ -48,11 +56,11 @@ impl Tx {
         for row in rows {
             n_new += execute!(
                 self,
-                "INSERT INTO quarantined_event (quarantine_id, municipality_code, entrance, sender, event_id, reason, field, content, state, received_at_us)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (quarantine_id) DO NOTHING",
+                "INSERT INTO quarantined_event (quarantine_id, municipality_code, entrance, sender, event_id, reason, field, content, state, received_at_us, account_id, content_bytes)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (quarantine_id) DO NOTHING",
                 row.quarantine_id.to_string(), row.municipality_code.as_str(), &row.entrance, &row.sender,
                 row.event_id.as_deref(), &row.reason, row.field.as_deref(), &row.content, &row.state,
-                row.received_at.as_micros(),
+                row.received_at.as_micros(), row.account_id.map(|id| id.to_string()), row.content_bytes,
             )?;
         }
         Ok(n_new)
@@ -67,7 +75,7 @@ impl Tx {
     ) -> Result<Vec<QuarantinedEvent>, StoreError> {
         fetch_all!(
             self, QuarantinedEvent,
-            "SELECT quarantine_id, municipality_code, entrance, sender, event_id, reason, field, content, state, received_at_us
+            "SELECT quarantine_id, municipality_code, account_id, entrance, sender, event_id, reason, field, content, content_bytes, state, received_at_us
              FROM quarantined_event WHERE municipality_code = $1 AND state = 'held' AND quarantine_id > $2
              ORDER BY quarantine_id LIMIT $3",
             self.wall.inside(code), after.map_or_else(String::new, |id| id.to_string()), n_max,
@@ -83,6 +91,39 @@ impl Tx {
              GROUP BY reason ORDER BY reason",
             self.wall.inside(code),
         )
+    }
+
+    /// How many events of one sender are held, counted up to `n_max`.
+    pub async fn held_of_account(
+        &mut self,
+        code: &MunicipalityCode,
+        account: AccountId,
+        n_max: i64,
+    ) -> Result<i64, StoreError> {
+        let (n,): (i64,) = fetch_one!(
+            self,
+            (i64,),
+            "SELECT COUNT(*) FROM (SELECT quarantine_id FROM quarantined_event
+             WHERE municipality_code = $1 AND state = 'held' AND account_id = $2 LIMIT $3) AS held",
+            self.wall.inside(code),
+            account.to_string(),
+            n_max,
+        )?;
+        Ok(n)
+    }
+
+    /// How many events that somebody sent to a municipality are held, counted up to `n_max`. Records of files are not
+    /// among them: a command that reads one has a limit of its own.
+    pub async fn held_of_senders(&mut self, code: &MunicipalityCode, n_max: i64) -> Result<i64, StoreError> {
+        let (n,): (i64,) = fetch_one!(
+            self,
+            (i64,),
+            "SELECT COUNT(*) FROM (SELECT quarantine_id FROM quarantined_event
+             WHERE municipality_code = $1 AND state = 'held' AND account_id IS NOT NULL LIMIT $2) AS held",
+            self.wall.inside(code),
+            n_max,
+        )?;
+        Ok(n)
     }
 
     /// Held events of all municipalities.

@@ -92,6 +92,9 @@ pub struct ApiKey {
     pub account_id: AccountId,
     /// What it is for.
     pub name: String,
+    /// The sources it may send events of, as a JSON list; `None` for a key from before they had to be named, which may
+    /// name any.
+    pub sources: Option<String>,
     /// When it was made, microseconds UTC.
     pub created_at_us: i64,
 }
@@ -302,13 +305,14 @@ impl Tx {
     ) -> Result<(), StoreError> {
         execute!(
             self,
-            "INSERT INTO api_key (api_key_id, municipality_code, account_id, name, token_hash, created_at_us) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO api_key (api_key_id, municipality_code, account_id, name, token_hash, created_at_us, sources) VALUES ($1, $2, $3, $4, $5, $6, $7)",
             row.api_key_id.to_string(),
             code.as_str(),
             row.account_id.to_string(),
             &row.name,
             token_hash,
             row.created_at_us,
+            row.sources.as_deref(),
         )?;
         Ok(())
     }
@@ -329,8 +333,24 @@ impl Tx {
         fetch_all!(
             self,
             ApiKey,
-            "SELECT api_key_id, account_id, name, created_at_us FROM api_key WHERE municipality_code = $1 AND revoked_at_us IS NULL ORDER BY created_at_us",
+            "SELECT api_key_id, account_id, name, sources, created_at_us FROM api_key WHERE municipality_code = $1 AND revoked_at_us IS NULL ORDER BY created_at_us",
             self.wall.inside(code),
+        )
+    }
+
+    /// The living key of a machine's account.
+    pub async fn api_key_of(
+        &mut self,
+        code: &MunicipalityCode,
+        account: AccountId,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        fetch_optional!(
+            self,
+            ApiKey,
+            "SELECT api_key_id, account_id, name, sources, created_at_us FROM api_key
+             WHERE municipality_code = $1 AND account_id = $2 AND revoked_at_us IS NULL",
+            self.wall.inside(code),
+            account.to_string(),
         )
     }
 

@@ -93,7 +93,7 @@ async fn viewers_belong_to_authorities_and_authorities_have_nobody_else(db: &Tes
         let issued = workflow.issue_account(&system, &draft(role, &place), NOW).await;
         assert_eq!(issued.is_ok(), is_issued, "{role} of {place}: {issued:?}");
     }
-    let key = workflow.issue_api_key(&Actor::system(town(), "console"), "集計", Role::StatsViewer, NOW).await;
+    let key = workflow.issue_api_key(&Actor::system(town(), "console"), "集計", Role::StatsViewer, &[], NOW).await;
     assert!(matches!(key, Err(WorkflowError::Invalid(_))), "{key:?}");
 }
 

@@ -10,7 +10,13 @@ use todoke_domain::{
     time::add_days,
 };
 use todoke_notifier::{Kind, Outcome};
-use todoke_store::{Wall, account::Preference, delivery::Mark, message::MessageStep, print_item::PrintItem};
+use todoke_store::{
+    Wall,
+    account::Preference,
+    delivery::Mark,
+    message::MessageStep,
+    print_item::{LettersOf, PrintItem},
+};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor,
@@ -350,7 +356,7 @@ async fn a_mail_that_bounces_leads_to_a_letter_and_to_the_operator(db: &TestStor
     assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 0);
     assert_eq!(scene.states(id).await, [("paper", "notification", "queued"), ("smtp", "notification", "failed")]);
     let operator = scene.city.operator();
-    let letters = scene.workflow.print_queue(&operator, 10).await.unwrap();
+    let letters = scene.workflow.print_queue(&operator, &LettersOf::default(), 10).await.unwrap();
     assert_eq!(letters.len(), 1);
     assert!(letters[0].body.contains("住所の記載がありません"), "an envelope may hold the whole text");
     let told = inbox(db, &scene.city.operator, "operator.contact_failed").await;
@@ -386,6 +392,8 @@ async fn a_look_that_fails_keeps_no_other_from_being_done(db: &TestStore) {
         title: "題".to_owned(),
         body: "本文".to_owned(),
         qr_token: None,
+        state: "queued".to_owned(),
+        print_run_id: None,
         created_at: NOW,
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();

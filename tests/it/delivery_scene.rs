@@ -133,6 +133,11 @@ impl Scene {
         self.clock.store(self.now().plus(Duration::from_secs(seconds)).as_micros(), Ordering::Relaxed);
     }
 
+    /// Lets time pass until so many seconds after the scene's beginning, noon in Japan.
+    pub(crate) fn pass_until(&self, seconds: u64) {
+        self.pass(NOW.plus(Duration::from_secs(seconds)).since(self.now()).as_secs());
+    }
+
     /// Sends what is due and gives the number of attempts.
     pub(crate) async fn send(&mut self) -> usize {
         self.dispatcher.send_due().await.unwrap()
@@ -199,11 +204,16 @@ impl Scene {
             (Placeholder::Link, "http://todoke.test/staff"),
             (Placeholder::Date, "2026年6月1日（月）"),
             (Placeholder::Contact, "子育て支援課"),
+            (Placeholder::Amount, "10,000円"),
+            (Placeholder::Balance, "10,000円"),
+            (Placeholder::Expiry, "2028年5月3日（水）"),
+            (Placeholder::Count, "2"),
         ];
         let about = About {
             subject_kind: "thing",
             subject_id: subject.to_owned(),
             state: "changed".to_owned(),
+            child: Some(self.city.child.child_id),
             guardian: Some(self.city.guardian.guardian_id),
             facility: Some(self.city.facility.facility_id),
             values: values.into_iter().fold(Placeholders::new(), |values, (name, text)| values.with(name, text)),

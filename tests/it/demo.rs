@@ -77,9 +77,10 @@ async fn what_a_browser_opens_in_vain_is_told_on_a_page() {
     let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let visitor = todoke.client().with_header("accept", accept);
     let guardian = todoke.sign_in("guardian").await.with_header("accept", accept);
+    let letters = "/v1/print-runs/01900000-0000-7000-8000-000000000000/letters.pdf";
     let pages = [
-        (visitor.get("/v1/print-queue.pdf").await, 401, "ログインしてください。"),
-        (guardian.get("/v1/print-queue.pdf").await, 403, "この画面を表示する権限がありません。"),
+        (visitor.get(letters).await, 401, "ログインしてください。"),
+        (guardian.get(letters).await, 403, "この画面を表示する権限がありません。"),
         (guardian.get("/v1/no-such-thing").await, 404, "対象が見つかりません。"),
     ];
     for (answer, status, words) in pages {
@@ -89,7 +90,7 @@ async fn what_a_browser_opens_in_vain_is_told_on_a_page() {
         let page = answer.text();
         assert!(!number.is_empty() && page.contains(words) && page.contains(&number), "{page}");
     }
-    let script = guardian.with_header("accept", "application/json").get("/v1/print-queue.pdf").await;
+    let script = guardian.with_header("accept", "application/json").get(letters).await;
     assert_eq!((script.status, script.header("content-type")), (403, "application/problem+json"));
     for (path, words) in [("/unavailable.html", "ただいま一時的にご利用いただけません。"), ("/error.css", "main")]
     {

@@ -42,6 +42,13 @@ pub(crate) async fn agreed(todoke: &Todoke) -> Client {
     guardian
 }
 
+/// An outside system with a key for these sources.
+pub(crate) async fn system(todoke: &Todoke, city: &Client, name: &str, sources: &[&str]) -> Client {
+    let wanted = json!({"name": name, "role": "support_desk", "sources": sources});
+    let made = city.post("/v1/api-keys", &wanted).await.expect(201);
+    todoke.client().with_bearer(made["api_key"].as_str().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_form_and_compression_says_the_same_and_bombs_are_refused() {
     let todoke = Todoke::demo(DemoOptions::small()).await;
@@ -82,8 +89,7 @@ async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
     let todoke = Todoke::demo(DemoOptions::small()).await;
     let operator = todoke.sign_in("operator").await;
     let city = todoke.sign_in("municipal_admin").await;
-    let made = city.post("/v1/api-keys", &json!({"name": "call centre", "role": "support_desk"})).await.expect(201);
-    let system = todoke.client().with_bearer(made["api_key"].as_str().unwrap());
+    let system = system(&todoke, &city, "call centre", &["/call-centre", "/x"]).await;
     let event = |id: &str, data: Value| {
         json!({"specversion": "1.0", "id": id, "source": "/call-centre", "type": "support.replied", "time": recently(),
                "subject": "q-1", "data": data})
@@ -126,6 +132,72 @@ async fn outside_systems_send_cloudevents_with_a_key_of_their_own() {
     todoke.stop().await;
 }
 
+/// Whoever has a key speaks for the sources that were named when it was issued, and for no other system.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_speaks_for_its_own_sources_only() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let city = todoke.sign_in("municipal_admin").await;
+    let event = |source: &str| {
+        json!({"specversion": "1.0", "id": "1", "source": source, "type": "support.replied", "time": recently(),
+               "data": {"inquiry_id": "q", "topic": "coupon", "channel": "phone", "closed_hours": false}})
+    };
+    let desk = system(&todoke, &city, "desk", &["/call-centre", "/desk/*"]).await;
+    let batch = ["/call-centre", "/desk/night", "/call-centre/night", "/facilities"].map(event);
+    let batch = json!(batch).to_string().into_bytes();
+    let answer = send(&desk, "/v1/events", "application/cloudevents-batch+json", None, batch).await.expect(202);
+    assert_eq!(answer["accepted"], 2, "{answer}");
+    let foreign = json!({"event_id": "1", "reason": "source_not_allowed", "field": "source"});
+    assert_eq!(answer["rejected"], json!([foreign, foreign]));
+    let mute = system(&todoke, &city, "figures", &[]).await;
+    let refused =
+        send(&mute, "/v1/events", "application/cloudevents+json", None, event("/desk/1").to_string().into()).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(refused.json()["type"], "/problems/no-source");
+    for bad in ["", "*", "a*b", "窓口"] {
+        let wanted = json!({"name": "desk", "role": "support_desk", "sources": [bad]});
+        let refused = city.post("/v1/api-keys", &wanted).await.expect(422);
+        assert_eq!(refused["errors"][0]["field"], "sources", "{refused}");
+    }
+    let keys = city.get("/v1/api-keys").await.expect(200);
+    let of_desk = keys["items"].as_array().unwrap().iter().find(|key| key["name"] == "desk").unwrap();
+    assert_eq!(of_desk["sources"], json!(["/call-centre", "/desk/*"]));
+    todoke.stop().await;
+}
+
+/// What two cities' systems call the same are two events, and a system that got another key repeats its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outside_id_belongs_to_its_city_and_its_source_and_not_to_a_key() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let event = |id: &str, topic: &str| {
+        let data = json!({"inquiry_id": "whose", "topic": topic, "channel": "phone", "closed_hours": false});
+        json!({"specversion": "1.0", "id": id, "source": "/call-centre", "type": "support.replied", "time": recently(),
+               "data": data})
+    };
+    let uuid = id(1);
+    let batch = |topic: &str| json!([event("1", topic), event(&uuid, topic)]).to_string().into_bytes();
+    let media_type = "application/cloudevents-batch+json";
+    let city = todoke.sign_in("municipal_admin").await;
+    let neighbour = todoke.sign_in("neighbour_municipal_admin").await;
+    // The neighbour is first, and cannot use the ids up.
+    for (city, topic) in [(&neighbour, "survey"), (&city, "coupon")] {
+        let desk = system(&todoke, city, "desk", &["/call-centre"]).await;
+        let taken = send(&desk, "/v1/events", media_type, None, batch(topic)).await.expect(202);
+        assert_eq!((&taken["accepted"], &taken["rejected"]), (&json!(2), &json!([])), "{taken}");
+    }
+    let keys = city.get("/v1/api-keys").await.expect(200);
+    let old = keys["items"].as_array().unwrap().iter().find(|key| key["name"] == "desk").unwrap();
+    let old = format!("/v1/api-keys/{}", old["api_key_id"].as_str().unwrap());
+    assert_eq!(city.delete(&old).await.status, 204);
+    let renewed = system(&todoke, &city, "desk again", &["/call-centre"]).await;
+    let again = send(&renewed, "/v1/events", media_type, None, batch("coupon")).await.expect(202);
+    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(2)), "{again}");
+    // Other content under the same id is told by the id that its sender knows.
+    let reused = send(&renewed, "/v1/events", media_type, None, batch("claim")).await.expect(202);
+    let told = |id: &str| json!({"event_id": id, "reason": "id_reused", "field": "id"});
+    assert_eq!(reused["rejected"], json!([told("1"), told(&uuid)]));
+    todoke.stop().await;
+}
+
 /// Each key has a quota of its own, and who is over it is told when to come again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_over_its_quota_is_asked_to_wait_and_others_go_on() {
@@ -134,8 +206,7 @@ async fn a_key_over_its_quota_is_asked_to_wait_and_others_go_on() {
     let city = todoke.sign_in("municipal_admin").await;
     let mut systems = Vec::new();
     for name in ["call centre", "night shift"] {
-        let made = city.post("/v1/api-keys", &json!({"name": name, "role": "support_desk"})).await.expect(201);
-        systems.push(todoke.client().with_bearer(made["api_key"].as_str().unwrap()));
+        systems.push(system(&todoke, &city, name, &["/call-centre"]).await);
     }
     let batch = |n: u32| {
         let events = (0..n).map(|id| {

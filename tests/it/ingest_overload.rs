@@ -23,7 +23,7 @@ const BATCH: u32 = 50;
 /// Senders that come at once.
 const SENDERS: u32 = 12;
 /// The least that can be set: room for one compressed body, which may become 16 MiB, and not for two.
-const BODIES_MIB: u32 = 25;
+const BODIES_MIB: u32 = 31;
 
 fn batch(n: u32) -> Vec<u8> {
     gzip(&lines((n * BATCH..(n + 1) * BATCH).map(view)))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use todoke_domain::{catalogue::messages, channel::Channel, delivery::Provider};
-use todoke_store::{Wall, account::Account, device::Device, guardian::Guardian};
+use todoke_store::{Wall, account::Account, device::Device, guardian::Guardian, print_item::LettersOf};
 use todoke_tests::{
     http::{Answer, Client},
     live::Live,
@@ -140,7 +140,7 @@ async fn a_letter_is_in_the_language_of_its_household(db: &TestStore) {
     on_paper_too(db, &workflow, &city).await;
     let operator = city.operator();
     workflow.set_suspended(&operator, city.guardian.guardian_id, true, "misuse", None, NOW).await.unwrap();
-    let letters = workflow.print_queue(&operator, 10).await.unwrap();
+    let letters = workflow.print_queue(&operator, &LettersOf::default(), 10).await.unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].title, "クーポンが使えません");
     assert!(letters[0].body.contains("くわしいことは、"), "{}", letters[0].body);
@@ -156,7 +156,7 @@ async fn an_invitation_by_letter_is_in_the_language_of_a_household_that_is_regis
     let relation = file(RELATION_HEADER, &["A1,P1,オオサカ ハナコ,1992-02-03,母".to_owned()]);
     assert!(import(&workflow, &city, ImportKind::HouseholdRelation, &relation, NOW).await.is_completed());
     workflow.run_solicitation(&city.operator(), NOW).await.unwrap();
-    let letters = workflow.print_queue(&city.operator(), 10).await.unwrap();
+    let letters = workflow.print_queue(&city.operator(), &LettersOf::default(), 10).await.unwrap();
     let mut titles: Vec<(&str, &str)> =
         letters.iter().map(|letter| (letter.recipient_name.as_str(), letter.title.as_str())).collect();
     titles.sort_unstable();

@@ -8,7 +8,10 @@ use todoke_domain::{
     number::NumberKind,
     reason::{DEFICIENCY, REJECTION},
 };
-use todoke_store::{Wall, print_item::PrintItem};
+use todoke_store::{
+    Wall,
+    print_item::{LettersOf, PrintItem},
+};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor, Workflow, WorkflowError,
@@ -74,7 +77,7 @@ fn kana_of(no: &str) -> String {
 
 /// Letters of one kind, newest first.
 async fn letters(workflow: &Workflow, city: &City, kind: &str) -> Vec<PrintItem> {
-    let mut all = workflow.print_queue(&city.operator(), 1_000).await.unwrap();
+    let mut all = workflow.print_queue(&city.operator(), &LettersOf::default(), 1_000).await.unwrap();
     all.retain(|letter| letter.letter_kind == kind);
     all
 }
@@ -115,6 +118,15 @@ async fn a_paper_application_runs_through_the_same_states_with_letters(db: &Test
     let states: Vec<&str> = approved.history.iter().map(|step| step.state.as_str()).collect();
     assert_eq!(states, ["submitted", "deficient", "resubmitted", "matching", "under_review", "approved"]);
     assert_eq!(letters(&workflow, &city, "distribution").await.len(), 1);
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let household = tx.household_accounts(paper.guardian_id).await.unwrap().remove(0);
+    drop(tx);
+    for message_type in ["application.coupon.deficient", "coupon.distributed"] {
+        let message = inbox(db, &household, message_type).await.remove(0).message_id;
+        let ways = db.begin_read(Wall::None).await.unwrap().deliveries_of(message).await.unwrap();
+        let ways: Vec<(&str, &str)> = ways.iter().map(|way| (way.channel.as_str(), way.state.as_str())).collect();
+        assert_eq!(ways, [("paper", "queued")], "{message_type}: the letter is a delivery of the message");
+    }
     let mut tx = db.begin_read(operator.wall()).await.unwrap();
     let coupon = tx.coupon_of_application(id).await.unwrap().unwrap();
     assert_eq!(coupon.balance_yen, city.set.terms.distribution_amount_yen);

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::civil::{date, time};
 use todoke_domain::{Timestamp, number::NumberKind, qr::QrToken, time::add_days};
-use todoke_store::{Wall, print_item::PrintItem};
+use todoke_store::{
+    Wall,
+    print_item::{LettersOf, PrintItem},
+};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor, Workflow,
@@ -31,7 +34,7 @@ todoke_tests::on_both_databases! {
 }
 
 async fn letters(workflow: &Workflow, city: &City) -> Vec<PrintItem> {
-    workflow.print_queue(&city.operator(), 1_000).await.unwrap()
+    workflow.print_queue(&city.operator(), &LettersOf::default(), 1_000).await.unwrap()
 }
 
 fn days(n: u64) -> Timestamp {
@@ -113,7 +116,8 @@ async fn a_registered_guardian_is_told_in_the_app_and_others_by_letter(db: &Test
     );
     assert!(QrToken::parse(letter.qr_token.as_deref().unwrap()).is_ok());
     assert_eq!(events_of(db, "account.registration_invited").await.len(), 1);
-    let (csv, n_letters) = workflow.print_queue_csv(&city.operator()).await.unwrap();
+    let run = workflow.make_print_run(&city.operator(), 10, NOW).await.unwrap();
+    let (csv, n_letters) = workflow.print_run_csv(&city.operator(), run.print_run_id).await.unwrap();
     assert_eq!(n_letters, 1);
     assert!(csv.contains(letter.qr_token.as_deref().unwrap()));
     let channels: Vec<_> =

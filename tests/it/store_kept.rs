@@ -161,6 +161,7 @@ async fn ending_an_account_ends_its_sessions_devices_and_keys(db: &TestStore) {
         api_key_id: todoke_domain::ids::ApiKeyId::new(NOW),
         account_id,
         name: "BI".to_owned(),
+        sources: None,
         created_at_us: NOW.as_micros(),
     };
     tx.insert_api_key(&key, &town(), "key").await.unwrap();
@@ -397,12 +398,14 @@ async fn a_replay_of_quarantined_events_can_be_noticed(db: &TestStore) {
         let entry = QuarantinedEvent {
             quarantine_id: QuarantineId::new(at),
             municipality_code: town(),
+            account_id: None,
             entrance: "usage".to_owned(),
             sender: "{}".to_owned(),
             event_id: None,
             reason: "not_json".to_owned(),
             field: None,
-            content: "{".to_owned(),
+            content: String::new(),
+            content_bytes: Some(1),
             state: "held".to_owned(),
             received_at: at,
         };

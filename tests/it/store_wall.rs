@@ -2,11 +2,11 @@
 //! it asks for by whichever id. Every getter of the record is here, and each must find its row without the wall.
 
 use todoke_domain::{
-    Role, Yen,
+    Event, Role, Yen,
     application::ApplicationState,
     ids::{
         ApiKeyId, ApplicationId, BroadcastId, CityRequestId, ClaimId, EventId, ImportId, MessageId, NoticeId,
-        QuarantineId, SegmentId, SolicitationId, SurveyId, TransferFileId, UseId,
+        PrintRunId, QuarantineId, SegmentId, SolicitationId, SurveyId, TransferFileId, UseId,
     },
     segment::Segment,
     topic::Topic,
@@ -25,7 +25,8 @@ use todoke_store::{
     message::Message,
     municipality::ParameterValue,
     notice::Notice,
-    print_item::PrintItem,
+    print_item::{LettersOf, PrintItem},
+    print_run::NewPrintRun,
     quarantine::QuarantinedEvent,
     resident::{FacilityUsage, HouseholdRelation, Resident},
     segment::{SavedSegment, Who},
@@ -36,7 +37,10 @@ use todoke_store::{
 };
 use todoke_tests::stores::TestStore;
 
-use crate::city::{City, NOW, PROGRAMME, after, neighbour, town};
+use crate::{
+    city::{City, NOW, PROGRAMME, after, neighbour, town},
+    store_events::event,
+};
 
 todoke_tests::on_both_databases! {
     nothing_of_another_municipality_comes_through_any_getter,
@@ -54,6 +58,11 @@ async fn everything(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str,
     got
 }
 
+/// A count as so many rows.
+fn counted(n: i64) -> std::ops::Range<i64> {
+    0..n
+}
+
 macro_rules! rows {
     ($($name:ident($call:expr)),+ $(,)?) => {
         vec![$((stringify!($name), $call.await.unwrap().into_iter().count())),+]
@@ -66,6 +75,8 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
     rows![
         account(tx.account(city.parent.account_id)),
         account_by_email(tx.account_by_email(city.parent.email.as_deref().unwrap())),
+        account_of_person(tx.account_of_person(code, city.parent.person_key.unwrap())),
+        event(tx.event(city.message.cause_event_id)),
         household_accounts(tx.household_accounts(city.guardian.guardian_id)),
         facility_accounts(tx.facility_accounts(facility)),
         role_accounts(tx.role_accounts(code, Role::Operator)),
@@ -142,9 +153,16 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         solicitation_lines(tx.solicitation_lines(code, "", None, 10)),
         solicitation_counts(tx.solicitation_counts(code)),
         registered_guardians(tx.registered_guardians(code)),
-        print_items(tx.print_items(code, 10)),
+        print_item(tx.print_item(code, "X26-0000001")),
+        print_items(tx.print_items(code, &LettersOf::default(), 10)),
+        waiting_print_items(async { tx.waiting_print_items(code).await.map(counted) }),
+        print_items_of_run(tx.print_items_of_run(code, more.run)),
+        print_run(tx.print_run(code, more.run)),
+        print_runs(tx.print_runs(code, None, 10)),
         quarantined_events(tx.quarantined_events(code, None, 10)),
         quarantine_counts(tx.quarantine_counts(code)),
+        held_of_account(async { tx.held_of_account(code, city.parent.account_id, 10).await.map(counted) }),
+        held_of_senders(async { tx.held_of_senders(code, 10).await.map(counted) }),
         import_file(tx.import_file(more.import)),
         import_of_hash(tx.import_of_hash(code, "movement", "hash")),
         import_files(tx.import_files(code, 10)),
@@ -179,6 +197,7 @@ async fn announcements(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static s
         programmes(tx.programmes(code)),
         parameter_values(tx.parameter_values(code)),
         api_keys(tx.api_keys(code)),
+        api_key_of(tx.api_key_of(code, city.parent.account_id)),
     ]
 }
 
@@ -225,6 +244,7 @@ struct More {
     broadcast: BroadcastId,
     claim: ClaimId,
     transfer: TransferFileId,
+    run: PrintRunId,
 }
 
 /// What [`City`] lacks of the rows that the getters give.
@@ -238,10 +258,12 @@ async fn enrich(db: &TestStore, city: &City) -> More {
         broadcast: BroadcastId::new(NOW),
         claim: ClaimId::new(NOW),
         transfer: TransferFileId::new(NOW),
+        run: PrintRunId::new(NOW),
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     enrich_household(&mut tx, city).await;
     enrich_register(&mut tx, city, more.import).await;
+    enrich_printing(&mut tx, city, more.run).await;
     enrich_linked(&mut tx, city).await;
     enrich_announcements(&mut tx, city, &more).await;
     enrich_broadcasts(&mut tx, city, &more).await;
@@ -260,9 +282,16 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         api_key_id: ApiKeyId::new(NOW),
         account_id: account,
         name: "BI".to_owned(),
+        sources: None,
         created_at_us: NOW.as_micros(),
     };
     tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
+    let caused = Event {
+        event_id: city.message.cause_event_id,
+        municipality_code: city.code.clone(),
+        ..event("coupon.used", "use", NOW)
+    };
+    tx.append_events(&mut [caused]).await.unwrap();
     let value =
         ParameterValue { name: "otp_ttl_min".to_owned(), effective_from: NOW.jst_date(), value: "5".to_owned() };
     tx.set_parameter(&city.code, &value, "operator", NOW).await.unwrap();
@@ -359,6 +388,21 @@ async fn enrich_claims(tx: &mut Tx, city: &City, more: &More) {
     tx.update_claim(&claim).await.unwrap();
 }
 
+/// A run that holds the letter of [`enrich_register`], and a letter that waits for the next.
+async fn enrich_printing(tx: &mut Tx, city: &City, id: PrintRunId) {
+    let run = NewPrintRun {
+        print_run_id: id,
+        made_by: Some(city.operator.account_id),
+        sender_name: "市".to_owned(),
+        sender_contact: "課".to_owned(),
+        created_at: NOW,
+    };
+    assert_eq!(tx.make_print_run(&city.code, &run, 10).await.unwrap(), 1);
+    let printed = tx.print_item(&city.code, "X26-0000001").await.unwrap().unwrap();
+    let waiting = PrintItem { letter_no: "X26-0000002".to_owned(), print_run_id: None, ..printed };
+    tx.insert_print_item(&city.code, &waiting).await.unwrap();
+}
+
 async fn enrich_linked(tx: &mut Tx, city: &City) {
     let external = ExternalApplication {
         application_id: ApplicationId::new(NOW),
@@ -438,18 +482,22 @@ async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
         title: text("題"),
         body: text("本文"),
         qr_token: None,
+        state: text("queued"),
+        print_run_id: None,
         created_at: NOW,
     };
     tx.insert_print_item(&code, &letter).await.unwrap();
     let quarantined = QuarantinedEvent {
         quarantine_id: QuarantineId::new(NOW),
         municipality_code: code.clone(),
+        account_id: Some(city.parent.account_id),
         entrance: text("usage"),
         sender: text("{}"),
         event_id: None,
         reason: text("not_json"),
         field: None,
         content: text("{"),
+        content_bytes: Some(1),
         state: text("held"),
         received_at: NOW,
     };

@@ -13,6 +13,10 @@ pub enum Access {
     View,
     /// Taken away as a file.
     Export,
+    /// Letters taken for printing.
+    Print,
+    /// Letters marked as printed, posted or returned.
+    MarkLetters,
     /// A statement over the lake.
     Sql,
     /// A parameter set.
@@ -41,6 +45,8 @@ impl Access {
         match self {
             Self::View => "view",
             Self::Export => "export",
+            Self::Print => "print",
+            Self::MarkLetters => "letters_marked",
             Self::Sql => "sql",
             Self::SetParameter => "parameter_set",
             Self::SetBankAccount => "bank_account_set",

@@ -173,7 +173,8 @@ pub struct Dedupe {
     /// What the row adds to the rule.
     #[serde(default)]
     pub note: Option<String>,
-    /// Message type whose collapse key this one shares on push and live.
+    /// Message type whose collapse key this one shares on push and live, for the same child; see
+    /// [`MessageType::collapses_under`].
     #[serde(default)]
     pub collapse_with: Option<String>,
 }
@@ -266,6 +267,13 @@ impl MessageType {
         })
     }
 
+    /// The message type under whose name it collapses on push with others about the same child; `None` for one
+    /// that shares its place with no other.
+    pub fn collapses_under(&self) -> Option<&str> {
+        let of_another = || CATALOGUE.shared_by_others.contains(&self.id).then_some(self.id.as_str());
+        self.dedupe.collapse_with.as_deref().or_else(of_another)
+    }
+
     /// Every channel that some recipient may get it on.
     pub fn channels(&self) -> ChannelSet {
         self.recipients.iter().fold(ChannelSet::EMPTY, |all, recipient| {
@@ -354,6 +362,8 @@ struct Catalogue {
     by_event: HashMap<String, Vec<(usize, usize)>>,
     by_timer: HashMap<String, Vec<(usize, usize)>>,
     locales: BTreeSet<String>,
+    // Types that another one names in `collapse_with`.
+    shared_by_others: BTreeSet<String>,
 }
 
 macro_rules! files {
@@ -372,6 +382,7 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
         types.extend(file.message.into_iter().map(|raw| raw.into_type(file.section)));
     }
     let locales = types.iter().flat_map(|message| message.templates.keys().cloned()).collect();
+    let shared_by_others = types.iter().filter_map(|message| message.dedupe.collapse_with.clone()).collect();
     let by_id = types.iter().enumerate().map(|(at, message)| (message.id.clone(), at)).collect();
     let (mut by_event, mut by_timer) = (HashMap::new(), HashMap::new());
     for (at, message) in types.iter().enumerate() {
@@ -383,7 +394,7 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
             index.entry(key.clone()).or_default().push((at, nth));
         }
     }
-    Catalogue { types, by_id, by_event, by_timer, locales }
+    Catalogue { types, by_id, by_event, by_timer, locales, shared_by_others }
 });
 
 #[derive(Deserialize)]

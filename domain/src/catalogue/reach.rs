@@ -193,6 +193,25 @@ impl Audience {
         )
     }
 
+    /// The section whose people have this role; `None` where the role is none of an office.
+    pub const fn of_office(role: Role) -> Option<Self> {
+        match role {
+            Role::Operator => Some(Self::Operator),
+            Role::MunicipalAdmin => Some(Self::MunicipalAdmin),
+            Role::MunicipalStaff => Some(Self::MunicipalStaff),
+            Role::ProgrammeSection => Some(Self::ProgrammeSection),
+            Role::AppSection => Some(Self::AppSection),
+            Role::Guardian
+            | Role::ProxyGuardian
+            | Role::FacilityManager
+            | Role::FacilityStaff
+            | Role::WardSection
+            | Role::Analyst
+            | Role::StatsViewer
+            | Role::SupportDesk => None,
+        }
+    }
+
     /// The code in the catalogue files.
     pub const fn as_str(self) -> &'static str {
         match self {

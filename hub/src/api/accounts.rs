@@ -138,7 +138,9 @@ async fn delete(State(app): State<AppState>, caller: Caller, At(account): At<Str
 async fn list_keys(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
     let keys = app.workflow.api_keys(&caller.actor).await?;
     let items = keys.into_iter().map(|key| {
-        json!({ "api_key_id": key.api_key_id, "name": key.name, "created_at": Timestamp::from_micros(key.created_at_us) })
+        let sources = key.sources.and_then(|sources| serde_json::from_str::<Value>(&sources).ok());
+        let created_at = Timestamp::from_micros(key.created_at_us);
+        json!({ "api_key_id": key.api_key_id, "name": key.name, "sources": sources, "created_at": created_at })
     });
     Ok(Json(all(items.collect())))
 }
@@ -148,6 +150,10 @@ struct KeyBody {
     name: String,
     /// Role the machine acts with, e.g. `analyst`
     role: String,
+    /// Sources whose events it may send to `/v1/events`: each a `source` or, with `*` at its end, the begin of some.
+    /// Without any it sends no events
+    #[serde(default)]
+    sources: Vec<String>,
 }
 
 #[utoipa::path(post, path = "/v1/api-keys", tag = "accounts", request_body = KeyBody, responses((status = 201, description = "the key is shown this once")))]
@@ -157,7 +163,7 @@ async fn issue_key(
     Body(body): Body<KeyBody>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let role: Role = body.role.parse().map_err(|_| Problem::invalid_field("role", "役割を選んでください。"))?;
-    let (id, key) = app.workflow.issue_api_key(&caller.actor, &body.name, role, app.now()).await?;
+    let (id, key) = app.workflow.issue_api_key(&caller.actor, &body.name, role, &body.sources, app.now()).await?;
     Ok((StatusCode::CREATED, Json(json!({ "api_key_id": id, "api_key": key }))))
 }
 

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use todoke_ingest::{
     IngestError,
     body::{self, Coding},
+    cloud_event,
 };
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
@@ -22,8 +23,10 @@ pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
 pub(super) const DECODED_BYTES_MAX: usize = 16 << 20;
 /// A body that is too long is read and dropped up to this length, bytes.
 const DRAINED_BYTES_MAX: usize = 64 << 20;
-/// Memory that one body takes at the most, MiB: as it was sent and decompressed, and what rounding up adds.
-pub(crate) const BODY_MIB_MAX: usize = (BODY_BYTES_MAX + DECODED_BYTES_MAX) / (1 << 20) + 1;
+/// Memory that one body takes at the most, MiB: as it was sent and decompressed, what reading it takes beside it, and
+/// what rounding up adds.
+pub(crate) const BODY_MIB_MAX: usize =
+    (BODY_BYTES_MAX + DECODED_BYTES_MAX + cloud_event::reading_bytes(DECODED_BYTES_MAX)) / (1 << 20) + 1;
 /// A body of this length is worked on beside the tasks that serve sockets.
 const LARGE_BYTES: usize = 128 << 10;
 
@@ -66,15 +69,24 @@ impl FromRequest<AppState> for Intake {
             return Err(too_long());
         }
         let bytes = declared + if coding == Coding::Plain { 0 } else { DECODED_BYTES_MAX };
-        let kib = u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX);
-        let Ok(room) = app.intake.clone().try_acquire_many_owned(kib) else {
-            drain(body, patience).await;
-            return Err(Problem::from(IngestError::Busy { retry_after_s: 1 }));
+        let room = match room(app, bytes) {
+            Ok(room) => room,
+            Err(busy) => {
+                drain(body, patience).await;
+                return Err(busy);
+            }
         };
         let read = timeout(patience, axum::body::to_bytes(body, declared.max(1))).await;
         let raw = read.map_err(|_| too_slow())?.map_err(|_| too_long())?;
         Ok(Self { caller, raw, headers: parts.headers, coding, _room: room })
     }
+}
+
+/// A share of the memory for bodies.
+fn room(app: &AppState, n_bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let kib = u32::try_from(n_bytes / 1_024 + 1).unwrap_or(u32::MAX);
+    let room = app.intake.clone().try_acquire_many_owned(kib);
+    room.map_err(|_| Problem::from(IngestError::Busy { retry_after_s: 1 }))
 }
 
 fn too_slow() -> Problem {
@@ -104,6 +116,12 @@ impl Intake {
     pub(super) fn media_type(&self) -> String {
         let full = header(&self.headers, &header::CONTENT_TYPE);
         full.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+    }
+
+    /// Takes the memory that reading CloudEvents needs beside the body. Not while it arrives: that may take a minute.
+    pub(super) fn room_to_read(&self, app: &AppState) -> Result<OwnedSemaphorePermit, Problem> {
+        let longest = if self.coding == Coding::Plain { self.raw.len() } else { DECODED_BYTES_MAX };
+        room(app, cloud_event::reading_bytes(longest))
     }
 
     /// Decompresses the body and reads it. Returns the text beside what was read.

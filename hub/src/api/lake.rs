@@ -1,13 +1,19 @@
 //! The lake's health, and the quarantine of events.
 
 use axum::{Json, extract::State};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use todoke_domain::role::Permission;
+use todoke_domain::{ids::QuarantineId, role::Permission};
 use todoke_store::Wall;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::input::PAGE_MAX;
-use crate::{auth::Caller, problem::Problem, quarantine, state::AppState};
+use super::input::{Asked, PAGE_MAX, id};
+use crate::{
+    auth::Caller,
+    problem::Problem,
+    quarantine::{self, Rules},
+    state::AppState,
+};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(health)).routes(routes!(list)).routes(routes!(replay))
@@ -23,6 +29,8 @@ async fn health(State(app): State<AppState>, caller: Caller) -> Result<Json<Valu
     let code = &caller.actor.municipality_code;
     let mut tx = app.workflow.store().begin_read(Wall::Around(code.clone())).await?;
     let counts = tx.quarantine_counts(code).await?;
+    let held_max = i64::from(app.config().ingest.held_max);
+    let is_full = tx.held_of_senders(code, held_max).await? >= held_max;
     drop(tx);
     let quarantine: serde_json::Map<String, Value> =
         counts.into_iter().map(|count| (count.reason, Value::from(count.n))).collect();
@@ -37,16 +45,34 @@ async fn health(State(app): State<AppState>, caller: Caller) -> Result<Json<Valu
         "log_failure": app.usage.failure().map(|failure| failure.to_string()),
         "sink": sink,
         "quarantine": quarantine,
+        "quarantine_full": is_full,
     })))
 }
 
-#[utoipa::path(get, path = "/v1/lake/quarantine", tag = "lake",
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct HeldQuery {
+    /// `next` of the page before
+    cursor: Option<String>,
+    limit: Option<i64>,
+}
+
+#[utoipa::path(get, path = "/v1/lake/quarantine", tag = "lake", params(HeldQuery),
     responses((status = 200, description = "events that could not be taken, oldest first, without their contents")))]
-async fn list(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
+async fn list(
+    State(app): State<AppState>,
+    caller: Caller,
+    Asked(query): Asked<HeldQuery>,
+) -> Result<Json<Value>, Problem> {
     caller.actor.require(Permission::ImportData)?;
+    let after = match query.cursor.as_deref().filter(|cursor| !cursor.is_empty()) {
+        Some(cursor) => Some(id::<QuarantineId>("cursor", cursor)?),
+        None => None,
+    };
+    let n_max = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
     let code = &caller.actor.municipality_code;
     let mut tx = app.workflow.store().begin_read(Wall::Around(code.clone())).await?;
-    let held = tx.quarantined_events(code, None, PAGE_MAX).await?;
+    let held = tx.quarantined_events(code, after, n_max).await?;
     let items: Vec<Value> = held
         .iter()
         .map(|entry| {
@@ -56,17 +82,34 @@ async fn list(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>
                 "event_id": entry.event_id,
                 "reason": entry.reason,
                 "field": entry.field,
+                "content_bytes": entry.content_bytes,
+                "can_be_replayed": !entry.content.is_empty(),
                 "received_at": entry.received_at,
             })
         })
         .collect();
-    Ok(Json(super::input::all(items)))
+    let id_of = |item: &Value| item["quarantine_id"].as_str().unwrap_or_default().to_owned();
+    Ok(Json(super::input::list(items, n_max, id_of)))
 }
 
-#[utoipa::path(post, path = "/v1/lake/quarantine/replay", tag = "lake",
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ReplayQuery {
+    /// Takes what was too old for its door as history
+    #[serde(default)]
+    too_old: bool,
+}
+
+#[utoipa::path(post, path = "/v1/lake/quarantine/replay", tag = "lake", params(ReplayQuery),
     responses((status = 200, description = "how many events were taken, are as bad as before, and were dropped for lack of consent")))]
-async fn replay(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
+async fn replay(
+    State(app): State<AppState>,
+    caller: Caller,
+    Asked(query): Asked<ReplayQuery>,
+) -> Result<Json<Value>, Problem> {
     caller.actor.require(Permission::ImportData)?;
-    let done = quarantine::replay(app.workflow.store(), &app.usage, &caller.actor.municipality_code, app.now()).await?;
+    let rules = Rules { outside_types: &app.config().ingest.outside_types, too_old: query.too_old };
+    let code = &caller.actor.municipality_code;
+    let done = quarantine::replay(app.workflow.store(), &app.usage, code, rules, app.now()).await?;
     Ok(Json(json!(done)))
 }

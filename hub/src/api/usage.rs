@@ -3,7 +3,7 @@
 use axum::{Json, body::Bytes, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 use todoke_ingest::{
-    Rejected,
+    IngestError, REJECTED_MAX, Rejected,
     usage::{self, ParsedUsage, UsageContext},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::intake::Intake;
 use crate::{
     problem::Problem,
-    quarantine::{self, Entrance},
+    quarantine::{self, Entrance, Origin},
     state::AppState,
     telemetry,
 };
@@ -25,8 +25,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     responses((status = 202, description = "on disk; duplicates are counted, bad events named and kept in quarantine"),
         (status = 408, description = "the body took longer than a minute to arrive: send it again"),
         (status = 413, description = "longer than 8 MiB, or than 16 MiB once decompressed"),
-        (status = 429, description = "the account's requests per minute are used up"),
-        (status = 503, description = "too much waits: send the same again after Retry-After")))]
+        (status = 422, description = "more than 500 of its events are bad: nothing of it is stored"),
+        (status = 429, description = "the account's requests per minute are used up, or too many of its bad events are held: send the same again after Retry-After"),
+        (status = 503, description = "too much waits, or too many bad events of the municipality are held: send the same again after Retry-After")))]
 async fn collect(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode, Json<Value>), Problem> {
     let now = app.now();
     let caller = &intake.caller;
@@ -53,11 +54,25 @@ async fn collect(State(app): State<AppState>, intake: Intake) -> Result<(StatusC
         .read(move |raw| if in_lines { usage::parse_lines(raw, &context) } else { usage::parse(raw, &context) })
         .await?;
     let ParsedUsage { events, mut rejected, places, device_key } = parsed;
+    let from = Origin { code: &caller.actor.municipality_code, account: caller.account.account_id };
+    let limits = &app.config().ingest;
+    check_bad(&app, from, rejected.len()).await?;
     let receipt = app.usage.append(events, now).await?;
     rejected.extend(receipt.rejected.into_iter().map(|refused| with_content(refused, &text, &places)));
-    let code = &caller.actor.municipality_code;
-    quarantine::keep(app.workflow.store(), code, &entrance, device_key, &rejected, now).await?;
+    quarantine::keep(app.workflow.store(), from, &entrance, device_key, &rejected, limits, now).await?;
     Ok((StatusCode::ACCEPTED, Json(answer(receipt.accepted, receipt.duplicates, &rejected))))
+}
+
+/// Whether as many bad events can be kept. Nothing of a request is stored before that is known; what the log itself
+/// refuses after it is kept or, where there is no room, the sender comes again and hears that the rest is there.
+pub(super) async fn check_bad(app: &AppState, from: Origin<'_>, n_bad: usize) -> Result<(), Problem> {
+    if n_bad > REJECTED_MAX {
+        return Err(IngestError::TooManyBad { n_max: REJECTED_MAX }.into());
+    }
+    if n_bad > 0 {
+        quarantine::check_room(app.workflow.store(), from, &app.config().ingest).await?;
+    }
+    Ok(())
 }
 
 /// What the log refused, with what was sent.

@@ -57,7 +57,7 @@ enum QuarantineCommand {
     /// Lists what is held, oldest first, without contents
     List(QuarantineArgs),
     /// Tries everything that is held again, by the rules of now
-    Replay(QuarantineArgs),
+    Replay(ReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -69,8 +69,17 @@ struct QuarantineArgs {
     common: Common,
 }
 
-/// Entries listed, at most.
-const LISTED_MAX: i64 = 10_000;
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// Takes events that were too old for their door as history
+    #[arg(long)]
+    too_old: bool,
+    #[command(flatten)]
+    held: QuarantineArgs,
+}
+
+/// Entries read at a time.
+const LISTED_PAGE: i64 = 1_000;
 
 pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
     match args.what {
@@ -88,28 +97,38 @@ pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
 async fn held(args: &QuarantineArgs) -> anyhow::Result<()> {
     let config = args.common.load()?;
     let store = open_record(&config, Durability::Full).await?;
-    let mut tx = store.begin_read(Wall::Around(args.municipality.clone())).await?;
-    let held = tx.quarantined_events(&args.municipality, None, LISTED_MAX).await?;
-    drop(tx);
-    let mut text = String::from("received_at\tentrance\treason\tfield\tevent_id\n");
-    for entry in held {
-        let (field, id) = (entry.field.unwrap_or_default(), entry.event_id.unwrap_or_default());
-        // What a sender made up must not steer a terminal.
-        let id: String = id.chars().filter(|c| !c.is_control()).collect();
-        text.push_str(&format!("{}\t{}\t{}\t{field}\t{id}\n", entry.received_at, entry.entrance, entry.reason));
+    output::write(b"received_at\tentrance\treason\tfield\tevent_id\n")?;
+    let mut after = None;
+    loop {
+        let mut tx = store.begin_read(Wall::Around(args.municipality.clone())).await?;
+        let page = tx.quarantined_events(&args.municipality, after, LISTED_PAGE).await?;
+        drop(tx);
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.quarantine_id);
+        let mut text = String::new();
+        for entry in page {
+            // What a sender made up must not steer a terminal.
+            let shown = |text: Option<String>| -> String {
+                text.unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
+            };
+            let (field, id) = (shown(entry.field), shown(entry.event_id));
+            text.push_str(&format!("{}\t{}\t{}\t{field}\t{id}\n", entry.received_at, entry.entrance, entry.reason));
+        }
+        output::write(text.as_bytes())?;
     }
-    output::write(text.as_bytes())
 }
 
-async fn replay(args: &QuarantineArgs) -> anyhow::Result<()> {
-    let config = args.common.load()?;
-    let call = json!({ "municipality": args.municipality });
+async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
+    let ReplayArgs { too_old, held: QuarantineArgs { municipality, common } } = args;
+    let config = common.load()?;
+    let call = json!({ "municipality": municipality, "too_old": too_old });
     if let Some(answer) = local::ask(&config.data, "/local/quarantine/replay", &call).await? {
         return output::write(&answer);
     }
     let store = open_record(&config, Durability::Full).await?;
     let log = UsageLog::open(&config.data.join("ingest"), UsageLogConfig::default())?;
-    let done = quarantine::replay(&store, &log, &args.municipality, Clock::system().now()).await?;
+    let rules = quarantine::Rules { outside_types: &config.ingest.outside_types, too_old: *too_old };
+    let done = quarantine::replay(&store, &log, municipality, rules, Clock::system().now()).await?;
     output::write(&serde_json::to_vec(&done)?)
 }
 

@@ -13,7 +13,7 @@ use todoke_domain::{
 use todoke_store::{
     Store, Wall, account::Account, delivery::Delivery, device::Device, made_up_past::PastPush, message::MessageStep,
 };
-use todoke_workflow::secret;
+use todoke_workflow::{messaging::letter_kind, secret};
 
 use super::usage;
 
@@ -264,20 +264,10 @@ fn elsewhere(created: &Event, trace: &mut Trace, now: Timestamp, rng: &mut StdRn
         story.on("email", "message.accepted", sent_at.plus(took), json!({ "provider_ms": provider_ms }));
     }
     if meant_for("paper") && at < now.minus(POSTED_AFTER) {
-        let letter = json!({ "message_id": created.subject_id, "letter_kind": letter_kind(created) });
+        let message_type = created.payload.get("message_type").and_then(Value::as_str).unwrap_or_default();
+        let letter = json!({ "message_id": created.subject_id, "letter_kind": letter_kind(message_type) });
         let printed_at = at.plus(Duration::from_secs(rng.random_range(DAY_S..2 * DAY_S)));
         story.step("message.paper_printed", printed_at, letter.clone());
         story.step("message.paper_posted", printed_at.plus(Duration::from_secs(5 * 3_600)), letter);
-    }
-}
-
-/// What kind of letter a message is, as the print queue calls it.
-fn letter_kind(created: &Event) -> &'static str {
-    match created.payload.get("message_type").and_then(Value::as_str) {
-        Some("coupon.distributed") => "distribution",
-        Some("application.coupon.deficient") => "deficiency",
-        Some("application.coupon.rejected") => "rejection",
-        Some("coupon.qr_reissued") => "qr_reissue",
-        _ => "message",
     }
 }

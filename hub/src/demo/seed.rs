@@ -321,7 +321,7 @@ impl Growing<'_> {
             }
         }
         if main {
-            let (_, key) = self.workflow.issue_api_key(&self.system(), "demo", Role::Analyst, now).await?;
+            let (_, key) = self.workflow.issue_api_key(&self.system(), "demo", Role::Analyst, &[], now).await?;
             accounts.api_keys.insert("analyst".to_owned(), key);
         }
         accounts.municipalities.push(BTreeMap::from([

@@ -292,12 +292,13 @@ impl Node {
                 role: "support_desk".to_owned(),
                 actor_key: Some(5),
                 allowed: vec!["support".to_owned()],
+                sources: None,
                 correlation_id: None,
                 received_at: now,
             };
             let batch = format!("[{}]", texts.join(","));
             let parsed = cloud_event::parse(batch.as_bytes(), &Mode::Batched, &source).unwrap();
-            (encoded(&parsed.events), parsed.rejected)
+            (parsed.events, parsed.rejected)
         } else {
             let phone = UsageContext {
                 municipality_code,

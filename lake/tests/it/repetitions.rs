@@ -20,10 +20,15 @@ async fn a_repetition_is_left_out_and_the_first_to_arrive_stays() {
     let dir = tempfile::tempdir().unwrap();
     let lake = open(dir.path()).await;
     lake.append(Origin::new("usage:a", 1), &rows(&views(1..=20)), now()).await.unwrap();
-    // Another node takes the same batch, with events of its own, hours later and by another request.
+    // Another node takes the same batch, with events of its own, hours later, by another request and with another key.
     let again: Vec<Event> = views(11..=30)
         .into_iter()
-        .map(|event| Event { recorded_at: now(), correlation_id: Some("another request".to_owned()), ..event })
+        .map(|event| Event {
+            recorded_at: now(),
+            correlation_id: Some("another request".to_owned()),
+            actor_key: Some(8),
+            ..event
+        })
         .collect();
     let later = todoke_lake::EventRows::build(&again, at("2026-11-21T09:00:00Z")).unwrap();
     lake.append(Origin::new("usage:b", 1), &later, now()).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use todoke_domain::{
     Event, Timestamp,
-    delivery::{DeliveryState, DeliveryStep, Purpose, RetryPolicy},
+    delivery::{DeliveryState, DeliveryStep, Purpose, RetryPolicy, leaves_at, speed_of},
     ids::EventId,
 };
 use todoke_store::{
@@ -116,6 +116,8 @@ impl<'a> Marks<'a> {
         let dice = row.delivery_id.as_uuid().as_bytes()[15];
         match self.retries.next(self.now, row.attempts, asked, dice) {
             Some(due_at) => {
+                // What was tried in the evening does not ring at night because that failed.
+                let due_at = leaves_at(row.provider.channel(), speed_of(row.speed), due_at);
                 Wish { due_at: Some(due_at), code: Some(code.to_owned()), doubtful, ..Wish::step(DeliveryStep::Retry) }
             }
             None => Wish { doubtful, ..Wish::fail(code) },

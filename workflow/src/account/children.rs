@@ -311,8 +311,10 @@ impl Workflow {
             child.name, child.child_no
         );
         let letter =
-            Letter { kind: "qr_reissue", title: "児童用二次元コードの再発行", body, qr: Some(token) };
-        work.letter_to(guardian, letter).await?;
+            Letter {
+                message_type: "coupon.qr_reissued", title: "児童用二次元コードの再発行", body, qr: Some(token)
+            };
+        work.letter_to(guardian, letter, Some(event.event_id)).await?;
         work.commit().await?;
         qr_view(token)
     }

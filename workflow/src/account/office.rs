@@ -12,6 +12,7 @@ use todoke_domain::{
         messages::LOCALE_COMPLETE,
         template::{Placeholder, Placeholders},
     },
+    event_source::SourcePattern,
     ids::{AccountId, ApiKeyId, FacilityId},
     role::Permission,
     text,
@@ -256,15 +257,25 @@ impl Workflow {
         Ok(ending.len())
     }
 
-    /// Makes a key for a machine that acts as the caller's municipality with a role. The key is shown once.
+    /// Makes a key for a machine that acts as the caller's municipality with a role. The key is shown once. It may send
+    /// events of these sources; without any it sends none.
     pub async fn issue_api_key(
         &self,
         actor: &Actor,
         name: &str,
         role: Role,
+        sources: &[String],
         now: Timestamp,
     ) -> Result<(ApiKeyId, String), WorkflowError> {
         actor.require(Permission::ManageAccounts)?;
+        let invalid = |detail: String| WorkflowError::Invalid(vec![FieldError::new("sources", detail)]);
+        if sources.len() > SOURCES_MAX {
+            return Err(invalid(format!("送信元は{SOURCES_MAX}件以内で指定してください。")));
+        }
+        let sources: Vec<SourcePattern> = sources
+            .iter()
+            .map(|raw| SourcePattern::try_from(raw.clone()).map_err(|error| invalid(error.to_string())))
+            .collect::<Result<_, _>>()?;
         let name = text::line(name, 100)
             .map_err(|error| WorkflowError::Invalid(vec![FieldError::new("name", error.to_string())]))?;
         // A viewer of aggregates is a person, and above the municipality that would issue the key.
@@ -296,6 +307,7 @@ impl Workflow {
             api_key_id: ApiKeyId::new(now),
             account_id: machine.account_id,
             name,
+            sources: Some(json!(sources).to_string()),
             created_at_us: now.as_micros(),
         };
         work.tx.insert_api_key(&key, &actor.municipality_code, &secret::hash(&secret_key)).await?;
@@ -308,6 +320,16 @@ impl Workflow {
         actor.require(Permission::ManageAccounts)?;
         let mut tx = self.read(actor).await?;
         Ok(tx.api_keys(&actor.municipality_code).await?)
+    }
+
+    /// The sources that a machine may send events of; `None` for one whose key is from before they had to be named,
+    /// which may name any.
+    pub async fn sources_of_machine(&self, machine: &Account) -> Result<Option<Vec<SourcePattern>>, WorkflowError> {
+        let code = &machine.municipality_code;
+        let mut tx = self.store().begin_read(todoke_store::Wall::Around(code.clone())).await?;
+        let Some(key) = tx.api_key_of(code, machine.account_id).await? else { return Ok(Some(Vec::new())) };
+        let sources = key.sources.map(|sources| serde_json::from_str(&sources)).transpose();
+        sources.map_err(|_| StoreError::Corrupt { what: "sources of a key" }.into())
     }
 
     /// Revokes a key at once.
@@ -330,6 +352,8 @@ impl Workflow {
     }
 }
 
+/// Sources of one key.
+const SOURCES_MAX: usize = 20;
 const BAD_DAY: &str = "日付を YYYY-MM-DD の形式で入力してください。";
 
 impl Work<'_> {

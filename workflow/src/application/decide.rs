@@ -13,7 +13,7 @@ use todoke_domain::{
 };
 use todoke_store::application::Application;
 
-use super::view::ApplicationView;
+use super::{letter::PaperStep, view::ApplicationView};
 use crate::{Actor, FieldError, Work, Workflow, WorkflowError, audit::Access, work::Subject};
 
 /// What is missing or wrong.
@@ -78,8 +78,8 @@ impl Workflow {
                 "text_length": deficiency.text.as_ref().map(|t| t.chars().count()),
             }),
         );
-        work.letter_for_paper(&application, "deficiency", &text).await?;
-        let view = work.tell_step(&event, &application, &[(Placeholder::Reason, text)]).await?;
+        let view = work.tell_step(&event, &application, &[(Placeholder::Reason, text.clone())]).await?;
+        work.letter_for_paper(&application, PaperStep::Deficient(&text), Some(event.event_id)).await?;
         work.commit().await?;
         Ok(view)
     }
@@ -218,7 +218,8 @@ impl Work<'_> {
         );
         let view = self.tell_step(&event, application, &[]).await?;
         self.first_distribution(application, &set).await?;
-        self.letter_for_paper(application, "distribution", &set.title).await?;
+        let distributed = self.newest_event("coupon.distributed");
+        self.letter_for_paper(application, PaperStep::Distributed(&set.title), distributed).await?;
         Ok(view)
     }
 
@@ -241,7 +242,8 @@ impl Work<'_> {
                 "text_length": text.map(|t| t.chars().count()),
             }),
         );
-        self.letter_for_paper(application, "rejection", &reason).await?;
-        self.tell_step(&event, application, &[(Placeholder::Reason, reason)]).await
+        let view = self.tell_step(&event, application, &[(Placeholder::Reason, reason.clone())]).await?;
+        self.letter_for_paper(application, PaperStep::Rejected(&reason), Some(event.event_id)).await?;
+        Ok(view)
     }
 }

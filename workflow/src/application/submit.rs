@@ -348,6 +348,7 @@ impl Work<'_> {
             subject_id: application.application_id.to_string(),
             subject_no: Some(application.application_no.clone()),
             state: application.state.clone(),
+            child: Some(child.child_id),
             guardian: Some(application.guardian_id),
             values: Placeholders::new()
                 .with(Placeholder::Child, child.name.clone())

@@ -55,7 +55,8 @@ impl Workflow {
         actor.require(Permission::SendBroadcasts)?;
         let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
-        step(&mut row, BroadcastEvent::Resume { all_handed: row.finished_at.is_some() })?;
+        let all_handed = row.finished_at.is_some();
+        step(&mut row, BroadcastEvent::Resume { all_handed })?;
         let (key, speed) = (collapse_key(&row)?, message_type(&row)?.speed_when(None));
         for channel in [Via::Push, Via::Email] {
             let due_at = delivery::leaves_at(channel, speed, now);

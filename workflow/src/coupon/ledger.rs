@@ -158,6 +158,7 @@ impl OpenCoupon {
             subject_id,
             subject_no: Some(subject_no.to_owned()),
             state: state.to_owned(),
+            child: Some(self.child.child_id),
             guardian: Some(self.guardian.guardian_id),
             household: Some((self.guardian.clone(), self.accounts.clone())),
             values,

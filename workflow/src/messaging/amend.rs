@@ -1,9 +1,9 @@
-//! What an operator does about a message that is out: correct its words, take it back, send it again, mark its letter.
+//! What an operator does about a message that is out: correct its words, take it back, send it again.
 
 use todoke_domain::{
     Timestamp,
     catalogue::messages::Channel as Via,
-    delivery::{DeliveryState, DeliveryStep, Purpose},
+    delivery::{DeliveryState, DeliveryStep, Purpose, leaves_at, speed_of},
     ids::{DeliveryId, MessageId},
     role::Permission,
 };
@@ -19,6 +19,13 @@ const TITLE_MAX: usize = 100;
 /// Longest corrected text, characters.
 const BODY_MAX: usize = 4_000;
 
+/// What is shown in place of words that were corrected: the new ones were never checked for names.
+const CORRECTED: (&str, &str) =
+    ("お知らせを訂正しました", "先にお送りしたお知らせの内容を訂正しました。アプリでご確認ください。");
+/// The same to somebody who has not got the first words and so knows of nothing to be corrected.
+const CORRECTED_UNSEEN: (&str, &str) =
+    ("お知らせがあります", "新しいお知らせがあります。内容はアプリでご確認ください。");
+
 /// New words of a message.
 #[derive(Debug, Clone, Default)]
 pub struct Correction {
@@ -28,32 +35,11 @@ pub struct Correction {
     pub body: String,
 }
 
-/// What became of a letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LetterStep {
-    /// It was printed.
-    Printed,
-    /// It was posted.
-    Posted,
-    /// It came back.
-    Returned,
-}
-
-impl LetterStep {
-    /// The state before and after, and the step of the delivery.
-    const fn states(self) -> (&'static str, &'static str, DeliveryStep) {
-        match self {
-            Self::Printed => ("queued", "printed", DeliveryStep::Print),
-            Self::Posted => ("printed", "posted", DeliveryStep::Post),
-            Self::Returned => ("posted", "returned", DeliveryStep::Return),
-        }
-    }
-}
-
 impl Workflow {
     /// Replaces the words of a message. The inbox shows the new ones as unread; devices that show the old ones
-    /// get the notification anew, which replaces the first. What travels says only that there is a correction:
-    /// the new words were never checked for names.
+    /// get the notification anew, which replaces the first and may wait for the morning. What has not left yet, such
+    /// as a mail that waits for somebody to look, keeps its time. What travels says only that there is something to
+    /// read: the new words were never checked for names.
     pub async fn correct_message(
         &self,
         actor: &Actor,
@@ -81,15 +67,22 @@ impl Workflow {
         work.tx.correct_message(id, title, body, now).await?;
         let mut again = Vec::new();
         for row in work.newest_of_each_target(id).await? {
-            let left = row.provider.channel() != Via::Paper && row.attempts > 0;
+            let paper = row.provider.channel() == Via::Paper;
+            let unseen = !paper && row.state == DeliveryState::Queued && row.attempts == 0;
+            if unseen && work.tx.reword_delivery(&row, CORRECTED_UNSEEN.0, CORRECTED_UNSEEN.1).await? {
+                continue;
+            }
+            // What could not be reworded was claimed in between.
+            let left = !paper && (row.attempts > 0 || unseen);
             work.step_delivery(&row, DeliveryStep::Supersede, Some("corrected")).await?;
             let held = row.state == DeliveryState::Held;
             if left || held || row.state == DeliveryState::Queued {
+                let words = if held && row.attempts == 0 { CORRECTED_UNSEEN } else { CORRECTED };
                 again.push(NewDelivery {
                     // What a paused broadcast keeps back stays so.
                     state: if held { DeliveryState::Held } else { DeliveryState::Queued },
-                    subject: "お知らせを訂正しました".to_owned(),
-                    body: "先にお送りしたお知らせの内容を訂正しました。アプリでご確認ください。".to_owned(),
+                    subject: words.0.to_owned(),
+                    body: words.1.to_owned(),
                     ..repeated(&row, now)
                 });
             }
@@ -116,7 +109,7 @@ impl Workflow {
         Ok(())
     }
 
-    /// Sends a delivery again that failed, ran out of time, or may have arrived unseen.
+    /// Sends a delivery again that failed, ran out of time, came back, or may have arrived unseen.
     pub async fn resend_delivery(
         &self,
         actor: &Actor,
@@ -126,7 +119,7 @@ impl Workflow {
         actor.require(Permission::PublishNotices)?;
         let mut work = self.begin(actor, now).await?;
         let row = work.tx.delivery(id).await?.ok_or(WorkflowError::NotFound("delivery"))?;
-        let ended = matches!(row.state, DeliveryState::Failed | DeliveryState::Expired);
+        let ended = matches!(row.state, DeliveryState::Failed | DeliveryState::Expired | DeliveryState::Returned);
         let doubtful = row.doubtful && row.state == DeliveryState::Sent;
         if row.purpose != Purpose::Notification || row.secret || !(ended || doubtful) {
             return Err(WorkflowError::Conflict("この配信は再送できません。".to_owned()));
@@ -134,41 +127,16 @@ impl Workflow {
         if doubtful {
             work.step_delivery(&row, DeliveryStep::Supersede, Some("sent_again")).await?;
         }
-        let again = repeated(&row, now);
+        let again = match row.provider.channel() {
+            Via::Paper => work.letter_again(&row).await?,
+            _ => repeated(&row, now),
+        };
         let again_id = again.delivery_id;
         if work.tx.insert_deliveries(&[again]).await? == 0 {
             return Err(WorkflowError::Conflict("すでに再送されています。".to_owned()));
         }
         work.commit().await?;
         Ok(again_id)
-    }
-
-    /// Marks letters; one that is not in the state before is left out. Gives how many were marked.
-    pub async fn mark_letters(
-        &self,
-        actor: &Actor,
-        letter_nos: &[String],
-        step: LetterStep,
-        now: Timestamp,
-    ) -> Result<usize, WorkflowError> {
-        actor.require(Permission::ImportData)?;
-        let code = actor.municipality_code.clone();
-        let (before, after, delivery_step) = step.states();
-        let mut work = self.begin_long(actor, now).await?;
-        let mut marked = 0;
-        for letter_no in letter_nos {
-            if !work.tx.mark_print_item(&code, letter_no, before, after).await? {
-                continue;
-            }
-            marked += 1;
-            if let Some(id) = work.tx.delivery_of_letter(&code, letter_no).await? {
-                if let Some(row) = work.tx.delivery(id).await? {
-                    work.step_delivery(&row, delivery_step, None).await?;
-                }
-            }
-        }
-        work.commit().await?;
-        Ok(marked)
     }
 }
 
@@ -190,8 +158,9 @@ impl Work<'_> {
     }
 }
 
-/// The same delivery once more, to be sent at once.
-fn repeated(row: &Delivery, now: Timestamp) -> NewDelivery {
+/// The same delivery once more, to be sent as soon as it may.
+pub(super) fn repeated(row: &Delivery, now: Timestamp) -> NewDelivery {
+    let due_at = leaves_at(row.provider.channel(), speed_of(row.speed), now);
     NewDelivery {
         delivery_id: DeliveryId::new(now),
         message_id: row.message_id,
@@ -212,8 +181,8 @@ fn repeated(row: &Delivery, now: Timestamp) -> NewDelivery {
         escalation: None,
         state: DeliveryState::Queued,
         error_code: None,
-        due_at: now,
-        expires_at: row.expires_at.map(|end| now.plus(end.since(row.created_at))),
+        due_at,
+        expires_at: row.expires_at.map(|end| due_at.plus(end.since(row.created_at))),
         receipt_key: rand::random(),
         cause_at: row.cause_at,
         created_at: now,

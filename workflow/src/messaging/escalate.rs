@@ -3,25 +3,37 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use todoke_domain::{
-    Role, Timestamp,
+    Event, MunicipalityCode, Role, Timestamp,
+    account::AccountState,
     catalogue::{
-        messages::{self, Channel as Via, ChannelSet, Class, EscalationRule},
+        messages::{self, Audience, Channel as Via, Class, EscalationRule},
         template::{Placeholder, Placeholders, Privacy, Rendered, render_in},
     },
-    delivery::DeliveryState,
-    ids::MessageId,
+    delivery::{DeliveryState, Purpose},
+    ids::{DeliveryId, MessageId},
+    role::Permission,
 };
-use todoke_store::{Wall, account::Account, escalation::Escalation, message::Message};
+use todoke_store::{
+    Wall,
+    account::Account,
+    delivery::{Delivery, NewDelivery},
+    escalation::Escalation,
+    message::Message,
+};
 
-use super::{About, raise::fault};
+use super::{About, amend::repeated, raise::fault, route::Routes};
 use crate::{Actor, Work, Workflow, WorkflowError, work::Subject};
 
 /// Looks claimed at a time.
 const CLAIM_MAX: i64 = 100;
 /// How long a claim holds.
 const LEASE: Duration = Duration::from_secs(60);
+/// The mail without which a new account is of no use: whoever issued it waits for somebody who does not come.
+const ISSUED: &str = "account.issued";
+/// Before the heading of what a section is told again.
+const AGAIN: &str = "【再通知】";
 
 impl Workflow {
     /// Does every look that is due. May run on several nodes: each look happens once, and one whose node died
@@ -77,10 +89,13 @@ impl Work<'_> {
     async fn look_at_failure(&mut self, message: &Message, account: &Account) -> Result<(), WorkflowError> {
         let deliveries = self.tx.deliveries_of(message.message_id).await?;
         let reached = message.read_at.is_some() || message.delivered_at.is_some();
-        if reached
-            || deliveries.iter().any(|row| row.state.has_reached(row.provider.channel()))
-            || !account.role.is_household()
-        {
+        if reached || deliveries.iter().any(|row| row.state.has_reached(row.provider.channel())) {
+            return Ok(());
+        }
+        if message.message_type == ISSUED && !deliveries.iter().any(may_still_arrive) {
+            return self.tell_issuer(message, account).await;
+        }
+        if !account.role.is_household() {
             return Ok(());
         }
         // A mail that waits for somebody to look need not wait any longer.
@@ -90,15 +105,16 @@ impl Work<'_> {
             return Ok(());
         }
         // Something else may still arrive; if it fails too, it is looked at again.
-        if deliveries.iter().any(|row| row.state.is_under_way() && !row.doubtful) {
+        if deliveries.iter().any(may_still_arrive) {
             return Ok(());
         }
         let Some(kind) = messages::get(&message.message_type) else { return Ok(()) };
         let to_paper = kind.escalation.iter().any(|escalation| escalation.rule == EscalationRule::E2);
-        if kind.class != Class::Mandatory || !(message.in_inbox || to_paper) {
+        let by_letter = deliveries.iter().any(|row| row.channel == "paper");
+        if kind.class != Class::Mandatory || !(message.in_inbox || to_paper || by_letter) {
             return Ok(());
         }
-        if to_paper && message.in_inbox && !deliveries.iter().any(|row| row.channel == "paper") {
+        if to_paper && message.in_inbox && !by_letter {
             let words = Rendered { subject: message.title.clone(), body: message.body.clone() };
             if let Some(row) = self.letter(message, account, &words).await? {
                 self.tx.insert_deliveries(&[row]).await?;
@@ -127,17 +143,14 @@ impl Work<'_> {
         accounts.sort_unstable();
         accounts.dedup();
         let values = Placeholders::new().with(Placeholder::Count, accounts.len().to_string());
-        let subject = Subject::new("message", unreached.message_id);
-        let mut cause = self.uncaused(subject);
-        cause.event_type = "message.failed".to_owned();
-        cause.payload = json!({ "permanent": true }).as_object().cloned().unwrap_or_default();
+        let cause = self.failure_of(unreached);
         let Some(kind) = messages::get("operator.contact_failed") else { return Ok(()) };
         let about = About {
             subject_kind: "contact_failed",
             subject_id: today.to_string(),
             state: "failed".to_owned(),
             values: values.clone(),
-            facts: vec![("last_channel", json!(true)), ("message_class", json!("mandatory"))],
+            facts: failure_facts(unreached, true),
             office_link: "/staff/operator/deliveries".to_owned(),
             once_per: Some(today.to_string()),
             ..About::default()
@@ -158,7 +171,64 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// E4: nobody of a section has looked for a business day, so that all of it are told again.
+    /// The mail that tells of a new account did not arrive: whoever issued it is told, or, when that person is gone
+    /// or a file issued it, those who manage the accounts.
+    async fn tell_issuer(&mut self, unreached: &Message, holder: &Account) -> Result<(), WorkflowError> {
+        let code = holder.municipality_code.clone();
+        let issued = self.tx.event(unreached.cause_event_id).await?;
+        let issuer = match issued.and_then(|event| event.actor_key) {
+            Some(key) => self.tx.account_of_person(&code, key).await?,
+            None => None,
+        };
+        let gone = [AccountState::Deleted.as_str(), AccountState::Ended.as_str()];
+        let addressees = match issuer.filter(|issuer| !gone.contains(&issuer.state.as_str())) {
+            Some(issuer) => vec![issuer],
+            None => self.account_managers(&code, holder).await?,
+        };
+        let cause = self.failure_of(unreached);
+        let about = About {
+            subject_kind: "account",
+            subject_id: holder.account_id.to_string(),
+            state: holder.state.clone(),
+            facility: holder.facility_id,
+            addressees,
+            values: Placeholders::new().with(Placeholder::Title, holder.name.as_str()),
+            facts: failure_facts(unreached, false),
+            link: "/settings".to_owned(),
+            office_link: "/staff".to_owned(),
+            once_per: Some(unreached.message_id.to_string()),
+            ..About::default()
+        };
+        self.raise(&cause, &about).await
+    }
+
+    /// Who manages the accounts of a municipality beside the person in question; the operator where nobody does.
+    async fn account_managers(
+        &mut self,
+        code: &MunicipalityCode,
+        holder: &Account,
+    ) -> Result<Vec<Account>, WorkflowError> {
+        let mut managers = Vec::new();
+        for role in Role::ALL.into_iter().filter(|role| role.may(Permission::ManageAccounts)) {
+            managers.extend(self.tx.role_accounts(code, role).await?);
+        }
+        managers.retain(|manager| manager.account_id != holder.account_id);
+        if managers.is_empty() {
+            managers = self.tx.role_accounts(code, Role::Operator).await?;
+        }
+        Ok(managers)
+    }
+
+    /// That nothing of a message arrived, as a cause: the dispatcher or the bounced mail has written the event.
+    fn failure_of(&mut self, message: &Message) -> Event {
+        let mut cause = self.uncaused(Subject::new("message", message.message_id));
+        cause.event_type = "message.failed".to_owned();
+        cause.payload = json!({ "permanent": true }).as_object().cloned().unwrap_or_default();
+        cause
+    }
+
+    /// E4: nobody of a section has looked for a business day, so that all of it are told again, on the channels of
+    /// the catalogue's row: where nobody opens the inbox a mail may be seen.
     async fn look_at_section(&mut self, message: &Message, account: &Account) -> Result<(), WorkflowError> {
         let looked = self.tx.lookers(message.cause_event_id, &message.message_type).await?;
         let code = account.municipality_code.clone();
@@ -167,12 +237,21 @@ impl Work<'_> {
             return Ok(());
         }
         let Some(kind) = messages::get(&message.message_type) else { return Ok(()) };
+        let audience = Audience::of_office(account.role);
+        let Some(recipient) = kind.recipients.iter().find(|recipient| Some(recipient.audience) == audience) else {
+            return Ok(());
+        };
+        let mut routes = Routes::default();
+        routes.learn(self, kind, recipient, &section).await?;
+        let first_mails = self.first_mails(message, &section).await?;
+        let mut mails = Vec::new();
         let mut told = false;
         for colleague in &section {
+            let channels = routes.wanted(kind, recipient.channels, colleague);
             let again = Message {
                 message_id: MessageId::new(self.now),
                 account_id: colleague.account_id,
-                title: format!("【再通知】{}", message.title),
+                title: format!("{AGAIN}{}", message.title),
                 dedupe_key: format!("E4:{}:{}:{}", message.message_type, message.cause_event_id, colleague.account_id),
                 created_at: self.now,
                 delivered_at: None,
@@ -184,15 +263,72 @@ impl Work<'_> {
             }
             let mut cause = self.uncaused(Subject::new("message", message.message_id));
             cause.event_id = message.cause_event_id;
-            self.note_created(kind, &again, colleague, ChannelSet::of(&[Via::Live, Via::Inbox]), &cause);
+            self.note_created(kind, &again, colleague, channels, &cause);
+            if let Some(address) = colleague.email.clone().filter(|_| channels.contains(Via::Email)) {
+                let own = first_mails.iter().find(|mail| mail.account_id == colleague.account_id);
+                if let Some(mail) = own.or_else(|| first_mails.first()) {
+                    mails.push(mailed_again(mail, &again, colleague, address, self.now));
+                    self.note_queued(again.message_id, Via::Email);
+                }
+            }
             if !told {
                 told = true;
                 self.publish_changed(&again, &message.message_type).await?;
             }
         }
         if told {
-            self.note_escalated(message.message_id, "inbox", "inbox", EscalationRule::E4);
+            let to = if mails.is_empty() { "inbox" } else { "email" };
+            self.note_escalated(message.message_id, "inbox", to, EscalationRule::E4);
+        }
+        if !mails.is_empty() {
+            self.tx.insert_deliveries(&mails).await?;
         }
         Ok(())
+    }
+
+    /// The newest mail of each colleague about what this message tells: its words leave out the names that those of
+    /// the inbox have.
+    async fn first_mails(&mut self, message: &Message, section: &[Account]) -> Result<Vec<Delivery>, WorkflowError> {
+        let mut mails = Vec::new();
+        for same in self.tx.messages_of_cause(message.cause_event_id).await? {
+            let colleague = section.iter().any(|colleague| colleague.account_id == same.account_id);
+            if !colleague || same.message_type != message.message_type {
+                continue;
+            }
+            let deliveries = self.tx.deliveries_of(same.message_id).await?;
+            mails.extend(deliveries.into_iter().rfind(|row| {
+                row.provider.channel() == Via::Email && row.purpose == Purpose::Notification && !row.secret
+            }));
+        }
+        Ok(mails)
+    }
+}
+
+/// Whether something comes without anybody doing anything.
+fn may_still_arrive(row: &Delivery) -> bool {
+    row.state.is_under_way() && !row.doubtful
+}
+
+/// What the triggers on a failure ask beyond the event. `last_channel` is for the list of people whom nothing
+/// reaches; the holder of a new account is not on it.
+fn failure_facts(message: &Message, last_channel: bool) -> Vec<(&'static str, Value)> {
+    vec![
+        ("last_channel", json!(last_channel)),
+        ("message_class", json!(message.class)),
+        ("message_type", json!(message.message_type)),
+    ]
+}
+
+/// A colleague's mail for what the section is told again, in the words that a first mail travelled in.
+fn mailed_again(mail: &Delivery, again: &Message, to: &Account, address: String, now: Timestamp) -> NewDelivery {
+    NewDelivery {
+        delivery_id: DeliveryId::new(now),
+        message_id: again.message_id,
+        account_id: to.account_id,
+        target: address,
+        edition: 0,
+        subject: format!("{AGAIN}{}", mail.subject),
+        collapse_key: again.message_id.to_string(),
+        ..repeated(mail, now)
     }
 }

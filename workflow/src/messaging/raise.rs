@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 use todoke_domain::{
-    Event, MunicipalityCode, Role,
+    Event, MunicipalityCode, Role, Timestamp,
     catalogue::{
         messages::{
-            self, Category, Cause, Channel as Via, ChannelSet, DedupeCode, LOCALE_COMPLETE, MessageType, Reach,
-            Recipient,
+            self, Category, Cause, Channel as Via, ChannelSet, DedupeCode, EscalationRule, LOCALE_COMPLETE,
+            MessageType, Reach, Recipient,
         },
-        template::{Placeholders, Privacy, Rendered, render_in},
+        template::{Placeholder, Placeholders, Privacy, Rendered, TemplateError, render_in},
     },
     channel::Channel,
-    ids::{FacilityId, GuardianId, MessageId},
+    ids::{ChildId, FacilityId, GuardianId, MessageId},
 };
 use todoke_store::{account::Account, guardian::Guardian, message::Message};
 
@@ -34,6 +34,8 @@ pub struct About {
     pub subject_no: Option<String>,
     /// State after the event.
     pub state: String,
+    /// Child concerned, where messages about one child show as one on a device.
+    pub child: Option<ChildId>,
     /// Household concerned.
     pub guardian: Option<GuardianId>,
     /// Facility concerned.
@@ -67,6 +69,28 @@ struct Draft {
     message: Message,
 }
 
+/// A row of the catalogue whose words lack a value.
+struct Unwritten {
+    kind: &'static MessageType,
+    /// The first message that was suppressed for that.
+    event: Event,
+}
+
+impl Unwritten {
+    /// What the operator is told: once a day for each kind.
+    fn about(&self, now: Timestamp) -> About {
+        About {
+            subject_kind: "message_type",
+            subject_id: self.kind.id.clone(),
+            state: "suppressed".to_owned(),
+            values: Placeholders::new().with(Placeholder::Title, self.kind.id.as_str()),
+            office_link: "/staff/operator/deliveries".to_owned(),
+            once_per: Some(now.jst_date().to_string()),
+            ..About::default()
+        }
+    }
+}
+
 impl Work<'_> {
     /// Creates the messages that the catalogue asks for after `event`.
     pub async fn raise(&mut self, event: &Event, about: &About) -> Result<(), WorkflowError> {
@@ -86,9 +110,27 @@ impl Work<'_> {
     }
 
     async fn raise_for(&mut self, cause: &Cause<'_>, event: &Event, about: &About) -> Result<(), WorkflowError> {
+        for suppressed in self.raise_what_can_be_written(cause, event, about).await? {
+            let about = suppressed.about(self.now);
+            let cause = Cause::of(&suppressed.event);
+            // The alarm itself needs no more than what is given here; were it faulty too, the log has both.
+            self.raise_what_can_be_written(&cause, &suppressed.event, &about).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates the messages of a cause whose words are complete, and gives the kinds of the others. What happened
+    /// has happened, and the faulty text of one message undoes neither it nor the messages to other people.
+    async fn raise_what_can_be_written(
+        &mut self,
+        cause: &Cause<'_>,
+        event: &Event,
+        about: &About,
+    ) -> Result<Vec<Unwritten>, WorkflowError> {
         let mut people = People::default();
         let mut routes = Routes::default();
         let mut drafts = Vec::new();
+        let mut unwritten: Vec<Unwritten> = Vec::new();
         for kind in messages::triggered_by(cause).map_err(fault)? {
             for recipient in kind.recipients_for(cause).map_err(fault)? {
                 let accounts = people.of(self, recipient.audience, about).await?;
@@ -105,7 +147,21 @@ impl Work<'_> {
                         continue;
                     }
                     let channels = routes.wanted(kind, asked, &account);
-                    let draft = self.draft(kind, recipient, account, channels, event, about)?;
+                    let (draft, missing) = self.draft(kind, recipient, account, channels, event, about);
+                    if let Some(error) = missing
+                        && !channels.is_empty()
+                    {
+                        tracing::error!(
+                            error = %error, message_type = %kind.id, subject_id = %about.subject_id,
+                            "a message cannot be written and is not sent"
+                        );
+                        self.note_created(kind, &draft.message, &draft.account, channels, event);
+                        let event = self.note_suppressed(draft.message.message_id, "template_error");
+                        if unwritten.iter().all(|known| known.kind.id != kind.id) {
+                            unwritten.push(Unwritten { kind, event });
+                        }
+                        continue;
+                    }
                     if channels.is_empty() {
                         // Switched off on every channel it has: the record says that it was not sent, and why.
                         self.note_created(kind, &draft.message, &draft.account, channels, event);
@@ -116,9 +172,11 @@ impl Work<'_> {
                 }
             }
         }
-        self.create(&drafts, &routes, event, about).await
+        self.create(&drafts, &routes, event, about).await?;
+        Ok(unwritten)
     }
 
+    /// The message to one person, and what is missing in its words if something is: then it has none.
     fn draft(
         &self,
         kind: &'static MessageType,
@@ -127,9 +185,12 @@ impl Work<'_> {
         channels: ChannelSet,
         event: &Event,
         about: &About,
-    ) -> Result<Draft, WorkflowError> {
+    ) -> (Draft, Option<TemplateError>) {
         let locale = kind.locale([account.language.as_str()], &recipient.variant).to_owned();
-        let full = render_in(kind, &locale, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
+        let (full, missing) = match words(kind, &locale, recipient, &account, channels, &about.values) {
+            Ok(full) => (full, None),
+            Err(error) => (Rendered { subject: String::new(), body: String::new() }, Some(error)),
+        };
         let in_inbox = channels.contains(Via::Inbox);
         let once = about.once_per.clone().unwrap_or_else(|| match kind.dedupe.code {
             // At most one per recipient and day.
@@ -159,7 +220,7 @@ impl Work<'_> {
             delivered_at: None,
             read_at: None,
         };
-        Ok(Draft { kind, recipient, account, channels, message })
+        (Draft { kind, recipient, account, channels, message }, missing)
     }
 
     /// Writes the drafts whose key is new, and sends each on its way.
@@ -192,8 +253,9 @@ impl Work<'_> {
         self.post(out).await
     }
 
-    pub(crate) fn note_suppressed(&mut self, id: MessageId, reason: &str) {
-        self.event("message.suppressed", Subject::new("message", id), json!({ "message_id": id, "reason": reason }));
+    pub(crate) fn note_suppressed(&mut self, id: MessageId, reason: &str) -> Event {
+        let payload = json!({ "message_id": id, "reason": reason });
+        self.event("message.suppressed", Subject::new("message", id), payload)
     }
 
     pub(super) fn note_created(
@@ -274,6 +336,30 @@ impl Work<'_> {
         });
         self.publish(channel, &publication);
     }
+}
+
+/// The words in the inbox, if those that travel can be written as well.
+fn words(
+    kind: &MessageType,
+    locale: &str,
+    recipient: &Recipient,
+    account: &Account,
+    channels: ChannelSet,
+    values: &Placeholders,
+) -> Result<Rendered, TemplateError> {
+    let full = render_in(kind, locale, &recipient.variant, values, Privacy::Inbox)?;
+    let waits_as_mail = kind
+        .escalations_for(recipient.audience)
+        .any(|escalation| matches!(escalation.rule, EscalationRule::E1 | EscalationRule::E3));
+    if waits_as_mail || channels.contains(Via::Push) || channels.contains(Via::Email) {
+        render_in(kind, locale, &recipient.variant, values, transit(account))?;
+    }
+    Ok(full)
+}
+
+/// How words travel to an account.
+pub(super) fn transit(account: &Account) -> Privacy {
+    if account.role.is_household() { Privacy::TransitHousehold } else { Privacy::TransitStaff }
 }
 
 fn with_facts<'a>(cause: Cause<'a>, about: &About) -> Cause<'a> {

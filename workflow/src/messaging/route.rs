@@ -5,14 +5,13 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 use todoke_domain::{
-    Event, Role, Timestamp,
+    Event, Timestamp,
     catalogue::{
-        messages::{Channel as Via, ChannelSet, Class, DedupeCode, EscalationRule, MessageType, Recipient, Speed},
+        messages::{Channel as Via, ChannelSet, Class, EscalationRule, MessageType, Recipient, Speed},
         template::{Placeholder, Privacy, Rendered, render_in},
     },
     delivery::{self, DeliveryState, DeliveryStep, Provider, Purpose},
     ids::{AccountId, DeliveryId, MessageId},
-    number::NumberKind,
 };
 use todoke_store::{
     account::{Account, Preference},
@@ -20,21 +19,14 @@ use todoke_store::{
     device::Device,
     escalation::Escalation,
     message::Message,
-    print_item::PrintItem,
 };
 
-use super::{About, raise::fault};
+use super::{
+    About,
+    letter::is_own_letter,
+    raise::{fault, transit},
+};
 use crate::{Work, WorkflowError, work::Subject};
-
-/// Types whose letters the use cases write themselves, with what only they know (flows.md Part L).
-const OWN_LETTERS: [&str; 6] = [
-    "coupon.solicited",
-    "coupon.resolicited",
-    "coupon.qr_reissued",
-    "application.coupon.deficient",
-    "application.coupon.rejected",
-    "coupon.distributed",
-];
 
 /// How people can be reached, read for all people of an audience at once and for each at most once.
 #[derive(Debug, Default)]
@@ -134,7 +126,7 @@ impl Work<'_> {
         let devices = routes.devices.get(&account.account_id).filter(|_| channels.contains(Via::Push));
         let mail = self.mail_due(told, routes, speed);
         if devices.is_some() || mail.is_some() {
-            let privacy = if account.role.is_household() { Privacy::TransitHousehold } else { Privacy::TransitStaff };
+            let privacy = transit(account);
             let words_in =
                 |locale: &str| render_in(kind, locale, &recipient.variant, &about.values, privacy).map_err(fault);
             let words = words_in(&message.locale)?;
@@ -162,7 +154,7 @@ impl Work<'_> {
                 }
             }
         }
-        if channels.contains(Via::Paper) && !OWN_LETTERS.contains(&kind.id.as_str()) {
+        if channels.contains(Via::Paper) && !is_own_letter(&kind.id) {
             let words =
                 render_in(kind, &message.locale, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
             if let Some(row) = self.letter(message, account, &words).await? {
@@ -233,12 +225,12 @@ impl Work<'_> {
         }
     }
 
-    /// K2: what is shown or on its way under the same key makes room.
+    /// What is shown or on its way under the same key makes room.
     async fn replace_shown(&mut self, told: &Told<'_>) -> Result<(), WorkflowError> {
-        if told.kind.dedupe.code != DedupeCode::K2 {
+        let key = collapse_key(told);
+        if key == told.message.message_id.to_string() {
             return Ok(());
         }
-        let key = collapse_key(told);
         for earlier in self.tx.pushes_shown(told.account.account_id, &key, told.message.message_id).await? {
             self.step_delivery(&earlier, DeliveryStep::Supersede, Some("newer")).await?;
         }
@@ -286,63 +278,8 @@ impl Work<'_> {
     pub(crate) fn note_queued(&mut self, id: MessageId, via: Via) {
         self.event("message.queued", Subject::new("message", id), json!({ "message_id": id, "channel": via.as_str() }));
     }
-
-    /// A letter with the whole text: it comes in an envelope. `None` where no postal address is known.
-    pub(super) async fn letter(
-        &mut self,
-        message: &Message,
-        account: &Account,
-        words: &Rendered,
-    ) -> Result<Option<NewDelivery>, WorkflowError> {
-        let Some(guardian_id) = account.guardian_id.filter(|_| account.role == Role::Guardian) else { return Ok(None) };
-        let Some(guardian) = self.tx.guardian(guardian_id).await? else { return Ok(None) };
-        if guardian.address.is_empty() {
-            return Ok(None);
-        }
-        let code = account.municipality_code.clone();
-        let letter_no = self.tx.next_number(&code, NumberKind::Letter, self.now).await?;
-        let item = PrintItem {
-            letter_no: letter_no.clone(),
-            letter_kind: "message".to_owned(),
-            recipient_name: guardian.name,
-            postal_code: guardian.postal_code,
-            address: guardian.address,
-            title: words.subject.clone(),
-            body: words.body.clone(),
-            qr_token: None,
-            created_at: self.now,
-        };
-        self.tx.insert_print_item(&code, &item).await?;
-        self.note_queued(message.message_id, Via::Paper);
-        Ok(Some(NewDelivery {
-            delivery_id: DeliveryId::new(self.now),
-            message_id: message.message_id,
-            municipality_code: code,
-            account_id: account.account_id,
-            message_type: message.message_type.clone(),
-            purpose: Purpose::Notification,
-            provider: Provider::Paper,
-            target: letter_no,
-            edition: 0,
-            speed: delivery::rank(Speed::Batch),
-            subject: String::new(),
-            body: String::new(),
-            link: String::new(),
-            collapse_key: message.message_id.to_string(),
-            optional: message.class != Class::Mandatory.as_str(),
-            secret: false,
-            escalation: None,
-            state: DeliveryState::Queued,
-            error_code: None,
-            due_at: self.now,
-            expires_at: None,
-            receipt_key: rand::random(),
-            cause_at: message.created_at,
-            created_at: self.now,
-        }))
-    }
 }
 
 fn collapse_key(told: &Told<'_>) -> String {
-    delivery::collapse_key(told.kind.dedupe.code, &told.kind.id, &told.about.subject_id, told.message.message_id)
+    delivery::collapse_key(told.kind, &told.about.subject_id, told.about.child, told.message.message_id)
 }

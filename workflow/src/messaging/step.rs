@@ -1,10 +1,10 @@
 //! One step of a delivery with its event, in the transaction of whatever causes it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use todoke_domain::{
     Timestamp,
-    catalogue::messages::Channel as Via,
-    delivery::{DeliveryState, DeliveryStep, Provider, Purpose},
+    catalogue::messages::{Channel as Via, Speed},
+    delivery::{self, DeliveryState, DeliveryStep, Provider, Purpose},
     ids::{AccountId, DeliveryId, MessageId},
 };
 use todoke_store::{
@@ -12,6 +12,7 @@ use todoke_store::{
     message::Message,
 };
 
+use super::letter::letter_kind;
 use crate::{Work, WorkflowError, work::Subject};
 
 /// Attempts at a step while others change the same delivery.
@@ -74,11 +75,9 @@ impl Work<'_> {
                     "error_code": reason.unwrap_or("failed"), "permanent": true,
                 }),
             ),
-            DeliveryState::Printed => ("message.paper_printed", json!({ "message_id": id, "letter_kind": "message" })),
-            DeliveryState::Posted => ("message.paper_posted", json!({ "message_id": id, "letter_kind": "message" })),
-            DeliveryState::Returned => {
-                ("message.paper_returned", json!({ "message_id": id, "letter_kind": "message" }))
-            }
+            DeliveryState::Printed => ("message.paper_printed", letter_payload(row)),
+            DeliveryState::Posted => ("message.paper_posted", letter_payload(row)),
+            DeliveryState::Returned => ("message.paper_returned", letter_payload(row)),
             DeliveryState::Queued
             | DeliveryState::Held
             | DeliveryState::Sent
@@ -140,7 +139,8 @@ impl Work<'_> {
             provider: row.provider,
             target: row.target.clone(),
             edition: row.edition,
-            speed: row.speed,
+            // It takes away without a sound, so that it need not wait for the morning.
+            speed: delivery::rank(Speed::Min),
             subject: String::new(),
             body: String::new(),
             link: String::new(),
@@ -190,4 +190,8 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+fn letter_payload(row: &Delivery) -> Value {
+    json!({ "message_id": row.message_id, "letter_kind": letter_kind(&row.message_type) })
 }

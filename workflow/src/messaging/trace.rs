@@ -83,13 +83,13 @@ pub struct Contact {
     pub row: Unreached,
     /// What was tried.
     pub deliveries: Vec<DeliveryView>,
-    /// What to do next, the best first: `wait`, `post`, `resend`, `call` or `write`.
+    /// What to do next, the best first: `wait`, `post`, `address`, `resend`, `call` or `write`.
     pub next: Vec<&'static str>,
 }
 
 impl From<Delivery> for DeliveryView {
     fn from(row: Delivery) -> Self {
-        let ended = matches!(row.state, DeliveryState::Failed | DeliveryState::Expired);
+        let ended = matches!(row.state, DeliveryState::Failed | DeliveryState::Expired | DeliveryState::Returned);
         let doubtful = row.doubtful && row.state == DeliveryState::Sent;
         let target = match row.channel.as_str() {
             "email" => row.target.rsplit('@').next().map_or_else(String::new, |domain| format!("…@{domain}")),
@@ -180,11 +180,17 @@ impl Workflow {
 
 fn next_steps(row: &Unreached, deliveries: &[DeliveryView]) -> Vec<&'static str> {
     let mut next = Vec::new();
-    let letter = deliveries.iter().any(|delivery| delivery.channel == "paper" && delivery.state != "returned");
-    if letter {
+    let letters = || deliveries.iter().filter(|delivery| delivery.channel == "paper");
+    let to_post = letters().any(|letter| matches!(letter.state, "queued" | "printed"));
+    // A letter that came back or never had an address waits for one, before it is sent again.
+    let in_vain = !to_post && letters().any(|letter| matches!(letter.state, "returned" | "failed"));
+    if to_post {
         next.push("post");
     } else if deliveries.iter().any(|delivery| matches!(delivery.state, "queued" | "accepted")) {
         next.push("wait");
+    }
+    if in_vain {
+        next.push("address");
     }
     if deliveries.iter().any(|delivery| delivery.can_resend) {
         next.push("resend");
@@ -192,7 +198,7 @@ fn next_steps(row: &Unreached, deliveries: &[DeliveryView]) -> Vec<&'static str>
     if !row.phone.is_empty() {
         next.push("call");
     }
-    if !row.address.is_empty() && !letter {
+    if !row.address.is_empty() && !to_post && !in_vain {
         next.push("write");
     }
     next

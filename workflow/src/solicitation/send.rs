@@ -8,18 +8,21 @@ use todoke_domain::{
         template::{Placeholder, Placeholders, Privacy, render_in},
     },
     ids::{GuardianId, SolicitationId},
-    number::NumberKind,
     solicitation::SolicitationState,
 };
 use todoke_store::{
     child::{Child, ChildQr},
-    print_item::PrintItem,
     resident::Resident,
     solicitation::Solicitation,
 };
 
 use super::{Registered, Run};
-use crate::{Work, WorkflowError, messaging::About, secret, work::Subject};
+use crate::{
+    Work, WorkflowError,
+    messaging::{About, NewLetter},
+    secret,
+    work::Subject,
+};
 
 /// How an invitation went out.
 #[derive(Debug, Clone, Copy)]
@@ -216,9 +219,9 @@ impl Work<'_> {
         values: &Placeholders,
         qr_token: String,
     ) -> Result<(), WorkflowError> {
-        let (message, letter_kind) = match cause.event_type.as_str() {
-            "solicitation.sent" => ("coupon.solicited", "solicitation"),
-            _ => ("coupon.resolicited", "resolicitation"),
+        let message = match cause.event_type.as_str() {
+            "solicitation.sent" => "coupon.solicited",
+            _ => "coupon.resolicited",
         };
         let language = match route.guardian {
             Some(guardian) => {
@@ -240,19 +243,16 @@ impl Work<'_> {
                 json!({ "invitation_channel": "paper" }),
             );
         }
-        let code = self.actor.municipality_code.clone();
-        let item = PrintItem {
-            letter_no: self.tx.next_number(&code, NumberKind::Letter, self.now).await?,
-            letter_kind: letter_kind.to_owned(),
+        let letter = NewLetter {
+            message_type: message,
             recipient_name: format!("{} 様の保護者様", resident.name),
             postal_code: resident.postal_code.clone(),
             address: resident.address.clone(),
             title,
             body,
             qr_token: Some(qr_token),
-            created_at: self.now,
         };
-        Ok(self.tx.insert_print_item(&code, &item).await?)
+        self.own_letter(letter, route.guardian, Some(cause.event_id)).await
     }
 }
 

@@ -1,20 +1,15 @@
-//! Invitations and letters as people see them.
+//! Invitations as people see them.
 
 use serde::Serialize;
 use todoke_domain::{
-    Timestamp,
     ids::{ChildId, SolicitationId},
-    parameter,
     qr::QrToken,
     role::Permission,
     solicitation::SolicitationState,
 };
-use todoke_store::{print_item::PrintItem, solicitation::SolicitationLine};
+use todoke_store::solicitation::SolicitationLine;
 
-use crate::{Actor, Workflow, WorkflowError, account::qr_view, csv_file};
-
-/// Longest print queue shown or exported at once.
-const LETTERS_MAX: i64 = 100_000;
+use crate::{Actor, Workflow, WorkflowError, account::qr_view};
 
 /// A line of the operator's list.
 #[derive(Debug, Clone, Serialize)]
@@ -126,47 +121,5 @@ impl Workflow {
             });
         }
         Ok(own)
-    }
-
-    /// Letters of the municipality, newest first.
-    pub async fn print_queue(&self, actor: &Actor, n_max: i64) -> Result<Vec<PrintItem>, WorkflowError> {
-        actor.require(Permission::ImportData)?;
-        let mut tx = self.read(actor).await?;
-        Ok(tx.print_items(&actor.municipality_code, n_max).await?)
-    }
-
-    /// Who writes the letters: the municipality's name and its desk.
-    pub async fn print_sender(&self, actor: &Actor, now: Timestamp) -> Result<(String, String), WorkflowError> {
-        actor.require(Permission::ImportData)?;
-        let code = &actor.municipality_code;
-        let mut tx = self.read(actor).await?;
-        let municipality = tx.municipality(code).await?.ok_or(WorkflowError::NotFound("municipality"))?;
-        let contact = tx.parameter(code, parameter::CONTACT, now.jst_date()).await?;
-        Ok((municipality.name, contact))
-    }
-
-    /// The print queue as a file for the printer (O09), with the text of each letter and of its code; and how
-    /// many letters it holds.
-    pub async fn print_queue_csv(&self, actor: &Actor) -> Result<(String, usize), WorkflowError> {
-        let letters = self.print_queue(actor, LETTERS_MAX).await?;
-        let header =
-            ["letter_no", "letter_kind", "recipient_name", "postal_code", "address", "title", "body", "child_qr"];
-        let n_letters = letters.len();
-        let file = csv_file::encode(
-            &header,
-            letters.into_iter().map(|letter| {
-                vec![
-                    letter.letter_no,
-                    letter.letter_kind,
-                    letter.recipient_name,
-                    letter.postal_code,
-                    letter.address,
-                    letter.title,
-                    letter.body,
-                    letter.qr_token.unwrap_or_default(),
-                ]
-            }),
-        );
-        Ok((file, n_letters))
     }
 }

@@ -14,6 +14,7 @@ const well: LakeHealth = {
   log_failure: null,
   sink: { committed_rows: 905, flushes: 4, flushed_at: 1_795_000_000_000_000, quarantined: 0, failure: null },
   quarantine: {},
+  quarantine_full: false,
 }
 
 describe('bytesText', () => {
@@ -31,6 +32,7 @@ describe('troubles', () => {
   it('names each', () => {
     const ill = { ...well, log_failure: 'x', oldest_staged_ms: 60_001, sink: { ...well.sink, failure: 'y' } }
     expect(troubles(ill)).toHaveLength(3)
+    expect(troubles({ ...well, quarantine_full: true })).toHaveLength(1)
     const large = { ...well, tables: well.tables.map((table) => ({ ...table, too_large_files: table.table === 'app' ? 2 : 0 })) }
     expect(troubles(large)).toEqual([expect.stringContaining('events_appのファイル2個')])
   })

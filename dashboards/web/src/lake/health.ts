@@ -21,6 +21,7 @@ export interface LakeHealth {
   log_failure: string | null
   sink: { committed_rows: number; flushes: number; flushed_at: number | null; quarantined: number; failure: string | null }
   quarantine: Record<string, number>
+  quarantine_full: boolean
 }
 
 /** Words for why an event could not be taken. */
@@ -34,6 +35,7 @@ export const REASONS: Record<string, string> = {
   in_future: '先の日時になっている',
   unknown_type: '知らない種類',
   type_not_allowed: '送れない種類',
+  source_not_allowed: 'キーに認められていない送信元',
   unknown_field: '知らない項目がある',
   forbidden_field: '送れない項目がある',
   missing_field: '必要な項目がない',
@@ -60,6 +62,7 @@ export function troubles(health: LakeHealth): string[] {
   if (health.log_failure) found.push('受付用のログに書き込めません。サーバーの再起動が必要です。')
   if (health.sink.failure) found.push('データ基盤への書き込みに失敗しています。記録はログに残り、自動で再試行されます。')
   if ((health.oldest_staged_ms ?? 0) > 60_000) found.push('1分以上、ファイルに書き込まれていない記録があります。')
+  if (health.quarantine_full) found.push('保留中の記録が上限に達しました。取り込めない記録を含む送信は受け付けていません。')
   for (const table of health.tables) {
     if (table.too_large_files > 0) {
       found.push(`events_${table.table}のファイル${table.too_large_files}個は大きすぎて整理できません。設定 lake.compact_mib_max を大きくしてください。`)

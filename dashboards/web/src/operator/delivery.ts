@@ -2,7 +2,7 @@
 export const CHANNELS: Record<string, string> = { inbox: '受信箱', push: 'プッシュ通知', email: 'メール', paper: '郵便' }
 
 /** Words for what can be done about somebody whom nothing reached. */
-export const NEXT: Record<string, string> = { wait: '配信中です', post: '印刷して発送する', resend: 'もう一度送る', call: '電話する', write: '手紙を送る' }
+export const NEXT: Record<string, string> = { wait: '配信中です', post: '印刷して発送する', address: '住所を確認する', resend: 'もう一度送る', call: '電話する', write: '手紙を送る' }
 
 /** One message on its way to one device or address. */
 export interface Delivery {

@@ -114,10 +114,19 @@ const DELIVERY: Labels = {
   doubtful: label('到達不明', 'attention'),
 }
 
+const LETTER: Labels = {
+  queued: label('印刷待ち', 'info'),
+  unaddressed: label('住所なし', 'bad'),
+  printed: label('印刷済', 'progress'),
+  posted: label('発送済', 'good'),
+  returned: label('返戻', 'bad'),
+  replaced: label('再送済', 'neutral'),
+}
+
 const KINDS = {
   application: APPLICATION, coupon: COUPON, coupon_use: COUPON_USE, account: ACCOUNT,
   survey: SURVEY, broadcast: BROADCAST, solicitation: SOLICITATION, import: IMPORT, city_request: CITY_REQUEST,
-  delivery: DELIVERY, claim: CLAIM,
+  delivery: DELIVERY, claim: CLAIM, letter: LETTER,
 } satisfies Record<string, Labels>
 
 export type StateKind = keyof typeof KINDS

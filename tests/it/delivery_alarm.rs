@@ -1,0 +1,147 @@
+//! Who is told when a message could not do its work: of words that lack a value, of a mail that came back, of a
+//! section where nobody looks. And what shows once although two messages tell it.
+
+use serde_json::json;
+use todoke_domain::{Role, delivery::Provider, ids::MessageId, parameter::CONTACT};
+use todoke_store::{Wall, account::Account, municipality::ParameterValue};
+use todoke_tests::stores::TestStore;
+use todoke_workflow::{Actor, account::OfficeDraft, messaging::BouncedMail};
+
+use crate::{
+    city::{City, NOW, account, town},
+    coupon_use::{request, workflow},
+    delivery_scene::Scene,
+    message_rules::told,
+    register::{events_of, inbox},
+};
+
+todoke_tests::on_both_databases! {
+    an_approval_and_the_distribution_of_its_child_show_once,
+    a_missing_value_costs_its_message_only_and_the_operator_is_told,
+    who_issued_an_account_is_told_when_its_mail_comes_back,
+    account_managers_are_told_when_who_issued_it_is_gone,
+    a_section_is_told_again_on_the_channels_of_the_row,
+}
+
+async fn an_approval_and_the_distribution_of_its_child_show_once(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    scene.device(&parent, Provider::Fcm, "token").await;
+    let approved = json!({ "application_kind": "coupon", "decision": "approved" });
+    scene.raise("application.decided", "a1", approved).await;
+    scene.send().await;
+    let first = scene.message(&parent, "application.coupon.approved").await;
+    scene.pass(60);
+    scene.raise("coupon.distributed", "k1", json!({})).await;
+    scene.send().await;
+    let keys: Vec<_> = scene.sent(Provider::Fcm).into_iter().map(|push| push.collapse_key.unwrap()).collect();
+    let shared = format!("coupon.distributed:{}", scene.city.child.child_id);
+    assert_eq!(keys, [shared.clone(), shared], "the subjects differ, the child is one");
+    assert_eq!(scene.states(first).await[0], ("fcm", "notification", "superseded"));
+    for kind in ["application.coupon.approved", "coupon.distributed"] {
+        assert_eq!(inbox(db, &parent, kind).await.len(), 1, "the inbox keeps both: {kind}");
+    }
+}
+
+async fn a_missing_value_costs_its_message_only_and_the_operator_is_told(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let blank = ParameterValue { name: CONTACT.name.to_owned(), effective_from: NOW.jst_date(), value: " ".to_owned() };
+    tx.set_parameter(&town(), &blank, "test", NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    for key in ["u-1", "u-2"] {
+        let used = workflow.use_coupon(&city.parent(), &request(&city, key, 300), NOW).await;
+        assert!(used.is_ok(), "the coupon is used, whatever the message lacks: {used:?}");
+    }
+    assert!(told(db, &city, &city.parent).await.is_empty(), "no message with a gap");
+    assert_eq!(inbox(db, &city.staff, "coupon.used.facility").await.len(), 2, "the facility's lacks nothing");
+    let suppressed = events_of(db, "message.suppressed").await;
+    let faulty: Vec<_> = suppressed.iter().filter(|event| event.payload["reason"] == json!("template_error")).collect();
+    assert_eq!(faulty.len(), 2);
+    let created = events_of(db, "message.created").await;
+    assert!(created.iter().any(|event| event.payload["message_id"] == faulty[0].payload["message_id"]));
+    let alarms = inbox(db, &city.operator, "operator.message_faulty").await;
+    assert_eq!(alarms.len(), 1, "once a day for each type");
+    assert!(alarms[0].body.contains("coupon.used"), "{}", alarms[0].body);
+}
+
+async fn employ(db: &TestStore, role: Role, email: &str) -> Account {
+    let row = account(&town(), role, email);
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_account(&row, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    row
+}
+
+/// An account is issued, and its mail sent; gives the mail's message.
+async fn issue(scene: &mut Scene, by: &Account) -> MessageId {
+    let draft = OfficeDraft {
+        email: "new.analyst@example.jp".to_owned(),
+        name: "分析 一郎".to_owned(),
+        role: "analyst".to_owned(),
+        ..OfficeDraft::default()
+    };
+    scene.workflow.issue_account(&Actor::of(by, None), &draft, scene.now()).await.unwrap();
+    assert_eq!(scene.send().await, 1);
+    scene.sent(Provider::Smtp)[0].message_id
+}
+
+async fn comes_back(scene: &Scene, message_id: MessageId) {
+    let bounce = BouncedMail { message_id, address: None, permanent: true, code: "5.1.1".to_owned() };
+    assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+}
+
+async fn who_issued_an_account_is_told_when_its_mail_comes_back(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let issuer = employ(db, Role::MunicipalAdmin, "admin@example.jp").await;
+    let colleague = employ(db, Role::MunicipalStaff, "staff@example.jp").await;
+    let mail = issue(&mut scene, &issuer).await;
+    comes_back(&scene, mail).await;
+    let alarms = inbox(db, &issuer, "account.issue_bounced").await;
+    assert_eq!(alarms.len(), 1);
+    assert!(alarms[0].body.contains("分析 一郎"), "{}", alarms[0].body);
+    assert!(inbox(db, &colleague, "account.issue_bounced").await.is_empty());
+    assert!(inbox(db, &scene.city.operator, "operator.contact_failed").await.is_empty(), "that is for families");
+    assert_eq!(scene.send().await, 1);
+    let mail = scene.sent(Provider::Smtp).remove(1);
+    assert!(!mail.body.contains("分析"), "no name travels: {}", mail.body);
+}
+
+async fn account_managers_are_told_when_who_issued_it_is_gone(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let issuer = employ(db, Role::MunicipalAdmin, "admin@example.jp").await;
+    let manager = employ(db, Role::MunicipalStaff, "staff@example.jp").await;
+    let mail = issue(&mut scene, &issuer).await;
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.delete_account(issuer.account_id, scene.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    comes_back(&scene, mail).await;
+    assert_eq!(inbox(db, &manager, "account.issue_bounced").await.len(), 1);
+    assert!(inbox(db, &issuer, "account.issue_bounced").await.is_empty());
+}
+
+async fn a_section_is_told_again_on_the_channels_of_the_row(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let colleague = employ(db, Role::Operator, "second@example.jp").await;
+    scene.raise("import.failed", "i1", json!({})).await;
+    scene.raise("child.match_failed", "m1", json!({})).await;
+    assert_eq!(scene.send().await, 2, "a failed import is mailed to both");
+    // Monday noon until Tuesday noon.
+    scene.pass(86_400);
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 2);
+    assert_eq!(scene.send().await, 2, "and again; what the row keeps to the inbox stays there");
+    let again = scene.sent(Provider::Smtp).split_off(2);
+    for mail in &again {
+        assert!(mail.title.starts_with("【再通知】") && mail.label == "import.failed", "{}", mail.title);
+    }
+    assert_ne!(again[0].message_id, again[1].message_id);
+    for kind in ["import.failed", "application.coupon.matching_failed"] {
+        assert_eq!(inbox(db, &colleague, kind).await.len(), 2, "{kind}");
+    }
+    let escalated = scene.events("message.escalated").await;
+    let mut ways: Vec<_> = escalated.iter().map(|event| event["to_channel"].as_str().unwrap().to_owned()).collect();
+    ways.sort_unstable();
+    assert_eq!(ways, ["email", "inbox"]);
+}
