@@ -157,7 +157,7 @@ fn marked_personal_data_around_the_fields_are_refused_at_both_doors() {
         let system = cloud_event::parse(event.to_string().as_bytes(), &Mode::Structured, &source()).unwrap();
         let line = Value::Object(line.clone()).to_string();
         let app = usage::parse_lines(line.as_bytes(), &phone()).unwrap();
-        [(system.events.len(), system.rejected.len()), (app.events.n_events(), app.rejected.len())]
+        [(system.events.n_events(), system.rejected.len()), (app.events.n_events(), app.rejected.len())]
     };
     assert_eq!(n_taken_and_refused(&event, &line), [(1, 0), (1, 0)]);
     for mark in MARKS {

@@ -274,3 +274,26 @@ async fn a_record_that_is_away_is_shown_and_heals() {
     stop.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lake_that_takes_nothing_is_shown_until_it_commits_also_while_the_sources_do_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    let in_the_way = dir.path().join(format!("lake/app/municipality_code={CHIYODA}"));
+    std::fs::write(&in_the_way, b"").unwrap();
+    let feed = Feed::default();
+    feed.record(views(1..=3));
+    let sink = node.sink(&feed, SinkConfig { flush_age_ms_max: 10, poll_ms: 10, ..SinkConfig::default() });
+    let (stop, status) = (CancellationToken::new(), sink.status());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(sink.run(stop.clone()));
+    eventually("the failure is shown", async || status.borrow().failure.is_some()).await;
+    feed.record(views(4..=5));
+    eventually("the record is heard of", async || node.seen().await == (5, 5)).await;
+    assert!(status.borrow().failure.is_some(), "nothing was committed since");
+    std::fs::remove_file(&in_the_way).unwrap();
+    eventually("it healed", async || feed.finished() == 2 && status.borrow().failure.is_none()).await;
+    assert_eq!((node.seen().await, node.committed()), ((5, 5), 5));
+    stop.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+}

@@ -1,10 +1,10 @@
-//! The load tool: `todoke-load pay|pay-postgres|fan-out|broadcast|broadcast-postgres|handover|ingest|overload|recovery|push [NAME=VALUE…]` starts the demo city on loopback,
+//! The load tool: `todoke-load pay|pay-postgres|fan-out|broadcast|broadcast-postgres|handover|ingest|backfill|overload|recovery|push [NAME=VALUE…]` starts the demo city on loopback,
 //! puts a load on it and prints what came of it. See `docs/benchmarks.md`.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use todoke_tests::load::{Record, bare, broadcast, fan_out, handover, ingest, overload, pay, push, recovery};
+use todoke_tests::load::{Record, backfill, bare, broadcast, fan_out, handover, ingest, overload, pay, push, recovery};
 
 const USAGE: &str = "usage: todoke-load pay [rate=500 seconds=10 households=30]
        todoke-load pay-postgres [rate=500 seconds=10 households=30]
@@ -13,6 +13,7 @@ const USAGE: &str = "usage: todoke-load pay [rate=500 seconds=10 households=30]
        todoke-load broadcast-postgres [people=100000 sockets=1000]
        todoke-load handover [rate=50 seconds=20 households=30]
        todoke-load ingest [seconds=6 events=3000000]
+       todoke-load backfill [events=3000000]
        todoke-load overload [connections=256 seconds=20 events=5000000]
        todoke-load recovery [mib=N]; 10, 100 and 500 without it
        todoke-load push [ours=50000 peers=10000 at-once=500]";
@@ -67,6 +68,10 @@ async fn run(mode: &str, rest: &[String]) -> Result<()> {
         "ingest" => {
             let settings = Settings::parse(rest, &["seconds", "events"])?;
             ingest::run(settings.number("seconds", 6), settings.number("events", 3_000_000).into()).await
+        }
+        "backfill" => {
+            let settings = Settings::parse(rest, &["events"])?;
+            backfill::run(settings.number("events", 3_000_000).into()).await
         }
         "overload" => {
             let settings = Settings::parse(rest, &["connections", "seconds", "events"])?;

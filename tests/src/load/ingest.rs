@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -134,21 +135,31 @@ pub(super) async fn until<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-/// Seconds DuckDB needs to turn the first `n` events from NDJSON into one zstd Parquet file, and the
-/// file's length; none without it.
-fn peer(n: u64) -> Result<Option<(f64, u64)>> {
-    let Ok(python) = std::env::var(PYTHON_VARIABLE) else { return Ok(None) };
-    let dir = tempfile::TempDir::with_prefix("todoke-load-")?;
-    let (from, to) = (dir.path().join("events.ndjson"), dir.path().join("events.parquet"));
-    let mut file = std::io::BufWriter::new(std::fs::File::create(&from)?);
+/// Writes the first `n` events, one per line.
+pub(super) fn write_ndjson(path: &Path, n: u64) -> Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     for n in 0..n {
         writeln!(file, "{}", event(n))?;
     }
     file.flush()?;
-    let output = Command::new(python).args(["-c", PEER]).args([&from, &to]).output()?;
+    Ok(())
+}
+
+/// Seconds DuckDB needs to turn a file of NDJSON into one zstd Parquet file, and that file's length; none without it.
+pub(super) fn convert(from: &Path, to: &Path) -> Result<Option<(f64, u64)>> {
+    let Ok(python) = std::env::var(PYTHON_VARIABLE) else { return Ok(None) };
+    let output = Command::new(python).args(["-c", PEER]).args([from, to]).output()?;
     ensure!(output.status.success(), "DuckDB: {}", String::from_utf8_lossy(&output.stderr));
     let seconds = String::from_utf8_lossy(&output.stdout).trim().parse()?;
-    Ok(Some((seconds, std::fs::metadata(&to)?.len())))
+    Ok(Some((seconds, std::fs::metadata(to)?.len())))
+}
+
+/// What [`convert`] tells of the first `n` events.
+fn peer(n: u64) -> Result<Option<(f64, u64)>> {
+    let dir = tempfile::TempDir::with_prefix("todoke-load-")?;
+    let from = dir.path().join("events.ndjson");
+    write_ndjson(&from, n)?;
+    convert(&from, &dir.path().join("events.parquet"))
 }
 
 /// Runs the load in both shapes and prints the figures. `events_max` bounds the memory of the bodies made before.

@@ -3,6 +3,7 @@
 //! Loads are open: latency counts from the moment an action was due, so a server that falls behind cannot
 //! hide it by slowing its clients down. Nothing here asserts a time.
 
+pub mod backfill;
 pub mod bare;
 pub mod broadcast;
 pub mod fan_out;
