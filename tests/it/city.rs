@@ -175,7 +175,7 @@ fn guardian(code: &MunicipalityCode) -> Guardian {
     Guardian {
         guardian_id: GuardianId::new(NOW),
         municipality_code: code.clone(),
-        guardian_no: "G26-0000001".to_owned(),
+        guardian_no: "G25-0000001".to_owned(),
         name: "大阪 花子".to_owned(),
         name_kana: "オオサカ ハナコ".to_owned(),
         sex: Some("female".to_owned()),

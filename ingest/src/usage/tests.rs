@@ -241,7 +241,7 @@ fn events_of_several_forms_are_read_beside_each_other() {
     let viewed = view(json!({"event_id": "01a1fb9f-e6f8-7000-8000-00000000000a"}));
     let opened = json!({
         "event_id": "01a1fb9f-e6f8-7000-8000-00000000000b", "occurred_at": "2026-11-21T01:02:03Z",
-        "event_type": "app.search_performed", "session_id": "s-1", "search_mode": "near_me", "hits": 3,
+        "event_type": "app.search_performed", "session_id": "s-1", "search_mode": "near_me", "filters": [], "hits": 3,
     });
     // The same names, another type: a field that the first one has and this one has not.
     let mut other = view(json!({"event_id": "01a1fb9f-e6f8-7000-8000-00000000000c"}));
