@@ -203,7 +203,7 @@ impl FileSet {
                 let places: Vec<usize> = here.filter(|place| leaves.get_bit(*place)).take(room).collect();
                 let n_at_once = self.reading.n_max;
                 stored.rows_at((group, rows), &places, n_at_once, schema, |rows, _| {
-                    found.push(envelope(rows, schema)?);
+                    found.push(apart(rows)?);
                     Ok(())
                 })?;
                 room -= places.len();
@@ -222,9 +222,8 @@ impl FileSet {
     }
 }
 
-/// The envelope of rows, without the pages that their texts were decoded from.
-fn envelope(rows: &RecordBatch, schema: &GroupSchema) -> Result<RecordBatch, ArrowError> {
-    let rows = rows.project(&(0..schema.n_envelope).collect::<Vec<_>>())?;
+/// Rows without the pages that their texts were decoded from.
+fn apart(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = rows.columns().iter().map(|column| match column.as_string_view_opt() {
         Some(texts) => Arc::new(texts.gc()) as ArrayRef,
         None => Arc::clone(column),

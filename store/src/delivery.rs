@@ -229,16 +229,18 @@ macro_rules! select_delivery {
     };
 }
 
+// Materialised: PostgreSQL may ask a subquery with SKIP LOCKED again for each row, and get others than before.
 macro_rules! claim {
     ($lock:literal) => {
         concat!(
-            "UPDATE delivery SET state = 'sent', version = version + 1, attempts = attempts + 1, leased_until_us = $4, sent_at_us = $3
-             WHERE delivery_id IN (
+            "WITH due AS MATERIALIZED (
                 SELECT delivery_id FROM delivery WHERE provider = $1 AND speed = $2 AND state = 'queued' AND due_at_us <= $3
                     AND (expires_at_us IS NULL OR expires_at_us > $3) AND ($6 = '' OR municipality_code = $6)
                 ORDER BY due_at_us LIMIT $5 ",
             $lock,
-            ") RETURNING ",
+            ")
+             UPDATE delivery SET state = 'sent', version = version + 1, attempts = attempts + 1, leased_until_us = $4, sent_at_us = $3
+             WHERE delivery_id IN (SELECT delivery_id FROM due) RETURNING ",
             columns!()
         )
     };

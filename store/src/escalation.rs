@@ -76,15 +76,18 @@ impl Tx {
     }
 }
 
+// Materialised for the reason that claims of deliveries are.
 macro_rules! claim {
     ($lock:literal) => {
         concat!(
-            "UPDATE escalation SET leased_until_us = $2 WHERE (message_id, rule) IN (
+            "WITH due AS MATERIALIZED (
                 SELECT message_id, rule FROM escalation
                 WHERE due_at_us <= $1 AND leased_until_us <= $1 AND ($4 = '' OR municipality_code = $4)
                 ORDER BY due_at_us LIMIT $3 ",
             $lock,
-            ") RETURNING message_id, rule, municipality_code, due_at_us, leased_until_us"
+            ")
+             UPDATE escalation SET leased_until_us = $2 WHERE (message_id, rule) IN (SELECT message_id, rule FROM due)
+             RETURNING message_id, rule, municipality_code, due_at_us, leased_until_us"
         )
     };
 }

@@ -65,14 +65,17 @@ macro_rules! select_run {
     };
 }
 
+// Materialised for the reason that claims of deliveries are.
 macro_rules! take_letters {
     ($lock:literal) => {
         concat!(
-            "UPDATE print_item SET print_run_id = $2 WHERE municipality_code = $1 AND letter_no IN (
+            "WITH waiting AS MATERIALIZED (
                 SELECT letter_no FROM print_item WHERE municipality_code = $1 AND state = 'queued' AND print_run_id IS NULL
                 ORDER BY letter_no LIMIT $3 ",
             $lock,
-            ")"
+            ")
+             UPDATE print_item SET print_run_id = $2
+             WHERE municipality_code = $1 AND letter_no IN (SELECT letter_no FROM waiting)"
         )
     };
 }

@@ -121,7 +121,10 @@ async fn a_person_leaves_the_quarantine_as_the_table_its_rows_came_from() {
     };
     let first = [of(OTHER, view(1, CHIYODA)), business(OTHER)];
     lake.append(Origin::new("usage:a", 1), &rows(&first), now()).await.unwrap();
-    let later = [of(FORGOTTEN, view(1, CHIYODA)), business(FORGOTTEN)];
+    // Who says the same under an id repeats it, whoever it is.
+    let mut other = of(FORGOTTEN, view(1, CHIYODA));
+    other.payload.insert("dwell_ms".to_owned(), 999.into());
+    let later = [other, business(FORGOTTEN)];
     let later = EventRows::build(&later, at("2026-11-21T09:00:00Z")).unwrap();
     lake.append(Origin::new("usage:b", 1), &later, now()).await.unwrap();
     for table in ["app", "coupon"] {
