@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::civil::date;
 use serde_json::json;
 use todoke_domain::{
     Role,
@@ -12,7 +13,7 @@ use todoke_domain::{
     segment::Condition,
 };
 use todoke_notifier::Kind;
-use todoke_store::{Wall, message::MessageStep};
+use todoke_store::{Wall, broadcast::Broadcast, message::MessageStep};
 use todoke_tests::{
     crowd::crowd,
     stores::TestStore,
@@ -41,6 +42,8 @@ todoke_tests::on_both_databases! {
     what_a_crash_leaves_of_a_stop_the_sender_finishes,
     who_changed_or_submitted_it_cannot_release_it,
     a_broken_broadcast_keeps_no_other_from_going_out,
+    words_that_lack_a_value_cost_their_messages_and_the_operator_is_told,
+    words_that_lose_a_value_on_the_way_cost_what_leaves_the_app,
     a_test_goes_to_who_tries_it_out_and_counts_nowhere,
 }
 
@@ -303,6 +306,66 @@ async fn a_broken_broadcast_keeps_no_other_from_going_out(db: &TestStore) {
     write(&definition).await;
     scene.send_all(now.plus(Duration::from_secs(2))).await;
     assert_eq!(scene.view(&broken).await.state, BroadcastState::Sent, "it is tried again");
+}
+
+/// A meeting for a ward, with a place.
+fn meeting(ward_code: &str) -> BroadcastDraft {
+    BroadcastDraft {
+        event_on: Some(date(2026, 6, 20)),
+        place: "区民センター".to_owned(),
+        ..draft(BroadcastKind::Event, ward(ward_code))
+    }
+}
+
+/// The record loses the place of a meeting.
+async fn lose_the_place(db: &TestStore, id: BroadcastId) {
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let row = tx.lock_broadcast(id).await.unwrap().unwrap();
+    tx.update_broadcast(&Broadcast { place: String::new(), ..row }).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn words_that_lack_a_value_cost_their_messages_and_the_operator_is_told(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    crowd(db, &town(), SOUTH, 3, NOW).await;
+    let meeting = scene.released(meeting(SOUTH), NOW).await;
+    lose_the_place(db, meeting.broadcast_id).await;
+    let trial = scene.workflow.try_broadcast(&scene.author(), meeting.broadcast_id, NOW).await;
+    assert!(matches!(trial, Err(WorkflowError::Conflict(_))), "{trial:?}");
+    scene.send_all(NOW).await;
+    let over = scene.view(&meeting).await;
+    assert_eq!((over.state, &over.counters["created"]), (BroadcastState::Sent, &json!(0)), "it is not tried for ever");
+    assert_eq!(over.rounds[0].suppressed, 3);
+    let suppressed = events_of(db, "message.suppressed").await;
+    assert!(suppressed.iter().all(|event| event.payload["reason"] == json!("template_error")), "{suppressed:?}");
+    let created: BTreeSet<String> = events_of(db, "message.created")
+        .await
+        .into_iter()
+        .filter(|event| event.payload["message_type"] == json!("broadcast.event"))
+        .map(|event| event.subject_id)
+        .collect();
+    let dropped: BTreeSet<String> = suppressed.into_iter().map(|event| event.subject_id).collect();
+    assert_eq!((dropped.len(), dropped), (3, created), "one for each person");
+    let alarms = inbox(db, &scene.city.operator, "operator.message_faulty").await;
+    assert_eq!(alarms.len(), 1);
+    assert!(alarms[0].body.contains("broadcast.event"), "{}", alarms[0].body);
+}
+
+async fn words_that_lose_a_value_on_the_way_cost_what_leaves_the_app(db: &TestStore) {
+    let night = Night::of(db).await;
+    let (workflow, author, now) = (&night.scene.workflow, night.author(), night.scene.now());
+    let id = workflow.create_broadcast(&author, meeting(NORTH), now).await.unwrap().broadcast_id;
+    workflow.submit_broadcast(&author, id, now).await.unwrap();
+    let first = night.sender.stride(&Actor::system(town(), "timer"), now).await.unwrap();
+    assert_eq!((first.created, first.routed), (1, 0), "it is in the inbox, and the push is next");
+    lose_the_place(db, id).await;
+    night.stride().await;
+    assert_eq!(night.view(id).await.state, BroadcastState::Sent);
+    let message = night.scene.message(&night.scene.city.parent, "broadcast.event").await;
+    assert!(night.scene.deliveries(message).await.is_empty());
+    let told = night.scene.events("message.suppressed").await;
+    assert_eq!(told, [json!({ "message_id": message, "reason": "template_error" })]);
+    assert_eq!(inbox(db, &night.scene.city.operator, "operator.message_faulty").await.len(), 1);
 }
 
 async fn a_test_goes_to_who_tries_it_out_and_counts_nowhere(db: &TestStore) {

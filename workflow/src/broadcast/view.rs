@@ -93,7 +93,7 @@ pub struct RoundView {
     pub state: String,
     /// Messages in the inbox.
     pub created: i64,
-    /// People who had enough broadcasts that day.
+    /// People who had enough broadcasts that day, or for whom it could not be written.
     pub suppressed: i64,
     /// People handed to push and mail.
     pub routed: i64,
