@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::civil::date;
 use serde_json::json;
+use tempfile::TempDir;
 use todoke_domain::{
     Role,
     broadcast::{BroadcastKind, BroadcastState},
@@ -13,7 +14,7 @@ use todoke_domain::{
     segment::Condition,
 };
 use todoke_notifier::Kind;
-use todoke_store::{Wall, broadcast::Broadcast, message::MessageStep};
+use todoke_store::{Durability, Store, Wall, broadcast::Broadcast, message::MessageStep};
 use todoke_tests::{
     crowd::crowd,
     stores::TestStore,
@@ -406,6 +407,42 @@ async fn a_test_goes_to_who_tries_it_out_and_counts_nowhere(db: &TestStore) {
     assert!(matches!(denied, Err(WorkflowError::Denied)));
     workflow.cancel_broadcast(&author, id, NOW).await.unwrap();
     assert!(matches!(workflow.try_broadcast(&author, id, NOW).await, Err(WorkflowError::Conflict(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broadcast_that_cannot_be_read_is_listed_as_faulty_beside_the_others_and_can_be_cancelled() {
+    let dir = TempDir::with_prefix("todoke-faulty-").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    let draft = json!({ "kind": "segment", "title": "講座のご案内", "body": "11月の講座です。" });
+    let sound = text(&operator.post("/v1/broadcasts", &draft).await.expect(201), "broadcast_id");
+    let faulty = text(&operator.post("/v1/broadcasts", &draft).await.expect(201), "broadcast_id");
+    todoke.stop().await;
+    let record = Store::open_sqlite(&dir.path().join("data/record.sqlite"), Durability::Full).await.unwrap();
+    let mut tx = record.begin_write(Wall::None).await.unwrap();
+    let row = tx.lock_broadcast(faulty.parse().unwrap()).await.unwrap().unwrap();
+    let definition = r#"{"people":"households","when":{"kind":"no_longer_known"}}"#.to_owned();
+    tx.update_broadcast(&Broadcast { definition, ..row }).await.unwrap();
+    tx.commit().await.unwrap();
+    record.close().await;
+
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    let listed = operator.get("/v1/broadcasts").await.expect(200);
+    let of = |id: &str| {
+        let found = listed["items"].as_array().unwrap().iter().find(|item| item["broadcast_id"] == id);
+        found.unwrap_or_else(|| panic!("{id} is not listed: {listed}"))
+    };
+    assert!(of(&sound)["fault"].is_null() && of(&sound)["segment"].is_object(), "{}", of(&sound));
+    let told = text(of(&faulty), "fault");
+    assert!(told.contains("読み取れません") && of(&faulty)["segment"].is_null(), "{}", of(&faulty));
+    let path = format!("/v1/broadcasts/{faulty}");
+    assert_eq!(operator.get(&path).await.expect(200)["fault"], told.as_str(), "its page says so too");
+    let refused = operator.post(&format!("{path}/submit"), &json!({})).await.expect(409);
+    assert!(refused.to_string().contains(&told), "{refused}");
+    let cancelled = operator.post(&format!("{path}/cancel"), &json!({})).await.expect(200);
+    assert_eq!(cancelled["state"], "cancelled");
+    todoke.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
