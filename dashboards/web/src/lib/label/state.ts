@@ -121,6 +121,7 @@ const LETTER: Labels = {
   posted: label('発送済', 'good'),
   returned: label('返戻', 'bad'),
   replaced: label('再送済', 'neutral'),
+  withdrawn: label('取下げ', 'neutral'),
 }
 
 const KINDS = {
