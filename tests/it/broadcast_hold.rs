@@ -40,6 +40,7 @@ todoke_tests::on_both_databases! {
     what_waits_for_the_morning_is_suppressed_by_a_stop,
     what_was_read_while_it_was_held_does_not_go,
     what_comes_back_to_be_tried_again_is_held_or_suppressed_too,
+    one_of_which_only_what_is_under_way_is_left_can_be_paused_and_stopped,
     what_a_crash_leaves_of_a_stop_the_sender_finishes,
     who_changed_or_submitted_it_cannot_release_it,
     a_broken_broadcast_keeps_no_other_from_going_out,
@@ -219,6 +220,38 @@ async fn what_comes_back_to_be_tried_again_is_held_or_suppressed_too(db: &TestSt
     night.scene.pass(HOUR);
     night.scene.send().await;
     assert_eq!(night.pushed(), 0);
+}
+
+async fn one_of_which_only_what_is_under_way_is_left_can_be_paused_and_stopped(db: &TestStore) {
+    let mut night = Night::of(db).await;
+    let id = night.sent().await;
+    let hand_over = async |night: &Night| {
+        let (now, lease) = (night.scene.now(), night.scene.now().plus(Duration::from_secs(60)));
+        let mut tx = db.begin_write(Wall::None).await.unwrap();
+        assert_eq!(tx.claim_deliveries(Provider::Fcm, 1, now, lease).await.unwrap().len(), 1);
+        tx.commit().await.unwrap();
+        assert_eq!(night.states().await, ["sent"], "a provider has it, and has not answered");
+    };
+    night.scene.pass(11 * HOUR);
+    hand_over(&night).await;
+    let paused = night.pause(id).await.unwrap();
+    assert_eq!((paused.state, paused.under_way), (BroadcastState::Paused, Some(1)));
+    night.scene.pass(61);
+    night.scene.send().await;
+    night.stride().await;
+    assert_eq!(night.states().await, ["held"], "what comes back does not go again");
+    let resumed = night.resume(id).await;
+    assert_eq!((resumed.state, resumed.under_way), (BroadcastState::Sent, Some(0)));
+
+    night.scene.pass(HOUR);
+    hand_over(&night).await;
+    let stopped = night.cancel(id).await.unwrap();
+    assert_eq!((stopped.state, stopped.under_way), (BroadcastState::Cancelled, Some(1)));
+    night.scene.pass(61);
+    night.scene.send().await;
+    night.stride().await;
+    assert_eq!((night.pushed(), night.states().await), (0, vec!["suppressed"]));
+    assert!(matches!(night.cancel(id).await, Err(WorkflowError::Conflict(_))), "nothing is left");
 }
 
 async fn what_a_crash_leaves_of_a_stop_the_sender_finishes(db: &TestStore) {
@@ -441,7 +474,7 @@ async fn a_broadcast_that_cannot_be_read_is_listed_as_faulty_beside_the_others_a
     let refused = operator.post(&format!("{path}/submit"), &json!({})).await.expect(409);
     assert!(refused.to_string().contains(&told), "{refused}");
     let cancelled = operator.post(&format!("{path}/cancel"), &json!({})).await.expect(200);
-    assert_eq!(cancelled["state"], "cancelled");
+    assert_eq!((&cancelled["state"], &cancelled["under_way"]), (&json!("cancelled"), &json!(0)));
     todoke.stop().await;
 }
 

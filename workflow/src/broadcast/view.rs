@@ -81,6 +81,10 @@ pub struct BroadcastView {
     pub counters: Value,
     /// How often it went out, and what is planned.
     pub rounds: Vec<RoundView>,
+    /// After a pause, a resumption or a stop: people whose push or mail was at a provider at that moment and cannot be
+    /// called back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub under_way: Option<i64>,
 }
 
 /// One time a broadcast goes out.
@@ -140,6 +144,7 @@ impl BroadcastView {
             may_approve: state == BroadcastState::AwaitingApproval && is_other && may && fault.is_none(),
             counters: counters_json(counts, rounds.iter().map(|round| round.n_routed).sum()),
             rounds: rounds.iter().map(RoundView::from).collect(),
+            under_way: None,
             kind: row.kind,
             title: row.title,
             body: row.body,

@@ -54,6 +54,8 @@ export interface Broadcast {
   finished_at: string | null
   counters: Counters
   rounds: Round[]
+  /** After a pause, a resumption or a stop: people whose notification cannot be called back. */
+  under_way?: number
 }
 
 export interface BroadcastBody {
