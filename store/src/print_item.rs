@@ -118,8 +118,8 @@ impl Tx {
         Ok(n > 0)
     }
 
-    /// Notes that the message of a letter was taken back. A letter that is in no run yet leaves the queue with it; for one
-    /// that may be on paper already it is `false`, and its state stays.
+    /// Notes that the message of a letter was taken back. A letter that is in no run yet leaves the queue with it; for
+    /// one that may be on paper already it is `false`, and its state stays.
     pub async fn withdraw_letter(
         &mut self,
         code: &MunicipalityCode,

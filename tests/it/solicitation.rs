@@ -253,7 +253,8 @@ async fn who_has_moved_out_is_invited_again_after_coming_back(db: &TestStore) {
     assert_eq!((row.state.as_str(), row.repeats, row.last_sent_on), ("solicited", 0, Some(days(35).jst_date())));
 }
 
-/// The register has no names for A1, whose mother has the app, and A2; and nobody knows the desk that invites to the app.
+/// The register has no names for A1, whose mother has the app, and A2; and nobody knows the desk that invites to the
+/// app.
 async fn a_text_without_its_value_costs_itself_and_not_the_run(db: &TestStore) {
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());

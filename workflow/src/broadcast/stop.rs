@@ -32,8 +32,8 @@ enum Steering {
 }
 
 impl Workflow {
-    /// Nothing more leaves until [`Workflow::resume_broadcast`]; what went out stays, and what is at a provider may still
-    /// arrive: the view says how many people that concerns.
+    /// Nothing more leaves until [`Workflow::resume_broadcast`]; what went out stays, and what is at a provider may
+    /// still arrive: the view says how many people that concerns.
     ///
     /// Errors: [`WorkflowError::Conflict`] when nothing is left that could be held, nor come back to be tried again.
     pub async fn pause_broadcast(
@@ -55,10 +55,10 @@ impl Workflow {
         self.steer_broadcast(actor, id, Steering::Resume, now).await
     }
 
-    /// Ends it. What went out stays, what is at a provider may still arrive; what is still queued for push and mail is not
-    /// sent.
+    /// Ends it. What went out stays, what is at a provider may still arrive; what is still queued for push and mail is
+    /// not sent.
     ///
-    /// Errors: [`WorkflowError::Conflict`] when nothing is left that could be kept back, nor come back to be tried again.
+    /// Errors: as [`Workflow::pause_broadcast`].
     pub async fn cancel_broadcast(
         &self,
         actor: &Actor,
@@ -196,8 +196,8 @@ impl Work<'_> {
         Ok("broadcast.stopped")
     }
 
-    /// One that everybody has been handed can be held only as long as something of it waits, or is at a provider and may
-    /// come back to be tried again.
+    /// One that everybody has been handed can be held only as long as something of it waits, or is at a provider and
+    /// may come back to be tried again.
     async fn refuse_when_over(&mut self, row: &Broadcast) -> Result<(), WorkflowError> {
         if row.state()? != BroadcastState::Sent {
             return Ok(());
