@@ -422,7 +422,7 @@ fn checked<'t>(field: &Field, value: &Scan<'t>) -> Result<Slot<'t>, Fault> {
             if is_too_large || !events::fits(field, &tree) {
                 return Err(ill_typed());
             }
-            code::check_all(&tree).map_err(|reason| Fault::new(reason, &field.name))?;
+            code::check_all(&tree).map_err(|why| Fault::new(why.into(), &field.name))?;
         }
     }
     Ok(Slot::Sent(value.clone()))

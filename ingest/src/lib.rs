@@ -8,7 +8,6 @@
 mod backup;
 pub mod body;
 pub mod cloud_event;
-mod code;
 mod error;
 mod feed;
 pub mod history;

@@ -11,13 +11,16 @@ use std::borrow::Cow;
 use serde_json::Value;
 use todoke_domain::{
     MunicipalityCode, Timestamp,
-    catalogue::events::{DataClass, Field, FieldType, LakeUse},
+    catalogue::{
+        code,
+        events::{DataClass, Field, FieldType, LakeUse},
+    },
 };
 use uuid::Uuid;
 
 use self::shape::{Part, Plan, Shape};
 use crate::{
-    IngestError, RejectReason, Rejected, code, instant,
+    IngestError, RejectReason, Rejected, instant,
     json::{Malformed, Reader, Scan},
     row::{Block, EncodedEvents, Head, RowWriter, Shared, Subject},
 };
@@ -529,7 +532,7 @@ pub(crate) fn check_text(field: &Field, text: &str) -> Result<(), Fault> {
 }
 
 fn check_code(name: &str, text: &str) -> Result<(), Fault> {
-    code::check(text).map_err(|reason| Fault::new(reason, name))
+    code::check(text).map_err(|why| Fault::new(why.into(), name))
 }
 
 #[cfg(test)]
