@@ -16,6 +16,7 @@ mod items;
 mod json;
 pub mod keepable;
 mod log_writer;
+mod plan;
 mod recovery;
 mod reject;
 mod row;
