@@ -366,8 +366,8 @@ impl Work<'_> {
         let own = self.actor.role.is_some_and(Role::is_household);
         // What was asked for may be any words: only a programme that there is goes into the event.
         let programmes = self.tx.programmes(&self.actor.municipality_code).await?;
-        let known = programmes.into_iter().map(|programme| programme.programme_code);
-        let programme = known.into_iter().find(|code| *code == request.programme_code);
+        let mut known = programmes.into_iter().map(|programme| programme.programme_code);
+        let programme = known.find(|code| *code == request.programme_code);
         let event = self.event_at(
             "coupon.use_refused",
             Subject::new("coupon", open.coupon.coupon_id),
