@@ -7,7 +7,7 @@ use todoke_domain::{
     ids::{AccountId, ApiKeyId, ChallengeId, SessionId},
 };
 
-use crate::{Db, Store, StoreError, Tx, account::Account};
+use crate::{Store, StoreError, Tx, account::Account};
 
 /// A pending one-time code.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -317,17 +317,6 @@ impl Tx {
         Ok(())
     }
 
-    /// The account a living key acts for.
-    pub async fn api_key_account(&mut self, token_hash: &str) -> Result<Option<AccountId>, StoreError> {
-        let row: Option<(String,)> = fetch_optional!(
-            self,
-            (String,),
-            "SELECT account_id FROM api_key WHERE token_hash = $1 AND revoked_at_us IS NULL",
-            token_hash,
-        )?;
-        row.map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "account id" })).transpose()
-    }
-
     /// Living keys of a municipality.
     pub async fn api_keys(&mut self, code: &MunicipalityCode) -> Result<Vec<ApiKey>, StoreError> {
         fetch_all!(
@@ -396,21 +385,13 @@ macro_rules! select_signed_in {
 }
 
 impl Store {
-    /// The open session behind a token's hash. One statement without a transaction: every request asks this.
+    /// The open session behind a token's hash. Every request asks this.
     pub async fn signed_in_by_token(&self, token_hash: &str) -> Result<Option<SignedIn>, StoreError> {
-        self.signed_in(select_signed_in!("s.token_hash = $1"), token_hash).await
+        fetch_alone!(self, SignedIn, select_signed_in!("s.token_hash = $1"), token_hash)
     }
 
     /// The open session with this id.
     pub async fn signed_in_by_id(&self, id: SessionId) -> Result<Option<SignedIn>, StoreError> {
-        self.signed_in(select_signed_in!("s.session_id = $1"), &id.to_string()).await
-    }
-
-    async fn signed_in(&self, sql: &'static str, key: &str) -> Result<Option<SignedIn>, StoreError> {
-        let found = match &self.db {
-            Db::Sqlite { read, .. } => sqlx::query_as(sql).bind(key).fetch_optional(read).await,
-            Db::Postgres(pool) => sqlx::query_as(sql).bind(key).fetch_optional(pool).await,
-        };
-        Ok(found?)
+        fetch_alone!(self, SignedIn, select_signed_in!("s.session_id = $1"), id.to_string())
     }
 }

@@ -167,11 +167,14 @@ async fn ending_an_account_ends_its_sessions_devices_and_keys(db: &TestStore) {
     tx.insert_api_key(&key, &town(), "key").await.unwrap();
     assert!(tx.is_trusted_device("device", account_id, NOW).await.unwrap());
     assert!(!tx.is_trusted_device("device", account_id, later).await.unwrap(), "trust runs out");
-    assert_eq!(tx.api_key_account("key").await.unwrap(), Some(account_id));
+    tx.commit().await.unwrap();
+    assert_eq!(db.account_of_key("key").await.unwrap().map(|account| account.account_id), Some(account_id));
+    assert!(db.account_of_key("other").await.unwrap().is_none());
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
     tx.end_sessions_of(account_id, NOW).await.unwrap();
     assert!(!tx.is_trusted_device("device", account_id, NOW).await.unwrap());
-    assert_eq!(tx.api_key_account("key").await.unwrap(), None);
     tx.commit().await.unwrap();
+    assert!(db.account_of_key("key").await.unwrap().is_none());
     assert!(db.signed_in_by_token("one").await.unwrap().is_none());
     assert!(db.signed_in_by_token("two").await.unwrap().is_none());
 }

@@ -345,10 +345,9 @@ impl Workflow {
 
     /// The account a key acts for.
     pub async fn account_of_key(&self, key: &str) -> Result<Account, WorkflowError> {
-        let refused = || WorkflowError::SignIn(crate::error::SignInError::Session);
-        let mut tx = self.store().begin_read(todoke_store::Wall::None).await?;
-        let id = tx.api_key_account(&secret::hash(key)).await?.ok_or_else(refused)?;
-        tx.account(id).await?.filter(|account| account.state == AccountState::Active.as_str()).ok_or_else(refused)
+        let found = self.store().account_of_key(&secret::hash(key)).await?;
+        let living = found.filter(|account| account.state == AccountState::Active.as_str());
+        living.ok_or(WorkflowError::SignIn(crate::error::SignInError::Session))
     }
 }
 
