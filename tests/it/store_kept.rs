@@ -163,14 +163,17 @@ async fn ending_an_account_ends_its_sessions_devices_and_keys(db: &TestStore) {
         name: "BI".to_owned(),
         sources: None,
         created_at_us: NOW.as_micros(),
+        issued_by: None,
+        used_at: None,
+        revoked_at: None,
     };
     tx.insert_api_key(&key, &town(), "key").await.unwrap();
     assert!(tx.is_trusted_device("device", account_id, NOW).await.unwrap());
     assert!(!tx.is_trusted_device("device", account_id, later).await.unwrap(), "trust runs out");
-    assert_eq!(tx.api_key_account("key").await.unwrap(), Some(account_id));
+    assert_eq!(tx.api_key_by_hash("key").await.unwrap().map(|key| key.account_id), Some(account_id));
     tx.end_sessions_of(account_id, NOW).await.unwrap();
     assert!(!tx.is_trusted_device("device", account_id, NOW).await.unwrap());
-    assert_eq!(tx.api_key_account("key").await.unwrap(), None);
+    assert!(tx.api_key_by_hash("key").await.unwrap().is_none());
     tx.commit().await.unwrap();
     assert!(db.signed_in_by_token("one").await.unwrap().is_none());
     assert!(db.signed_in_by_token("two").await.unwrap().is_none());

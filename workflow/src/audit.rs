@@ -41,6 +41,12 @@ pub enum Access {
     Resend,
     /// The operator asked to do one of these.
     Request,
+    /// A machine's key made.
+    IssueKey,
+    /// The sources replaced that a key may send events of.
+    SetKeySources,
+    /// A key ended.
+    RevokeKey,
     /// A person forgotten in the lake.
     Erase,
 }
@@ -65,6 +71,9 @@ impl Access {
             Self::Withdraw => "withdraw",
             Self::Resend => "resend",
             Self::Request => "request",
+            Self::IssueKey => "api_key_issued",
+            Self::SetKeySources => "api_key_sources_set",
+            Self::RevokeKey => "api_key_revoked",
             Self::Erase => "erase",
         }
     }
