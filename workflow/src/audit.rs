@@ -47,6 +47,8 @@ pub enum Access {
     SetKeySources,
     /// A key ended.
     RevokeKey,
+    /// A node of the lake given up, with what only its log had.
+    ForgetNode,
     /// A person forgotten in the lake.
     Erase,
 }
@@ -74,6 +76,7 @@ impl Access {
             Self::IssueKey => "api_key_issued",
             Self::SetKeySources => "api_key_sources_set",
             Self::RevokeKey => "api_key_revoked",
+            Self::ForgetNode => "node_forgotten",
             Self::Erase => "erase",
         }
     }
@@ -106,6 +109,14 @@ impl Workflow {
         }
         let mut work = self.begin(actor, now).await?;
         work.audit(what, Subject::new(object_kind, &actor.municipality_code), rows);
+        work.commit().await?;
+        Ok(())
+    }
+
+    /// Notes that a node was given up, by the name of its log: events of the municipality that only it had are lost.
+    pub async fn note_forgotten_node(&self, actor: &Actor, log: &str, now: Timestamp) -> Result<(), WorkflowError> {
+        let mut work = self.begin(actor, now).await?;
+        work.audit(Access::ForgetNode, Subject::new("node", log), 1);
         work.commit().await?;
         Ok(())
     }
