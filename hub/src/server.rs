@@ -380,8 +380,8 @@ pub fn files_kept() -> Duration {
     Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600)
 }
 
-/// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, and
-/// forgets old quarantined events.
+/// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, looks at contents
+/// that an earlier version quarantined, and forgets old ones.
 async fn upkeep(
     store: Store,
     lake: Arc<Lake>,
@@ -396,6 +396,7 @@ async fn upkeep(
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
+    look_at_quarantined(&store, &stop).await;
     let mut wait = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         wait = begin_upkeep(&lake, every, clock.now()) => wait,
@@ -428,6 +429,8 @@ async fn upkeep(
         if let Err(error) = end_upkeep(&lake, files_kept, clock.now()).await {
             tracing::warn!(error = %error, "old files of the lake were not removed");
         }
+        // Again: nodes of an earlier version may have gone on beside this one.
+        look_at_quarantined(&store, &stop).await;
         let before = clock.now().minus(Duration::from_secs(quarantine::KEPT_DAYS * 86_400));
         if let Err(error) = forget_quarantined(&store, before).await {
             tracing::warn!(error = %error, "old quarantined events were not removed");
@@ -477,6 +480,15 @@ async fn end_upkeep(lake: &Lake, files_kept: Duration, now: Timestamp) -> Result
         tracing::info!(n_files, "files that nobody needs left the lake");
     }
     Ok(())
+}
+
+/// An earlier version kept what somebody typed.
+async fn look_at_quarantined(store: &Store, stop: &CancellationToken) {
+    match quarantine::look_at_stored(store, stop).await {
+        Ok(0) => {}
+        Ok(n_entries) => tracing::info!(n_entries, "of quarantined events only what may be kept is left"),
+        Err(error) => tracing::warn!(error = %error, "quarantined events of an earlier version were not looked at"),
+    }
 }
 
 async fn forget_quarantined(store: &Store, before: Timestamp) -> Result<(), StoreError> {

@@ -98,14 +98,6 @@ pub struct Preference {
 const CONSENT: &str = "SELECT granted FROM consent WHERE account_id = $1 AND kind = $2";
 
 impl Store {
-    /// The account a living key acts for, deleted ones included. Every request of a machine asks this.
-    pub async fn account_of_key(&self, token_hash: &str) -> Result<Option<Account>, StoreError> {
-        let sql = select_account!(
-            "WHERE account_id = (SELECT account_id FROM api_key WHERE token_hash = $1 AND revoked_at_us IS NULL)"
-        );
-        fetch_alone!(self, Account, sql, token_hash)
-    }
-
     /// Whether a consent is granted by what is committed. Every batch of app usage asks this.
     pub async fn has_consent(&self, id: AccountId, kind: &str) -> Result<bool, StoreError> {
         let row: Option<(bool,)> = fetch_alone!(self, (bool,), CONSENT, id.to_string(), kind)?;

@@ -284,6 +284,9 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         name: "BI".to_owned(),
         sources: None,
         created_at_us: NOW.as_micros(),
+        issued_by: None,
+        used_at: None,
+        revoked_at: None,
     };
     tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
     let caused = Event {
