@@ -35,7 +35,10 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 use crate::{
@@ -72,6 +75,8 @@ pub struct Server {
     sockets: TaskTracker,
     stop_edge: CancellationToken,
     stop_core: CancellationToken,
+    /// Held until the record is closed: threads of services go on until then.
+    closed: DropGuard,
     data: PathBuf,
     /// At a lake that other nodes use as well.
     node: Option<NodeNote>,
@@ -206,14 +211,16 @@ impl Server {
         });
         let mut services = Services::default();
         let core = stop_core.clone();
-        services.spawn("deliveries", async move { Ok(dispatcher.run(core).await?) });
+        let closed = CancellationToken::new();
+        services.spawn_on_thread("deliveries", async move { Ok(dispatcher.run(core).await?) }, closed.clone())?;
         spawn_services(
             &mut services,
             Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, events_fiscal_years, sample_every },
             &stop_edge,
             &stop_core,
         );
-        Ok(Self { state, listener, signals, services, sockets, stop_edge, stop_core, data, node })
+        let closed = closed.drop_guard();
+        Ok(Self { state, listener, signals, services, sockets, stop_edge, stop_core, closed, data, node })
     }
 
     /// Address it listens on.
@@ -264,6 +271,7 @@ impl Server {
         let all_ended = self.services.join_all(drain).await;
         close_usage_log(&self.state.usage, self.node, all_ended).await;
         self.state.workflow.store().close().await;
+        drop(self.closed);
         RunFile::remove(&self.data);
         tracing::info!("stopped");
         outcome
