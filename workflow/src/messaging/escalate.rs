@@ -23,7 +23,7 @@ use todoke_store::{
     message::Message,
 };
 
-use super::{About, amend::repeated, raise::fault, route::Routes};
+use super::{About, amend::repeated, raise::fault, recipients::within_reach, route::Routes};
 use crate::{Actor, Work, Workflow, WorkflowError, work::Subject};
 
 /// Looks claimed at a time.
@@ -247,7 +247,8 @@ impl Work<'_> {
         let mut mails = Vec::new();
         let mut told = false;
         for colleague in &section {
-            let channels = routes.wanted(kind, recipient.channels, colleague);
+            let asked = within_reach(recipient.channels, recipient.audience, colleague, self.now.jst_date());
+            let channels = routes.wanted(kind, asked, colleague);
             let again = Message {
                 message_id: MessageId::new(self.now),
                 account_id: colleague.account_id,

@@ -25,6 +25,7 @@ use super::{
     About,
     letter::is_own_letter,
     raise::{fault, transit},
+    recipients::within_reach,
 };
 use crate::{Work, WorkflowError, work::Subject};
 
@@ -180,6 +181,10 @@ impl Work<'_> {
     fn mail_due(&self, told: &Told<'_>, routes: &Routes, speed: Speed) -> Option<(Timestamp, Option<EscalationRule>)> {
         let Told { kind, recipient, account, channels, .. } = *told;
         account.email.as_ref()?;
+        let mail = ChannelSet::of(&[Via::Email]);
+        if within_reach(mail, recipient.audience, account, self.now.jst_date()).is_empty() {
+            return None;
+        }
         if channels.contains(Via::Email) {
             return Some((self.now, None));
         }
