@@ -118,7 +118,8 @@ impl Work<'_> {
         let made = self.tx.messages_of_cause(cause).await?;
         let is_it =
             |message: &Message| message.message_type == message_type && message.account_id == guardian.account_id;
-        Ok(made.into_iter().find(is_it))
+        // What is told again has the same cause, and comes after what was told first.
+        Ok(made.into_iter().rfind(is_it))
     }
 
     /// A letter with the whole text: it comes in an envelope. `None` for who is no guardian.
