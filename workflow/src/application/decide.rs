@@ -239,8 +239,6 @@ impl Work<'_> {
         );
         let view = self.tell_step(&event, application, &[]).await?;
         self.first_distribution(application, &set).await?;
-        let distributed = self.newest_event("coupon.distributed");
-        self.letter_for_paper(application, PaperStep::Distributed(&set.title), distributed).await?;
         Ok(view)
     }
 

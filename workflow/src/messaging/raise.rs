@@ -48,6 +48,8 @@ pub struct About {
     pub values: Placeholders,
     /// Knowledge the trigger conditions need beside the payload.
     pub facts: Vec<(&'static str, Value)>,
+    /// Lines below the words of a letter: what others find on the screen that the message leads to.
+    pub on_paper: Vec<String>,
     /// Screen it leads a household to.
     pub link: String,
     /// Screen it leads an office to.

@@ -160,8 +160,12 @@ impl Work<'_> {
             }
         }
         if channels.contains(Via::Paper) && !is_own_letter(&kind.id) {
-            let words =
+            let mut words =
                 render_in(kind, &message.locale, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
+            for line in &about.on_paper {
+                words.body.push('\n');
+                words.body.push_str(line);
+            }
             if let Some(row) = self.letter(message, account, &words).await? {
                 out.deliveries.push(row);
             }
