@@ -2,7 +2,7 @@
 //! section where nobody looks. And what shows once although two messages tell it.
 
 use serde_json::json;
-use todoke_domain::{Role, delivery::Provider, ids::MessageId, parameter::CONTACT};
+use todoke_domain::{Role, delivery::Provider, ids::MessageId, parameter::CONTACT, time::add_days};
 use todoke_store::{Wall, account::Account, municipality::ParameterValue};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, account::OfficeDraft, messaging::BouncedMail};
@@ -21,6 +21,7 @@ todoke_tests::on_both_databases! {
     who_issued_an_account_is_told_when_its_mail_comes_back,
     account_managers_are_told_when_who_issued_it_is_gone,
     a_section_is_told_again_on_the_channels_of_the_row,
+    colleagues_who_have_not_come_yet_get_no_mail,
 }
 
 async fn an_approval_and_the_distribution_of_its_child_show_once(db: &TestStore) {
@@ -144,4 +145,24 @@ async fn a_section_is_told_again_on_the_channels_of_the_row(db: &TestStore) {
     let mut ways: Vec<_> = escalated.iter().map(|event| event["to_channel"].as_str().unwrap().to_owned()).collect();
     ways.sort_unstable();
     assert_eq!(ways, ["email", "inbox"]);
+}
+
+async fn colleagues_who_have_not_come_yet_get_no_mail(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let later =
+        Account { valid_from: add_days(NOW.jst_date(), 30), ..account(&town(), Role::Operator, "later@example.jp") };
+    let issued = Account { state: "issued".to_owned(), ..account(&town(), Role::Operator, "issued@example.jp") };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    for colleague in [&later, &issued] {
+        tx.insert_account(colleague, NOW).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    scene.raise("import.failed", "i1", json!({})).await;
+    assert_eq!(scene.send().await, 1, "to the one who works there");
+    scene.pass(86_400);
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(scene.send().await, 1, "and again");
+    for colleague in [&later, &issued] {
+        assert_eq!(inbox(db, colleague, "import.failed").await.len(), 2, "what happened stands in the inbox");
+    }
 }

@@ -24,6 +24,7 @@ todoke_tests::on_both_databases! {
     a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inbox_only,
     a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional,
     what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum,
+    an_address_that_nobody_has_confirmed_gets_no_mail_about_others,
 }
 
 /// When the coupon of a city is sixty days from its end, as the first reminder has it.
@@ -102,4 +103,25 @@ async fn what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum(db: &Te
     let reminded = inbox(db, &city.parent, "coupon.expiring").await;
     assert_eq!(reminded.len(), 1);
     assert!(reminded[0].body.contains("3,500円"), "{}", reminded[0].body);
+}
+
+async fn an_address_that_nobody_has_confirmed_gets_no_mail_about_others(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let address = "proxy@example.jp";
+    let proxy = workflow.add_proxy(&city.parent(), address, "大阪 太郎", "オオサカ タロウ", "父", NOW).await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
+    let waiting = told(db, &city, &proxy).await;
+    assert_eq!(waiting.len(), 1, "it waits in the inbox");
+    assert!(deliveries(db, waiting[0].message_id).await.is_empty());
+    let mails = db.begin_read(Wall::None).await.unwrap().mails(Some(address), 10).await.unwrap();
+    let subjects: Vec<&str> = mails.iter().map(|mail| mail.subject.as_str()).collect();
+    assert_eq!(subjects, ["アカウント発行のお知らせ"], "the link to the first password has to go there");
+
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_account(&Account { state: "active".to_owned(), ..proxy.clone() }).await.unwrap();
+    tx.commit().await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-2", 200), NOW).await.unwrap();
+    let newest = told(db, &city, &proxy).await.remove(0);
+    assert_eq!(deliveries(db, newest.message_id).await.len(), 1, "the holder has come");
 }

@@ -26,6 +26,7 @@ use crate::{
 
 todoke_tests::on_both_databases! {
     nothing_is_kept_of_a_registration_without_consent,
+    who_wants_letters_confirms_the_address_all_the_same,
     the_proxy_is_one_and_goes_with_the_guardian,
     words_where_the_lake_keeps_codes_are_refused,
     a_third_manager_is_refused,
@@ -61,10 +62,9 @@ async fn employ(db: &TestStore, role: Role, email: &str) -> Account {
     row
 }
 
-async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
-    City::found(db, &town(), 1_000).await;
-    let workflow = workflow(db.store());
-    let consented = Registration {
+/// A registration that lacks nothing.
+fn consented() -> Registration {
+    Registration {
         email: "new.parent@example.jp".to_owned(),
         password: PASSWORD.to_owned(),
         name: "試験 太郎".to_owned(),
@@ -79,7 +79,27 @@ async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
             child_qr: None,
         }],
         ..Registration::default()
-    };
+    }
+}
+
+async fn who_wants_letters_confirms_the_address_all_the_same(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let by_letter = Registration { contact_channel: Some("paper".to_owned()), children: Vec::new(), ..consented() };
+    let address = by_letter.email.clone();
+    workflow.register(&town(), by_letter, NOW).await.unwrap();
+    let mails = mails_to(db, &address).await;
+    assert_eq!(mails.len(), 1, "the link that confirms it");
+    let account = workflow.confirm_registration(&token_of(&mails[0]), after(1)).await.unwrap();
+    assert_eq!(account.state, "active");
+    assert_eq!(inbox(db, &account, "account.registered").await.len(), 1);
+    assert_eq!(mails_to(db, &address).await.len(), 1, "from then on the choice holds");
+}
+
+async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let consented = consented();
     for (refused, field) in [
         (Registration { terms: false, ..consented.clone() }, "consents.terms"),
         (Registration { privacy: false, ..consented.clone() }, "consents.privacy"),

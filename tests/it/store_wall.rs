@@ -84,6 +84,7 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
         consents(tx.consents(city.parent.account_id)),
         preferences(tx.preferences(city.parent.account_id)),
         guardian(tx.guardian(city.guardian.guardian_id)),
+        contact_channels(tx.contact_channels(&[city.guardian.guardian_id])),
         find_guardians(tx.find_guardians(code, "%", 10)),
         child(tx.child(city.child.child_id)),
         children_of(tx.children_of(city.guardian.guardian_id)),

@@ -23,7 +23,7 @@ use todoke_store::{
     message::Message,
 };
 
-use super::{About, amend::repeated, raise::fault, route::Routes};
+use super::{About, amend::repeated, raise::fault, recipients::within_reach, route::Routes};
 use crate::{Actor, Work, Workflow, WorkflowError, work::Subject};
 
 /// Looks claimed at a time.
@@ -33,7 +33,9 @@ const LEASE: Duration = Duration::from_secs(60);
 /// The mail without which a new account is of no use: whoever issued it waits for somebody who does not come.
 const ISSUED: &str = "account.issued";
 /// Before the heading of what a section is told again.
-const AGAIN: &str = "【再通知】";
+const AGAIN_HEADING: &str = "【再通知】";
+/// The look at whether a guardian has read what asks for something.
+pub(super) const AGAIN: &str = "again";
 
 impl Workflow {
     /// Does every look that is due. May run on several nodes: each look happens once, and one whose node died
@@ -81,8 +83,20 @@ impl Work<'_> {
         match look.rule.as_str() {
             "failed" => self.look_at_failure(&message, &account).await,
             "E4" => self.look_at_section(&message, &account).await,
+            AGAIN => self.look_again(&message, &account).await,
             _ => Ok(()),
         }
+    }
+
+    /// A guardian has not read for days what asks for something: once more, if it still does. So far only the
+    /// deficiencies of applications have a row with such a time. Whose words were corrected since were told again then.
+    async fn look_again(&mut self, message: &Message, account: &Account) -> Result<(), WorkflowError> {
+        let amended = self.tx.amendments(message.message_id).await?;
+        let settled = message.read_at.is_some() || amended.withdrawn_at.is_some() || amended.corrected_at.is_some();
+        if settled || account.state == AccountState::Deleted.as_str() {
+            return Ok(());
+        }
+        self.tell_deficiency_again(message).await
     }
 
     /// A delivery has failed for good: the next channel, and when there is none, the operator (E2).
@@ -247,11 +261,12 @@ impl Work<'_> {
         let mut mails = Vec::new();
         let mut told = false;
         for colleague in &section {
-            let channels = routes.wanted(kind, recipient.channels, colleague);
+            let asked = within_reach(recipient.channels, recipient.audience, colleague, self.now.jst_date());
+            let channels = routes.wanted(kind, asked, colleague);
             let again = Message {
                 message_id: MessageId::new(self.now),
                 account_id: colleague.account_id,
-                title: format!("{AGAIN}{}", message.title),
+                title: format!("{AGAIN_HEADING}{}", message.title),
                 dedupe_key: format!("E4:{}:{}:{}", message.message_type, message.cause_event_id, colleague.account_id),
                 created_at: self.now,
                 delivered_at: None,
@@ -327,7 +342,7 @@ fn mailed_again(mail: &Delivery, again: &Message, to: &Account, address: String,
         account_id: to.account_id,
         target: address,
         edition: 0,
-        subject: format!("{AGAIN}{}", mail.subject),
+        subject: format!("{AGAIN_HEADING}{}", mail.subject),
         collapse_key: again.message_id.to_string(),
         ..repeated(mail, now)
     }
