@@ -349,7 +349,8 @@ async fn a_mail_that_bounces_leads_to_a_letter_and_to_the_operator(db: &TestStor
     scene.send().await;
     let bounce = BouncedMail {
         message_id: id,
-        address: parent.email.as_ref().map(|address| address.to_uppercase()),
+        // As mail systems write it, with quotes that an address may have.
+        address: parent.email.as_ref().map(|address| format!("\"{}", address.to_uppercase().replace('@', "\"@"))),
         permanent: true,
         code: "5.1.1".to_owned(),
     };

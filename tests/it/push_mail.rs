@@ -105,6 +105,23 @@ async fn words_are_no_markup_in_the_page_of_a_mail() {
 }
 
 #[tokio::test]
+async fn addresses_that_mobile_carriers_gave_out_get_their_mail() {
+    let mut server = MailServer::start(Security::None, None).await;
+    let mail = Mail::new(&settings(&server, "smtp://localhost:PORT")).unwrap();
+    for (address, written) in [
+        ("taro.@docomo.ne.jp", "\"taro.\"@docomo.ne.jp"),
+        ("a..b@ezweb.ne.jp", "\"a..b\"@ezweb.ne.jp"),
+        ("taro.b@example.jp", "taro.b@example.jp"),
+    ] {
+        let outcome = mail.send(&to(address), NOW).await;
+        assert!(is_accepted(&outcome), "{address}: {outcome:?}");
+        let seen = server.next().await;
+        assert_eq!(seen.to, [address]);
+        assert_eq!(seen.written_to, [format!("TO:<{written}>"), written.to_owned()]);
+    }
+}
+
+#[tokio::test]
 async fn the_connection_is_secured_and_signed_in_as_configured() {
     for (security, url, tls) in [
         (Security::StartTls, "smtp://sender:p%40ss@localhost:PORT?tls=required", true),

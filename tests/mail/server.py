@@ -31,6 +31,16 @@ FLAKY_FAULTS = ["busy", "reset", "closing", "slow"]
 SILENCE = 600
 
 
+class Server(SMTP):
+    """Keeps the recipient as the client wrote it: the library hands it on without quotes."""
+
+    written = ""
+
+    async def smtp_RCPT(self, arg):
+        self.written = arg
+        await super().smtp_RCPT(arg)
+
+
 class Handler:
     def __init__(self, tried):
         self.tried = tried
@@ -59,6 +69,7 @@ class Handler:
         seen = {
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
+            "written_to": [server.written.split(" ")[0], email.message_from_bytes(raw)["To"]],
             "peer": session.peer[1],
             "tls": server.transport.get_extra_info("sslcontext") is not None,
             "user": getattr(session.auth_data, "login", b"").decode() if session.authenticated else None,
@@ -96,7 +107,7 @@ async def main():
     loop = asyncio.get_running_loop()
     tried = set()
     server = await loop.create_server(
-        lambda: SMTP(Handler(tried), loop=loop, **options), "127.0.0.1", 0, ssl=context if mode == "tls" else None
+        lambda: Server(Handler(tried), loop=loop, **options), "127.0.0.1", 0, ssl=context if mode == "tls" else None
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     # The test holds our standard input open for as long as it needs us.

@@ -29,6 +29,8 @@ pub struct Mail {
     pub from: String,
     /// Envelope recipients.
     pub to: Vec<String>,
+    /// The last recipient in the client's own writing: in the envelope, in the header.
+    pub written_to: [String; 2],
     /// The client's port: tells connections apart.
     pub peer: u16,
     /// Whether it came over TLS.

@@ -33,13 +33,17 @@ impl Letter {
 ///
 /// Its Message-ID is the message's id, so that a second copy is recognised and a bounce finds its way back.
 pub(super) fn letter(outgoing: &Outgoing, to: &str, from: &Mailbox, now: Timestamp) -> Result<Letter, Outcome> {
-    let to: Address = to.parse().map_err(|_| Outcome::Gone { code: "bad_address", since: None })?;
+    let to = recipient(to).ok_or(Outcome::Gone { code: "bad_address", since: None })?;
     let from = match &outgoing.from {
         Some(other) => other.parse().map_err(|_| Outcome::Refused { code: "bad_sender" })?,
         None => from.clone(),
     };
+    // Worked out from the headers it would have no recipient: there lettre reads a quoted address without its quotes.
+    let envelope = Envelope::new(Some(from.email.clone()), vec![to.clone()]);
+    let envelope = envelope.map_err(|_| Outcome::Refused { code: "bad_message" })?;
     let date = SystemTime::UNIX_EPOCH + now.since(Timestamp::from_micros(0));
     let mut builder = Message::builder()
+        .envelope(envelope)
         .date(date)
         .message_id(Some(format!("<{}@{}>", outgoing.message_id, from.email.domain())))
         .from(from)
@@ -58,6 +62,15 @@ pub(super) fn letter(outgoing: &Outgoing, to: &str, from: &Mailbox, now: Timesta
     let message = builder.multipart(MultiPart::alternative_plain_html(text, html));
     let message = message.map_err(|_| Outcome::Refused { code: "bad_message" })?;
     Ok(Letter { envelope: message.envelope().clone(), content: message.formatted() })
+}
+
+/// An address for envelope and header. Mobile carriers gave out addresses with two dots in a row or one before the `@`;
+/// in protocols these stand in quotes (RFC 5321, 4.1.2).
+fn recipient(raw: &str) -> Option<Address> {
+    raw.parse().ok().or_else(|| {
+        let (local, domain) = raw.rsplit_once('@')?;
+        Address::new(format!("\"{local}\""), domain).ok()
+    })
 }
 
 fn header(name: &'static str, value: &str) -> HeaderValue {

@@ -116,7 +116,8 @@ impl Workflow {
             rows.extend(tx.delivery(bounce.message_id.as_uuid().into()).await?);
             rows
         };
-        let address = bounce.address.as_deref().map(str::to_lowercase);
+        // An address that needs quotes in protocols is kept without them.
+        let address = bounce.address.as_deref().map(|address| address.replace('"', "").to_lowercase());
         let meant = rows
             .into_iter()
             .filter(|row| row.channel == "email")
