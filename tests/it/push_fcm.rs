@@ -75,7 +75,8 @@ async fn a_withdrawal_is_silent_and_a_test_is_quiet() {
     assert_eq!(withdrawn["message"]["notification"], json!(null));
     assert_eq!(withdrawn["message"]["data"]["kind"], "withdraw");
     assert_eq!(withdrawn["message"]["data"]["tag"], todoke_notifier::tag(&shown));
-    assert_eq!(withdrawn["message"]["apns"]["payload"]["aps"]["content-available"], 1);
+    assert_eq!(withdrawn["message"]["apns"]["payload"]["aps"], json!({ "content-available": 1 }));
+    assert_eq!(withdrawn["message"]["data"]["badge"], "3");
     assert_eq!(withdrawn["message"]["apns"]["headers"]["apns-push-type"], "background");
     assert_eq!(test["message"]["apns"]["payload"]["aps"]["sound"], json!(null));
     assert_eq!(test["message"]["android"]["priority"], "normal");
@@ -90,6 +91,7 @@ async fn an_app_that_draws_by_itself_gets_data_only() {
     assert_eq!(sent["message"]["notification"], json!(null));
     assert_eq!(sent["message"]["android"]["notification"], json!(null));
     assert_eq!(sent["message"]["data"]["title"], "予約が確定しました");
+    assert_eq!(sent["message"]["apns"]["payload"]["aps"], json!({ "content-available": 1 }));
 }
 
 #[tokio::test]

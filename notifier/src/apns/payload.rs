@@ -33,6 +33,9 @@ struct Body<'a> {
     tag: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     link: &'a str,
+    /// Only where `aps` may not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    badge: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<&'a str>,
 }
@@ -75,6 +78,7 @@ impl Payload {
                 kind: outgoing.kind.code(),
                 tag: &tag,
                 link: &outgoing.link,
+                badge: outgoing.badge.filter(|_| !shown),
                 receipt: outgoing.receipt.as_deref(),
             };
             serde_json::to_vec(&body).unwrap_or_default()
@@ -118,7 +122,8 @@ fn aps<'a>(outgoing: &Outgoing, tag: &'a str, alert: Option<Alert<'a>>) -> Aps<'
     let shown = alert.is_some();
     Aps {
         alert,
-        badge: outgoing.badge,
+        // A background push with keys for the eye or ear may be dropped by the device.
+        badge: outgoing.badge.filter(|_| shown),
         sound: (shown && !quiet).then_some("default"),
         thread_id: (shown && outgoing.collapse_key.is_some()).then_some(tag),
         interruption_level: level,

@@ -223,7 +223,8 @@ impl Words<'_> {
                 },
                 payload: ApnsPayload {
                     aps: Aps {
-                        badge: outgoing.badge,
+                        // In the background it is in `data` only: keys for the eye or ear may cost the push.
+                        badge: outgoing.badge.filter(|_| shown),
                         sound: (shown && !quiet).then_some("default"),
                         content_available: (!shown).then_some(1),
                     },
