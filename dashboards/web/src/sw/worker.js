@@ -102,8 +102,24 @@ async function show(told) {
   await tell(told.receipt, 'displayed')
 }
 
+// Subscriptions are for pushes that show something: a browser ends them, or says something of its own, where one does not. So
+// the notification gives way to a quiet line, unless somebody is looking at our page, where nothing has to be shown.
 async function takeBack(told) {
-  for (const shown of await self.registration.getNotifications({ tag: told.tag })) shown.close()
+  const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true })
+  if (pages.some((page) => page.visibilityState === 'visible')) {
+    for (const shown of await self.registration.getNotifications({ tag: told.tag })) shown.close()
+  } else {
+    await self.registration.showNotification('お知らせ', {
+      body: '確認済み、または取り消されたお知らせです。',
+      tag: told.tag,
+      renotify: false,
+      silent: true,
+      icon: '/icon-192.png',
+      badge: '/icon-192.png',
+      lang: 'ja',
+      data: { path: ownPath(told.link) },
+    })
+  }
   await badge(told.badge)
   await tell(told.receipt, 'delivered')
 }

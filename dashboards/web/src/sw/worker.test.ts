@@ -9,6 +9,7 @@ const PUSH = {
 
 interface Page {
   url: string
+  visibilityState?: string
   postMessage: (message: unknown) => void
   focus: () => Promise<void>
 }
@@ -76,8 +77,18 @@ describe('the service worker', () => {
     expect(told()).toEqual([receipt('displayed')])
   })
 
-  it('takes back what was read elsewhere, without showing anything', async () => {
-    const { self, old, push, told } = start()
+  it('takes back what was read elsewhere, with a quiet line in its place', async () => {
+    const { self, push, told } = start([{ url: `${ORIGIN}/inbox`, visibilityState: 'hidden', postMessage: vi.fn(), focus: vi.fn(async () => undefined) }])
+    await push({ ...PUSH, kind: 'withdraw', title: undefined, body: undefined, badge: 0 })
+    const [title, options] = self.registration.showNotification.mock.calls[0] ?? []
+    expect(title).not.toBe(PUSH.title)
+    expect(options).toMatchObject({ tag: 'tag-1', silent: true, renotify: false })
+    expect(self.navigator.clearAppBadge).toHaveBeenCalledOnce()
+    expect(told()).toEqual([receipt('delivered')])
+  })
+
+  it('takes it away without a word where somebody looks at the page', async () => {
+    const { self, old, push, told } = start([{ url: `${ORIGIN}/inbox`, visibilityState: 'visible', postMessage: vi.fn(), focus: vi.fn(async () => undefined) }])
     await push({ ...PUSH, kind: 'withdraw', title: undefined, body: undefined, badge: 0 })
     expect(self.registration.getNotifications.mock.calls).toEqual([[{ tag: 'tag-1' }]])
     expect(old.close).toHaveBeenCalledOnce()
