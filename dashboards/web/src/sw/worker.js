@@ -8,6 +8,11 @@ const ASSETS_MAX = 240
 // What the page registered this device as (`/device`), and whether a new subscription is still to be told (`/pending`).
 const DEVICE_CACHE = 'todoke-device'
 const RENEWAL = 'renew-subscription'
+// Receipts that the server has not taken yet, as `/<kind>/<token>`.
+const RECEIPT_CACHE = 'todoke-receipts'
+const RECEIPTS = 'receipts'
+// As many as the server takes at once.
+const RECEIPTS_MAX = 200
 
 self.addEventListener('install', (event) => {
   event.waitUntil(
@@ -151,11 +156,38 @@ async function badge(n) {
   await (n > 0 ? self.navigator.setAppBadge(n) : self.navigator.clearAppBadge()).catch(() => undefined)
 }
 
-// The token is all the proof there is: no session is needed, and it speaks of this one delivery only.
+// The token is all the proof there is: no session is needed, and it speaks of this one delivery only. Kept until the server has
+// it: without a connection it is told with the next one, at the next start of this worker, or as soon as there is a connection.
 async function tell(receipt, kind) {
   if (!receipt) return
-  const body = JSON.stringify({ receipts: [{ receipt, kind }] })
-  await fetch('/v1/receipts', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body, keepalive: true }).catch(() => undefined)
+  const kept = await caches.open(RECEIPT_CACHE)
+  await kept.put(`/${kind}/${receipt}`, new Response())
+  if (!(await tellKept())) await self.registration.sync?.register(RECEIPTS).catch(() => undefined)
+}
+
+async function tellKept() {
+  const kept = await caches.open(RECEIPT_CACHE)
+  const requests = await kept.keys()
+  for (let first = 0; first < requests.length; first += RECEIPTS_MAX) {
+    const batch = requests.slice(first, first + RECEIPTS_MAX)
+    if (!(await isTaken(batch))) return false
+    for (const request of batch) await kept.delete(request)
+  }
+  return true
+}
+
+async function isTaken(batch) {
+  const receipts = batch.map((request) => {
+    const [, kind, receipt] = new URL(request.url).pathname.split('/')
+    return { receipt, kind }
+  })
+  try {
+    const answer = await fetch('/v1/receipts', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ receipts }), keepalive: true })
+    // What the server will never take is not told for ever.
+    return answer.status !== 429 && answer.status < 500
+  } catch {
+    return false
+  }
 }
 
 // The browser changed the subscription by itself, mostly while no page is open: until the server knows the new one, no push
@@ -177,11 +209,12 @@ self.addEventListener('pushsubscriptionchange', (event) => {
 })
 
 self.addEventListener('sync', (event) => {
-  if (event.tag !== RENEWAL) return
+  const work = { [RENEWAL]: retry, [RECEIPTS]: tellKept }[event.tag]
+  if (!work) return
   event.waitUntil(
-    retry().then((done) => {
+    work().then((done) => {
       // Only a failure makes the browser try again.
-      if (!done) throw new Error('the subscription is not registered')
+      if (!done) throw new Error(`not done: ${event.tag}`)
     }),
   )
 })
@@ -225,3 +258,4 @@ async function webKey() {
 }
 
 void retry().catch(() => undefined)
+void tellKept().catch(() => undefined)

@@ -21,8 +21,19 @@ interface Options {
 }
 const answer = async (_url: unknown, _options?: Options) => new Response()
 
-/** The worker in a scope of its own, with what a browser would give it; `device` is what is kept of this device. */
-function start(pages: Page[] = [], fetch = vi.fn(answer), device = new Map<string, unknown>()) {
+/** A cache as a browser has it, in so far as the worker uses it; a kept thing is known by its path. */
+function cacheOf(kept: Map<string, unknown>) {
+  const path = (request: string | { url: string }) => (typeof request === 'string' ? request : new URL(request.url).pathname)
+  return {
+    match: async (key: string) => (kept.has(key) ? { json: async () => kept.get(key) } : undefined),
+    put: async (key: string, value: unknown) => void kept.set(key, value),
+    delete: async (request: string | { url: string }) => kept.delete(path(request)),
+    keys: async () => [...kept.keys()].map((key) => ({ url: ORIGIN + key })),
+  }
+}
+
+/** The worker in a scope of its own, with what a browser would give it; `device` and `receipts` are what it keeps. */
+function start(pages: Page[] = [], fetch = vi.fn(answer), device = new Map<string, unknown>(), receipts = new Map<string, unknown>()) {
   const listeners = new Map<string, (event: object) => void>()
   const old = { close: vi.fn() }
   const self = {
@@ -37,13 +48,8 @@ function start(pages: Page[] = [], fetch = vi.fn(answer), device = new Map<strin
     clients: { matchAll: vi.fn(async () => pages), openWindow: vi.fn(async (_path: string) => undefined) },
     navigator: { setAppBadge: vi.fn(async (_n: number) => undefined), clearAppBadge: vi.fn(async () => undefined) },
   }
-  const kept = {
-    match: async (key: string) => (device.has(key) ? { json: async () => device.get(key) } : undefined),
-    put: async (key: string, value: unknown) => void device.set(key, value),
-    delete: async (key: string) => device.delete(key),
-  }
   const match = vi.fn(async (request: unknown) => (request === '/' ? 'the kept shell' : undefined))
-  const caches = { match, open: vi.fn(async (_name: string) => kept) }
+  const caches = { match, open: vi.fn(async (name: string) => cacheOf(name === 'todoke-receipts' ? receipts : device)) }
   new Function('self', 'caches', 'fetch', source)(self, caches, fetch)
   const fire = async (name: string, event: object) => {
     let work: unknown
@@ -133,6 +139,24 @@ describe('the service worker', () => {
     expect(await visit('/inbox')).toBe('the kept shell')
     expect(await visit('/staff/operator')).toBeUndefined()
     expect(await visit('/v1/inbox')).toBeUndefined()
+  })
+
+  it('tells its receipts once the server takes them, however long that lasts', async () => {
+    const receipts = new Map<string, unknown>()
+    const offline = start([], vi.fn(away), undefined, receipts)
+    await offline.push(PUSH)
+    expect(offline.self.registration.sync.register.mock.calls).toEqual([['receipts']])
+    await expect(offline.fire('sync', { tag: 'receipts' })).rejects.toThrow()
+    const busy = vi.fn(async (_url: unknown, _options?: Options) => new Response(null, { status: 429 }))
+    await start([], busy, undefined, receipts).push({ ...PUSH, receipt: 'receipt-2' })
+    expect([...receipts.keys()]).toEqual(['/displayed/receipt-1', '/displayed/receipt-2'])
+    for (let n = 3; n <= 300; n++) receipts.set(`/displayed/receipt-${n}`, undefined)
+    // The next start tells them, as many at once as the server takes.
+    const again = start([], undefined, undefined, receipts)
+    await vi.waitFor(() => expect(receipts.size).toBe(0))
+    const told = again.told().map(([, body]) => body.receipts)
+    expect(told.map((batch) => batch.length)).toEqual([200, 100])
+    expect(told[0].slice(0, 2)).toEqual([{ receipt: 'receipt-1', kind: 'displayed' }, { receipt: 'receipt-2', kind: 'displayed' }])
   })
 
   it('registers a changed subscription by itself, with the key and under the id of before', async () => {
