@@ -205,6 +205,11 @@ async fn a_device_is_registered_listed_tried_out_and_removed() {
     assert_eq!(guardian.put(&format!("/v1/devices/{id}"), &wrong).await.status, 422, "a subscription has keys");
     assert_eq!(guardian.get("/v1/devices").await.expect(200)["items"].as_array().unwrap().len(), 1);
     guardian.post(&format!("/v1/devices/{id}/test"), &json!({})).await.expect(202);
+    let mut stopped = device.clone();
+    stopped["permission"] = json!("denied");
+    guardian.put(&format!("/v1/devices/{id}"), &stopped).await.expect(200);
+    let refused = guardian.post(&format!("/v1/devices/{id}/test"), &json!({})).await.expect(409);
+    assert!(text(&refused, "detail").contains("通知が止められています"), "nothing is said to be sent: {refused}");
     let staff = todoke.sign_in("facility_staff").await;
     assert_eq!(staff.post(&format!("/v1/devices/{id}/test"), &json!({})).await.status, 404);
     assert_eq!(staff.put(&format!("/v1/devices/{id}"), &device).await.status, 403);

@@ -102,7 +102,7 @@ async fn remove(State(app): State<AppState>, caller: Caller, At(id): At<String>)
 }
 
 #[utoipa::path(post, path = "/v1/devices/{device_id}/test", tag = "devices", params(("device_id" = String, Path)),
-    responses((status = 202, description = "a quiet test message is on its way")))]
+    responses((status = 202, description = "a quiet test message is on its way"), (status = 409, description = "the device shows no notifications, as it says itself")))]
 async fn test(
     State(app): State<AppState>,
     caller: Caller,

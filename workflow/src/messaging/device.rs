@@ -86,11 +86,17 @@ impl Workflow {
     }
 
     /// Sends a quiet test to a device of the caller; it is no message and stays out of the inbox and statistics.
+    ///
+    /// Errors: [`WorkflowError::Conflict`] when the device says that it shows no notifications.
     pub async fn test_device(&self, actor: &Actor, id: DeviceId, now: Timestamp) -> Result<DeliveryId, WorkflowError> {
         let account = actor.account()?;
         let mut work = self.begin(actor, now).await?;
         let device = work.tx.devices_of(account).await?.into_iter().find(|device| device.device_id == id);
         let Some(device) = device else { return Err(WorkflowError::NotFound("device")) };
+        if device.permission != DevicePermission::Granted {
+            let why = "この端末では通知が止められています。端末の設定で通知を許可してから、もう一度お試しください。";
+            return Err(WorkflowError::Conflict(why.to_owned()));
+        }
         let message_id = MessageId::new(now);
         let row = NewDelivery {
             delivery_id: DeliveryId::new(now),

@@ -1,9 +1,19 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { chooseLanguage, deviceLanguage, keyBytes, platformOf, pushState } from './device'
+import { chooseLanguage, deviceLanguage, keyBytes, ownDeviceId, platformOf, pushState, refresh } from './device'
 
 const IPHONE = 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1'
 
 afterEach(() => vi.unstubAllGlobals())
+
+/** A local storage with what a test needs in it. */
+function storage(entries: [string, string][] = []) {
+  const kept = new Map(entries)
+  vi.stubGlobal('localStorage', {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => kept.set(key, value),
+    removeItem: (key: string) => kept.delete(key),
+  })
+}
 
 describe('push on this device', () => {
   it('needs the home screen on an iPhone, where the browser itself cannot', async () => {
@@ -32,13 +42,26 @@ describe('push on this device', () => {
     expect(platformOf('Mozilla/5.0 (Linux; Android 15)', 5)).toBe('android')
   })
 
+  it('tells the server when the permission is gone, again until it has been told', async () => {
+    storage([['todoke.device-id', 'device-1']])
+    const asked = { Notification: { permission: 'denied' }, PushManager: {} }
+    vi.stubGlobal('window', asked)
+    vi.stubGlobal('Notification', asked.Notification)
+    const worker = { pushManager: { getSubscription: async () => null } }
+    vi.stubGlobal('navigator', { serviceWorker: { getRegistration: async () => worker } })
+    const fetch = vi.fn(async (_url: unknown, _options?: RequestInit): Promise<Response> => Promise.reject(new TypeError('no connection')))
+    vi.stubGlobal('fetch', fetch)
+    await expect(refresh()).rejects.toThrow()
+    expect(ownDeviceId()).toBe('device-1')
+    fetch.mockImplementation(async () => new Response(null, { status: 204 }))
+    await refresh()
+    const [url, options] = fetch.mock.calls.at(-1) ?? []
+    expect([url, options?.method]).toEqual(['/v1/devices/device-1', 'DELETE'])
+    expect(ownDeviceId()).toBeUndefined()
+  })
+
   it('has no language of its own until one is chosen, and gives it up again', async () => {
-    const kept = new Map<string, string>()
-    vi.stubGlobal('localStorage', {
-      getItem: (key: string) => kept.get(key) ?? null,
-      setItem: (key: string, value: string) => kept.set(key, value),
-      removeItem: (key: string) => kept.delete(key),
-    })
+    storage()
     expect(deviceLanguage()).toBe('')
     await chooseLanguage('ja-easy')
     expect(deviceLanguage()).toBe('ja-easy')

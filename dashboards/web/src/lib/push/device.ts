@@ -109,12 +109,17 @@ export async function turnOn(): Promise<PushState> {
   return 'on'
 }
 
-/** Nothing is pushed to this device any more. Works without a connection as far as the device is concerned. */
-export async function turnOff(): Promise<void> {
-  const id = ownDeviceId()
+/** What is kept here of this device as a registered one. */
+async function forget(): Promise<void> {
   localStorage.removeItem(DEVICE_ID_KEY)
   localStorage.removeItem(LANGUAGE_KEY)
   if ('caches' in globalThis) await caches.delete(DEVICE_CACHE)
+}
+
+/** Nothing is pushed to this device any more. Works without a connection as far as the device is concerned. */
+export async function turnOff(): Promise<void> {
+  const id = ownDeviceId()
+  await forget()
   if (id) await api.delete(`/v1/devices/${id}`).catch(() => undefined)
   const subscription = await (await registration())?.pushManager.getSubscription()
   await subscription?.unsubscribe()
@@ -122,14 +127,23 @@ export async function turnOff(): Promise<void> {
 
 /** Tells the server what has changed about this device: a rotated subscription, a withdrawn permission, a new version. */
 export async function refresh(): Promise<void> {
-  if (!ownDeviceId() || !('PushManager' in window)) return
+  const id = ownDeviceId()
+  if (!id || !('PushManager' in window)) return
   const worker = await registration()
   let subscription = await worker?.pushManager.getSubscription()
   if (!subscription && worker && Notification.permission === 'granted') {
     const { key } = await api.get<{ key: string }>('/v1/push/web-key')
     subscription = await worker.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: keyBytes(key) })
   }
-  if (subscription) await register(subscription)
+  if (subscription) return register(subscription)
+  if (Notification.permission === 'granted') return
+  // The subscription went with the permission: without this the server would go on counting on the device.
+  try {
+    await api.delete(`/v1/devices/${id}`)
+  } catch (cause) {
+    if (toApiError(cause).status !== 404) throw cause
+  }
+  await forget()
 }
 
 /** What is pushed to this device comes in this language from now on; empty for that of its person. */
