@@ -109,7 +109,8 @@ pub struct Outgoing {
     pub body: String,
     /// Absolute URL of the screen that belongs to it; empty when there is none.
     pub link: String,
-    /// What it is about: a newer message with the same key replaces an older one. Channels hash it to their limits.
+    /// What it is about: a newer message with the same key replaces an older one; `None` where nothing but itself does.
+    /// Channels hash it to their limits.
     pub collapse_key: Option<String>,
     /// Message type id, for the provider's statistics.
     pub label: String,

@@ -15,7 +15,7 @@ const LENGTH: usize = 32;
 pub fn tag(outgoing: &Outgoing) -> String {
     let hash = match &outgoing.collapse_key {
         Some(key) => digest(&SHA256, key.as_bytes()),
-        None => digest(&SHA256, outgoing.message_id.as_uuid().as_bytes()),
+        None => digest(&SHA256, outgoing.message_id.to_string().as_bytes()),
     };
     let mut text = BASE64_URL_SAFE_NO_PAD.encode(hash);
     text.truncate(LENGTH);

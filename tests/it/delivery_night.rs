@@ -117,7 +117,7 @@ async fn a_correction_at_night_waits_for_the_morning(db: &TestStore) {
     assert_eq!(scene.send().await, 1);
     let pushes = scene.sent(Provider::Fcm);
     assert_eq!(pushes[1].title, "お知らせを訂正しました");
-    assert_eq!(pushes[0].collapse_key, pushes[1].collapse_key);
+    assert_eq!(todoke_notifier::tag(&pushes[0]), todoke_notifier::tag(&pushes[1]));
 }
 
 async fn what_a_person_sends_again_at_night_waits_for_the_morning(db: &TestStore) {

@@ -86,8 +86,17 @@ async fn a_withdrawal_is_silent_and_a_test_is_quiet() {
 async fn an_app_that_draws_by_itself_gets_data_only() {
     let (google, _) = google().await;
     let fcm = Fcm::new(&FcmSettings { data_only: true, ..settings(&google) }).unwrap();
-    assert!(is_accepted(&fcm.send(&message(to_device("device-1")), NOW).await));
-    let sent = google.messages.taken()[0].json();
+    let about = message(to_device("device-1"));
+    assert!(is_accepted(&fcm.send(&about, NOW).await));
+    assert!(is_accepted(&fcm.send(&Outgoing { collapse_key: None, ..about.clone() }, NOW).await));
+    let taken = google.messages.taken();
+    let (sent, alone) = (taken[0].json(), taken[1].json());
+    assert_eq!(sent["message"]["android"]["collapse_key"], todoke_notifier::tag(&about));
+    assert_eq!(
+        alone["message"]["android"]["collapse_key"],
+        json!(null),
+        "takes no other's place while the phone is off"
+    );
     assert_eq!(sent["message"]["notification"], json!(null));
     assert_eq!(sent["message"]["android"]["notification"], json!(null));
     assert_eq!(sent["message"]["data"]["title"], "予約が確定しました");

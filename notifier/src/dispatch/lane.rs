@@ -324,7 +324,7 @@ impl Lane {
             title: row.subject.clone(),
             body,
             link,
-            collapse_key: Some(row.collapse_key.clone()),
+            collapse_key: (row.collapse_key != row.message_id.to_string()).then(|| row.collapse_key.clone()),
             label: row.message_type.clone(),
             expires_at: row.expires_at,
             badge: if mail { None } else { u32::try_from(badge).ok() },

@@ -204,7 +204,9 @@ impl Words<'_> {
             },
             notification: shown.then_some(Notification { title, body }),
             android: Android {
-                collapse_key: outgoing.collapse_key.is_some().then_some(tag),
+                // Google keeps four keys for a device that is away, and a hundred messages without one. Notification
+                // messages collapse in any case, without a key of their own under the app's.
+                collapse_key: (!self.form.data_only || outgoing.collapse_key.is_some()).then_some(tag),
                 priority: if urgent(outgoing) { "high" } else { "normal" },
                 ttl: self.ttl,
                 notification: shown.then_some(AndroidNotification {
