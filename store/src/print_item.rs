@@ -42,6 +42,8 @@ pub struct PrintItem {
     /// When its message was taken back.
     #[sqlx(rename = "withdrawn_at_us", try_from = "OptionalNumber")]
     pub withdrawn_at: Option<Timestamp>,
+    /// Has a character that the font of its run lacks.
+    pub incomplete: bool,
 }
 
 /// Which letters to list.
@@ -51,6 +53,8 @@ pub struct LettersOf {
     pub state: String,
     /// Of this run only.
     pub run: Option<PrintRunId>,
+    /// Only those with a character to be completed by hand.
+    pub incomplete: bool,
     /// Those before this number.
     pub before: Option<String>,
 }
@@ -59,7 +63,7 @@ macro_rules! select_letter {
     ($rest:literal) => {
         concat!(
             "SELECT letter_no, letter_kind, recipient_name, postal_code, address, title, body, qr_token, state, print_run_id, \
-             created_at_us, withdrawn_at_us FROM print_item ",
+             created_at_us, withdrawn_at_us, incomplete FROM print_item ",
             $rest
         )
     };
@@ -191,12 +195,13 @@ impl Tx {
             PrintItem,
             select_letter!(
                 "WHERE municipality_code = $1 AND ($2 = '' OR state = $2) AND ($3 = '' OR print_run_id = $3)
-                 AND ($4 = '' OR letter_no < $4) ORDER BY letter_no DESC LIMIT $5"
+                 AND ($4 = '' OR letter_no < $4) AND (incomplete OR NOT $5) ORDER BY letter_no DESC LIMIT $6"
             ),
             self.wall.inside(code),
             of.state.as_str(),
             of.run.map(|id| id.to_string()).unwrap_or_default(),
             of.before.as_deref().unwrap_or_default(),
+            of.incomplete,
             n_max,
         )
     }
@@ -214,6 +219,25 @@ impl Tx {
             self.wall.inside(code),
             run.to_string(),
         )
+    }
+
+    /// Notes which letters of a run have a character that its font lacks, and that the others have none.
+    pub async fn mark_incomplete_letters(
+        &mut self,
+        code: &MunicipalityCode,
+        run: PrintRunId,
+        letter_nos: &[String],
+    ) -> Result<(), StoreError> {
+        let sql = if self.is_postgres() {
+            "UPDATE print_item SET incomplete = (letter_no = ANY(string_to_array($3, ',')))
+             WHERE municipality_code = $1 AND print_run_id = $2"
+        } else {
+            "UPDATE print_item SET incomplete = (letter_no IN (SELECT value FROM json_each($3)))
+             WHERE municipality_code = $1 AND print_run_id = $2"
+        };
+        let among = self.among(letter_nos);
+        execute!(self, sql, self.wall.inside(code), run.to_string(), among)?;
+        Ok(())
     }
 
     /// How many letters wait for a run.

@@ -401,6 +401,7 @@ async fn a_look_that_fails_keeps_no_other_from_being_done(db: &TestStore) {
         print_run_id: None,
         created_at: NOW,
         withdrawn_at: None,
+        incomplete: false,
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     tx.insert_print_item(&town(), &taken).await.unwrap();

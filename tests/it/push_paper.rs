@@ -94,6 +94,16 @@ fn a_character_without_glyph_is_marked_and_reported() {
     let strange = Letter { recipient_name: "\u{2f800}\u{e000}田".to_owned(), ..letter("P-000002", "本文") };
     let printed = paper::print(&[letter("P-000001", "本文"), strange], &sender(), &font()).unwrap();
     assert_eq!(printed.incomplete, ["P-000002"]);
+    // What stands on every letter concerns every letter.
+    let strange = Sender { name: "\u{e000}市".to_owned(), ..sender() };
+    let letters = [letter("P-000001", "本文")];
+    let printed = paper::print(&letters, &strange, &font()).unwrap();
+    assert_eq!(printed.incomplete, ["P-000001"]);
+    assert_eq!(paper::incomplete(&letters, &strange, &font()).unwrap(), printed.incomplete);
+    assert!(paper::incomplete(&letters, &sender(), &font()).unwrap().is_empty());
+    if let Some(text) = text_of(&printed.pdf) {
+        assert!(text.contains("〓市"), "{text}");
+    }
 }
 
 #[test]

@@ -490,6 +490,7 @@ async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
         print_run_id: None,
         created_at: NOW,
         withdrawn_at: None,
+        incomplete: false,
     };
     tx.insert_print_item(&code, &letter).await.unwrap();
     let quarantined = QuarantinedEvent {

@@ -1,6 +1,6 @@
 //! Letters: the queue, the runs they are printed in, and what became of them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
 use axum::{
     Json,
@@ -47,6 +47,8 @@ struct LetterQuery {
     state: Option<String>,
     /// Letters of this run only
     print_run_id: Option<String>,
+    /// Only letters with a character that the font lacks (`true`)
+    incomplete: Option<bool>,
     cursor: Option<String>,
     limit: Option<i64>,
 }
@@ -65,6 +67,7 @@ async fn list(
     let of = LettersOf {
         state: query.state.unwrap_or_default(),
         run,
+        incomplete: query.incomplete.unwrap_or_default(),
         before: query.cursor.filter(|cursor| !cursor.is_empty()),
     };
     let n_max = page_size(query.limit);
@@ -84,6 +87,7 @@ struct LetterLine {
     print_run_id: Option<PrintRunId>,
     created_at: todoke_domain::Timestamp,
     withdrawn_at: Option<todoke_domain::Timestamp>,
+    incomplete: bool,
 }
 
 impl From<PrintItem> for LetterLine {
@@ -97,6 +101,7 @@ impl From<PrintItem> for LetterLine {
             print_run_id: item.print_run_id,
             created_at: item.created_at,
             withdrawn_at: item.withdrawn_at,
+            incomplete: item.incomplete,
         }
     }
 }
@@ -162,6 +167,7 @@ struct RunLine {
     n_posted: i64,
     n_returned: i64,
     n_withdrawn: i64,
+    n_incomplete: i64,
 }
 
 impl From<PrintRun> for RunLine {
@@ -176,6 +182,7 @@ impl From<PrintRun> for RunLine {
             n_posted: run.n_posted,
             n_returned: run.n_returned,
             n_withdrawn: run.n_withdrawn,
+            n_incomplete: run.n_incomplete,
         }
     }
 }
@@ -195,7 +202,20 @@ async fn make_run(
     caller: Caller,
     Body(body): Body<RunBody>,
 ) -> Result<(StatusCode, Json<RunLine>), Problem> {
-    let run = app.workflow.make_print_run(&caller.actor, body.limit.unwrap_or(RUN_LETTERS), app.now()).await?;
+    let mut run = app.workflow.make_print_run(&caller.actor, body.limit.unwrap_or(RUN_LETTERS), app.now()).await?;
+    let (_, letters) = app.workflow.print_run(&caller.actor, run.print_run_id).await?;
+    let (letters, sender) = on_paper(&app, &run, letters);
+    let font_file = app.config().print.font_file.clone();
+    let find = move || -> Result<Option<Vec<String>>, Problem> {
+        // Without a font here, whoever prints from the CSV has one.
+        let Ok(font) = font(&font_file) else { return Ok(None) };
+        paper::incomplete(&letters, &sender, &font).map(Some).map_err(|error| Problem::internal(&error))
+    };
+    let found = tokio::task::spawn_blocking(find).await.map_err(|error| Problem::internal(&error))??;
+    if let Some(found) = found {
+        app.workflow.note_incomplete_letters(&caller.actor, run.print_run_id, &found, app.now()).await?;
+        run.n_incomplete = i64::try_from(found.len()).unwrap_or(i64::MAX);
+    }
     Ok((StatusCode::CREATED, Json(run.into())))
 }
 
@@ -231,7 +251,7 @@ async fn file(State(app): State<AppState>, caller: Caller, At(raw): At<String>) 
 }
 
 #[utoipa::path(get, path = "/v1/print-runs/{print_run_id}/letters.pdf", tag = "solicitations", params(("print_run_id" = String, Path)),
-    responses((status = 200, description = "the letters of the run for window envelopes, one page or more each; `todoke-incomplete` names letters with a character to be completed by hand", content_type = "application/pdf"),
+    responses((status = 200, description = "the letters of the run for window envelopes, one page or more each; those with a character to be completed by hand are `incomplete` in the list", content_type = "application/pdf"),
               (status = 503, description = "there is no font to print with")))]
 async fn sheets(
     State(app): State<AppState>,
@@ -240,25 +260,39 @@ async fn sheets(
 ) -> Result<impl IntoResponse, Problem> {
     let (run, letters) = app.workflow.print_run(&caller.actor, path_id(&raw)?).await?;
     audited(&app, &caller, Access::Export, "letter", letters.len()).await?;
-    let sender = Sender { name: run.sender_name, lines: run.sender_contact.lines().map(str::to_owned).collect() };
+    let marked: Vec<String> =
+        letters.iter().filter(|item| item.incomplete).map(|item| item.letter_no.clone()).collect();
+    let (letters, sender) = on_paper(&app, &run, letters);
     let font_file = app.config().print.font_file.clone();
-    let app_address = format!("{}/", app.config().public_url().trim_end_matches('/'));
     let print = move || -> Result<Printed, Problem> {
-        let font = if font_file.as_os_str().is_empty() {
-            todoke_dashboards::letter_font().ok_or_else(no_font)?
-        } else {
-            Cow::Owned(std::fs::read(&font_file).map_err(|_| no_font())?)
-        };
-        let letters: Vec<Letter> = letters.into_iter().map(|item| letter(item, &app_address)).collect();
-        paper::print(&letters, &sender, &font).map_err(|error| Problem::internal(&error))
+        paper::print(&letters, &sender, &font(&font_file)?).map_err(|error| Problem::internal(&error))
     };
     let printed = tokio::task::spawn_blocking(print).await.map_err(|error| Problem::internal(&error))??;
+    // The font may be another one than when the run was made.
+    if printed.incomplete != marked {
+        let found = &printed.incomplete;
+        app.workflow.note_incomplete_letters(&caller.actor, run.print_run_id, found, app.now()).await?;
+    }
     let headers = [
-        (header::CONTENT_TYPE, "application/pdf".to_owned()),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"letters.pdf\"".to_owned()),
-        (header::HeaderName::from_static("todoke-incomplete"), printed.incomplete.join(",")),
+        (header::CONTENT_TYPE, "application/pdf"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"letters.pdf\""),
     ];
     Ok((headers, printed.pdf))
+}
+
+/// The letters of a run as they are printed, and who writes them.
+fn on_paper(app: &AppState, run: &PrintRun, letters: Vec<PrintItem>) -> (Vec<Letter>, Sender) {
+    let app_address = format!("{}/", app.config().public_url().trim_end_matches('/'));
+    let lines = run.sender_contact.lines().map(str::to_owned).collect();
+    let letters = letters.into_iter().map(|item| letter(item, &app_address)).collect();
+    (letters, Sender { name: run.sender_name.clone(), lines })
+}
+
+fn font(file: &Path) -> Result<Cow<'static, [u8]>, Problem> {
+    if file.as_os_str().is_empty() {
+        return todoke_dashboards::letter_font().ok_or_else(no_font);
+    }
+    Ok(Cow::Owned(std::fs::read(file).map_err(|_| no_font())?))
 }
 
 /// Kinds of letters that invite to the app: they carry the code that opens it.
@@ -314,6 +348,7 @@ mod tests {
                 print_run_id: None,
                 created_at: Timestamp::from_micros(0),
                 withdrawn_at: None,
+                incomplete: false,
             };
             letter(item, "https://todoke.example.jp/").app
         };

@@ -85,18 +85,28 @@ pub fn print(letters: &[Letter], sender: &Sender, font: &[u8]) -> Result<Printed
     if letters.len() > LETTERS_MAX {
         return Err(PaperError::TooMany);
     }
-    let mut run = Run::new(File::new(font, layout::page_size())?, sender);
+    let file = File::new(font, layout::page_size())?;
+    let (sender, sender_lacks) = shown_sender(&file, sender);
+    let mut run = Run::new(file, &sender);
     let mut incomplete = Vec::new();
     for letter in letters {
         let (letter, missing) = shown_letter(run.file(), letter);
         run.letter(&letter)?;
-        if missing {
+        if missing || sender_lacks {
             incomplete.push(letter.letter_no);
         }
     }
     let file = run.into_file();
     let n_pages = file.n_pages();
     Ok(Printed { pdf: file.finish(&format!("{} 発送", sender.name))?, n_pages, incomplete })
+}
+
+/// The numbers of the letters that [`print`] would give as incomplete, without printing them.
+pub fn incomplete(letters: &[Letter], sender: &Sender, font: &[u8]) -> Result<Vec<String>, PaperError> {
+    let file = File::new(font, layout::page_size())?;
+    let (_, sender_lacks) = shown_sender(&file, sender);
+    let lacking = letters.iter().filter(|letter| sender_lacks || shown_letter(&file, letter).1);
+    Ok(lacking.map(|letter| letter.letter_no.clone()).collect())
 }
 
 /// The text with 〓 for what the font cannot show, and whether there was any of that.
@@ -112,6 +122,17 @@ fn shown(file: &File<'_>, text: &str) -> (String, bool) {
         })
         .collect();
     (shown, missing)
+}
+
+fn shown_sender(file: &File<'_>, sender: &Sender) -> (Sender, bool) {
+    let (name, mut missing) = shown(file, &sender.name);
+    let mut lines = Vec::with_capacity(sender.lines.len());
+    for line in &sender.lines {
+        let (line, lacks) = shown(file, line);
+        missing |= lacks;
+        lines.push(line);
+    }
+    (Sender { name, lines }, missing)
 }
 
 fn shown_letter(file: &File<'_>, letter: &Letter) -> (Letter, bool) {

@@ -82,6 +82,7 @@ impl NewLetter {
             print_run_id: None,
             created_at: now,
             withdrawn_at: None,
+            incomplete: false,
         }
     }
 }
@@ -147,6 +148,7 @@ impl Work<'_> {
             print_run_id: None,
             created_at: self.now,
             withdrawn_at: None,
+            incomplete: false,
         };
         let item = self.enqueue(&account.municipality_code, item).await?;
         self.deliver_by(message, &item, 0).await.map(Some)
@@ -181,6 +183,7 @@ impl Work<'_> {
             address: guardian.address,
             print_run_id: None,
             created_at: self.now,
+            incomplete: false,
             ..item
         };
         if amended.corrected_at.is_some() {

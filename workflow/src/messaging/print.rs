@@ -102,6 +102,21 @@ impl Workflow {
         Ok((run, letters))
     }
 
+    /// Notes which letters of a run have a character that the font lacks, as printing it has shown.
+    pub async fn note_incomplete_letters(
+        &self,
+        actor: &Actor,
+        id: PrintRunId,
+        letter_nos: &[String],
+        now: Timestamp,
+    ) -> Result<(), WorkflowError> {
+        actor.require(Permission::ImportData)?;
+        let mut work = self.begin_long(actor, now).await?;
+        work.tx.mark_incomplete_letters(&actor.municipality_code, id, letter_nos).await?;
+        work.commit().await?;
+        Ok(())
+    }
+
     /// A run as a file for the printer (O09), with the text of each letter and of its code; and how many letters it
     /// holds.
     pub async fn print_run_csv(&self, actor: &Actor, id: PrintRunId) -> Result<(String, usize), WorkflowError> {

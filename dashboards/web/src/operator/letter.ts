@@ -11,6 +11,8 @@ export interface Letter {
   created_at: string
   /** When its message was taken back. */
   withdrawn_at?: string | null
+  /** Has a character that the font lacks. */
+  incomplete: boolean
 }
 
 /** Letters that are printed together. */
@@ -24,6 +26,7 @@ export interface Run {
   n_posted: number
   n_returned: number
   n_withdrawn: number
+  n_incomplete: number
 }
 
 /** Runs, and how many letters wait for the next one. */
