@@ -162,6 +162,19 @@ async fn the_proxy_is_one_and_goes_with_the_guardian(db: &TestStore) {
     }
     let again = workflow.sign_in("proxy@example.jp", PASSWORD, Entrance::Household, None, after(3)).await;
     assert!(matches!(again, Err(WorkflowError::SignIn(SignInError::Credentials))), "{again:?}");
+
+    // No address leads to them any more; their keys are found all the same, for as long as they are not forgotten.
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let (number, id) = (city.guardian.guardian_no.as_str(), proxy.account_id.to_string());
+    for (number, role, key) in [
+        (number, Role::Guardian, city.parent.person_key),
+        (number, Role::ProxyGuardian, proxy.person_key),
+        (id.as_str(), Role::Guardian, proxy.person_key),
+        ("proxy@example.jp", Role::ProxyGuardian, None),
+    ] {
+        let found = tx.person_keys(&town(), number, role).await.unwrap();
+        assert_eq!(found, Vec::from_iter(key), "{number} {role}");
+    }
 }
 
 async fn a_third_manager_is_refused(db: &TestStore) {
