@@ -12,8 +12,8 @@ export async function openBrowser() {
 }
 
 /** A window of its own, with its own cookies. */
-export async function openWindow({ browser, faults }, [width, height]) {
-  const context = await browser.newContext({ viewport: { width, height }, locale: 'ja-JP', timezoneId: 'Asia/Tokyo' })
+export async function openWindow({ browser, faults }, [width, height], locale = 'ja-JP') {
+  const context = await browser.newContext({ viewport: { width, height }, locale, timezoneId: 'Asia/Tokyo' })
   context.setDefaultTimeout(LIMIT_MS)
   const page = await context.newPage()
   page.on('pageerror', (error) => faults.push(`${page.url()}: ${error.message}`))

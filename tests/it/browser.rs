@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use todoke_tests::{
-    node,
+    account, node,
     standin::Providers,
     todoke::{DemoOptions, Todoke},
     wait::eventually,
@@ -214,6 +214,23 @@ async fn a_family_sees_an_invited_childs_code_and_each_step_without_a_reload() {
     });
     let seen = script("family.mjs", &input, &[]).await;
     assert_eq!((&seen["code"], &seen["isTheSamePage"], &seen["faults"]), (&code, &json!(true), &json!([])), "{seen}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_registers_in_the_language_that_the_browser_asks_for_or_another() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let who = journey::credentials();
+    let input = json!({
+        "base": todoke.base_url(), "email": who.email, "password": who.password,
+        "language": "ja-easy", "words": "やさしい にほんご",
+    });
+    let seen = script("register.mjs", &input, &[]).await;
+    assert_eq!(seen["offered"], json!({"en-US": "ja", "ja-easy": "ja-easy", "ja-JP": "ja"}), "{seen}");
+    assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    let (family, _) = account::sign_in(&todoke.client(), &who, "guardian").await;
+    assert_eq!(family.get("/v1/me").await.expect(200)["language"], "ja-easy");
+    assert_eq!(inbox(&family).await[0]["title"], "登録（とうろく）ができました");
     todoke.stop().await;
 }
 
