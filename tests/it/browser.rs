@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use todoke_tests::{
-    account, node,
+    account,
+    http::Client,
+    node,
     standin::Providers,
     todoke::{DemoOptions, Todoke},
     wait::eventually,
@@ -127,6 +129,22 @@ async fn unreached(todoke: &Todoke, server: &MailBox) -> String {
     id
 }
 
+/// The invitation of a household that is not registered, which came back; gives the letter's number.
+async fn returned_letter(operator: &Client) -> String {
+    let headers = [("content-type", "text/csv"), ("x-file-name", "movement.csv")];
+    operator.request("POST", "/v1/imports/movement", &headers, journey::MOVEMENT.to_owned()).await.expect(201);
+    operator.post("/v1/solicitations/run", &json!({})).await.expect(200);
+    let queue = operator.get("/v1/print-queue?limit=200&state=queued").await.expect(200);
+    let letters = queue["items"].as_array().unwrap();
+    let letter = letters.iter().find(|letter| letter["recipient"] == "試験 ゆず 様の保護者様");
+    let letter_no = text(letter.unwrap_or_else(|| panic!("no letter: {queue}")), "letter_no");
+    for state in ["printed", "posted", "returned"] {
+        let marks = json!({"letter_nos": [letter_no], "state": state});
+        assert_eq!(operator.post("/v1/print-queue/marks", &marks).await.expect(200)["marked"], 1, "{state}");
+    }
+    letter_no
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     let server = MailBox::open().await;
@@ -137,7 +155,10 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     ];
     let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
     let id = unreached(&todoke, &server).await;
-    let input = json!({ "base": todoke.base_url(), "operator": credentials(&todoke, "operator") });
+    let operator = todoke.sign_in("operator").await;
+    let letter_no = returned_letter(&operator).await;
+    let input =
+        json!({ "base": todoke.base_url(), "operator": credentials(&todoke, "operator"), "letterNo": letter_no });
     let seen = script("deliveries.mjs", &input, &[]).await;
     let shows = |field: &str, words: &str| assert!(seen[field].as_str().unwrap().contains(words), "{words}: {seen}");
     shows("row", "クーポンを利用しました");
@@ -145,9 +166,13 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     shows("life", "メール");
     shows("life", "bounced:5.1.1");
     shows("funnel", "coupon.used");
+    shows("letter", "試験 ゆず 様の保護者様");
+    shows("letter", "返戻");
+    shows("letter", "次にすること：住所を確認する、もう一度送る");
     assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    let replaced = operator.get("/v1/print-queue?limit=200&state=replaced").await.expect(200);
+    assert_eq!(replaced["items"][0]["letter_no"], letter_no.as_str(), "another one waits in its place");
     // Both the repetition and the correction leave; the address is a good one again.
-    let operator = todoke.sign_in("operator").await;
     eventually("the correction is mailed", LIMIT, async || {
         let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
         life["deliveries"].as_array()?.iter().any(|row| row["state"] == "accepted").then_some(())
