@@ -325,3 +325,34 @@ async fn a_push_is_shown_without_names_leads_to_its_screen_and_the_inbox_is_kept
     assert_eq!(seen["faults"], json!([]), "{seen}");
     todoke.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_the_browser_changes_takes_the_place_of_the_old_one() {
+    let providers = Providers::start().await;
+    let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;
+    let scene = Scene::of(&todoke).await;
+    providers.equip(&scene.guardian, 1).await;
+    let [_, _, service] = providers.all();
+    let input = json!({
+        "base": todoke.base_url(), "guardian": credentials(&todoke, "guardian"), "service": service.standin.url(),
+    });
+    let seen = script("renewal.mjs", &input, &[]).await;
+    assert_eq!((&seen["heard"], &seen["pages"]), (&json!([true]), &json!(0)), "by itself, with no page open: {seen}");
+    assert_eq!(seen["registered"]["status"], 200, "{seen}");
+    assert_eq!(seen["renewed"], seen["registered"], "under the id of before: {seen}");
+    assert_eq!(seen["faults"], json!([]), "{seen}");
+    let devices = scene.guardian.get("/v1/devices").await.expect(200);
+    assert_eq!(devices["items"].as_array().unwrap().len(), 4, "one more than the three of before: {devices}");
+
+    let used = text(&scene.pay("browser-renewal-1", 300).await.expect(201), "use_id");
+    let message_id = text(&message_about(&scene.guardian, &used).await, "message_id");
+    let tag = text(&on_the_phone(&providers, &message_id).await["data"], "tag");
+    let mut paths = eventually("both browsers are sent a push", LIMIT, async || {
+        let paths: Vec<String> = tagged(&service, &tag).into_iter().map(|push| push.path).collect();
+        (paths.len() >= 2).then_some(paths)
+    })
+    .await;
+    paths.sort_unstable();
+    assert_eq!(paths, ["/push/1", "/push/browser-2"], "the subscription of before gets nothing");
+    todoke.stop().await;
+}
