@@ -7,7 +7,7 @@ use todoke_domain::{
 };
 
 use crate::{
-    StoreError, Tx,
+    Store, StoreError, Tx,
     column::{DateText, OptionalText},
 };
 
@@ -93,6 +93,16 @@ pub struct Preference {
     pub channel: String,
     /// On or off.
     pub enabled: bool,
+}
+
+const CONSENT: &str = "SELECT granted FROM consent WHERE account_id = $1 AND kind = $2";
+
+impl Store {
+    /// Whether a consent is granted by what is committed. Every batch of app usage asks this.
+    pub async fn has_consent(&self, id: AccountId, kind: &str) -> Result<bool, StoreError> {
+        let row: Option<(bool,)> = fetch_alone!(self, (bool,), CONSENT, id.to_string(), kind)?;
+        Ok(row.is_some_and(|(granted,)| granted))
+    }
 }
 
 impl Tx {
@@ -336,13 +346,7 @@ impl Tx {
 
     /// Whether a consent is granted now.
     pub async fn has_consent(&mut self, id: AccountId, kind: &str) -> Result<bool, StoreError> {
-        let row: Option<(bool,)> = fetch_optional!(
-            self,
-            (bool,),
-            "SELECT granted FROM consent WHERE account_id = $1 AND kind = $2",
-            id.to_string(),
-            kind,
-        )?;
+        let row: Option<(bool,)> = fetch_optional!(self, (bool,), CONSENT, id.to_string(), kind)?;
         Ok(row.is_some_and(|(granted,)| granted))
     }
 

@@ -8,7 +8,7 @@ use todoke_tests::{
     http::Client,
     node,
     standin::Providers,
-    todoke::{DemoOptions, Todoke},
+    todoke::{DemoOptions, Todoke, recently},
     wait::eventually,
 };
 
@@ -78,6 +78,7 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
         ("operator", "staff", "/staff/operator/broadcasts/new", "operator-broadcast"),
         ("municipal_staff", "staff", "/staff/city", "city-board"),
         ("municipal_staff", "staff", "/staff/city/reports", "city-reports"),
+        ("municipal_staff", "staff", "/staff/city/api-keys", "city-api-keys"),
         ("operator", "staff", "/staff/operator/data", "operator-data"),
         ("analyst", "staff", "/staff/analyst", "analyst-sql"),
         ("analyst", "staff", "/staff/analyst/data", "analyst-data"),
@@ -108,6 +109,37 @@ async fn a_broadcast_goes_from_draft_to_inbox_with_four_eyes() {
     assert!(seen["counted"].as_str().unwrap().contains("対象は"), "{seen}");
     assert_eq!((&seen["ownApproval"], &seen["over"], &seen["faults"]), (&json!(0), &json!(0), &json!([])), "{seen}");
     assert_ne!(seen["before"], seen["after"], "{seen}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_city_makes_a_key_for_a_system_changes_its_sources_and_ends_it() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let event = |n: u32, source: &str| {
+        json!({"specversion": "1.0", "id": n.to_string(), "source": source, "type": "support.replied", "time": recently(),
+               "data": {"inquiry_id": "q", "topic": "coupon", "channel": "phone", "closed_hours": false}})
+    };
+    let input = json!({
+        "base": todoke.base_url(),
+        "city": credentials(&todoke, "municipal_staff"),
+        "events": [event(1, "/desk"), event(2, "/night")],
+    });
+    let seen = script("keys.mjs", &input, &[]).await;
+    let shows = |field: &str, words: &str| assert!(seen[field].as_str().unwrap().contains(words), "{words}: {seen}");
+    shows("refused", "送信元");
+    shows("secret", "tdk_");
+    for words in ["コールセンター", "/desk", "記録なし", "有効"] {
+        shows("made", words);
+    }
+    shows("changed", "/night");
+    assert!(!seen["changed"].as_str().unwrap().contains("記録なし"), "it was used: {seen}");
+    assert_eq!(
+        (&seen["before"], &seen["after"], &seen["last"]),
+        (&json!([1, 0]), &json!([0, 1]), &json!(401)),
+        "{seen}"
+    );
+    shows("ended", "終了");
+    assert_eq!((&seen["shownAgain"], &seen["faults"]), (&json!(false), &json!([])), "{seen}");
     todoke.stop().await;
 }
 

@@ -398,6 +398,7 @@ async fn a_look_that_fails_keeps_no_other_from_being_done(db: &TestStore) {
         state: "queued".to_owned(),
         print_run_id: None,
         created_at: NOW,
+        withdrawn_at: None,
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     tx.insert_print_item(&town(), &taken).await.unwrap();
@@ -405,16 +406,22 @@ async fn a_look_that_fails_keeps_no_other_from_being_done(db: &TestStore) {
     scene.raise("application.deficiency_found", "a1", json!({ "application_kind": "coupon" })).await;
     scene.resumed("c1").await;
     scene.send().await;
-    for message_type in ["application.coupon.deficient", "coupon.resumed"] {
+    // What a mail system says in words is no code, and no words go into events.
+    for (message_type, code) in
+        [("application.coupon.deficient", "5.1.1"), ("coupon.resumed", "hanako@example.jp:gone")]
+    {
         let bounce = BouncedMail {
             message_id: scene.message(&parent, message_type).await,
             address: None,
             permanent: true,
-            code: "5.1.1".to_owned(),
+            code: code.to_owned(),
         };
         assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
         scene.pass(1);
     }
+    let failed = scene.events("message.failed").await;
+    let codes: Vec<_> = failed.iter().map(|payload| payload["error_code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["bounced:5.1.1", "bounced"]);
     assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1, "the one without letter");
     assert_eq!(inbox(db, &scene.city.operator, "operator.contact_failed").await.len(), 1);
     assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 0, "the other is left alone for a while");

@@ -169,6 +169,8 @@ async fn nothing_on_its_way_in_another_municipality_is_claimed_or_changed(db: &T
     assert!(!walled.note_mail_failed(theirs.parent.account_id, address).await.unwrap());
     assert!(!walled.withdraw_message(theirs.message.message_id, NOW).await.unwrap());
     assert!(!walled.mark_print_item(&theirs.code, "X26-0000009", "queued", "printed").await.unwrap());
+    assert!(!walled.reword_letter(&theirs.code, "X26-0000009", "題", "本文").await.unwrap());
+    assert!(!walled.withdraw_letter(&theirs.code, "X26-0000009", NOW).await.unwrap());
     walled.commit().await.unwrap();
     let mut open = db.begin_write(Wall::None).await.unwrap();
     assert_eq!(open.claim_deliveries(Provider::Fcm, 10, NOW, after(60)).await.unwrap().len(), 1);

@@ -121,7 +121,10 @@ async fn a_text_without_easy_words_comes_in_japanese(db: &TestStore) {
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());
     choose(&workflow, &city.parent, "ja-easy").await.unwrap();
-    workflow.add_proxy(&city.parent(), "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "父", NOW).await.unwrap();
+    workflow
+        .add_proxy(&city.parent(), "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "spouse", NOW)
+        .await
+        .unwrap();
     let message = inbox(db, &city.parent, "account.proxy_registered").await.remove(0);
     assert_eq!((message.locale.as_str(), message.title.as_str()), ("ja", "代理利用者が登録されました"));
 }

@@ -13,7 +13,7 @@ use todoke_store::{
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor, Workflow, WorkflowError,
-    account::{ChildInput, Entrance, OfficeDraft, Registration, SignIn},
+    account::{ChildInput, Entrance, OfficeDraft, ProfileChange, Registration, SignIn},
     error::SignInError,
     survey::{Conditions, SurveyDraft},
 };
@@ -27,6 +27,7 @@ use crate::{
 todoke_tests::on_both_databases! {
     nothing_is_kept_of_a_registration_without_consent,
     the_proxy_is_one_and_goes_with_the_guardian,
+    words_where_the_lake_keeps_codes_are_refused,
     a_third_manager_is_refused,
     an_address_has_one_role,
     a_new_password_is_told_and_ends_the_old_one,
@@ -92,17 +93,42 @@ async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
     }
 }
 
+/// The relation of a proxy and the ward go into events, and with those into the lake.
+async fn words_where_the_lake_keeps_codes_are_refused(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let parent = city.parent();
+    for words in ["叔母の佐藤花子", "Sato Hanako", "090-1234-5678", "hanako", ""] {
+        let proxy = workflow.add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", words, NOW).await;
+        assert_eq!(refused_field(proxy), "relation", "{words}");
+    }
+    for words in ["佐藤花子", "Hanako", "12345", ""] {
+        let change = ProfileChange { ward_code: Some(words.to_owned()), ..ProfileChange::default() };
+        assert_eq!(refused_field(workflow.change_profile(&parent, &change, NOW).await), "ward_code", "{words}");
+    }
+    let moved = ProfileChange { ward_code: Some("271276".to_owned()), ..ProfileChange::default() };
+    workflow.change_profile(&parent, &moved, NOW).await.unwrap();
+    workflow.add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "spouse", NOW).await.unwrap();
+    for (event_type, field, code) in
+        [("account.updated", "ward_code", "271276"), ("account.proxy_registered", "relation", "spouse")]
+    {
+        let told = events_of(db, event_type).await;
+        assert_eq!((told.len(), told[0].payload[field].as_str()), (1, Some(code)), "{event_type}");
+    }
+}
+
 async fn the_proxy_is_one_and_goes_with_the_guardian(db: &TestStore) {
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());
     let parent = city.parent();
-    let add =
-        async |email: &str, now| workflow.add_proxy(&parent, email, "大阪 太郎", "オオサカ タロウ", "父", now).await;
+    let add = async |email: &str, now| {
+        workflow.add_proxy(&parent, email, "大阪 太郎", "オオサカ タロウ", "spouse", now).await
+    };
     let proxy = add("proxy@example.jp", NOW).await.unwrap();
     let second = add("second@example.jp", after(1)).await;
     assert!(matches!(second, Err(WorkflowError::Conflict(_))), "one proxy: {second:?}");
     let by_proxy =
-        workflow.add_proxy(&Actor::of(&proxy, None), "x@example.jp", "大阪 次", "オオサカ ツギ", "父", NOW).await;
+        workflow.add_proxy(&Actor::of(&proxy, None), "x@example.jp", "大阪 次", "オオサカ ツギ", "spouse", NOW).await;
     assert!(matches!(by_proxy, Err(WorkflowError::Denied)), "{by_proxy:?}");
     workflow.delete_own_account(&parent, after(2)).await.unwrap();
     let mut tx = db.begin_read(Wall::None).await.unwrap();
@@ -155,7 +181,7 @@ async fn an_address_has_one_role(db: &TestStore) {
         assert_eq!(refused_field(workflow.issue_account(&admin, &draft, NOW).await), "email");
     }
     let staff = city.staff.email.as_deref().unwrap();
-    let proxy = workflow.add_proxy(&city.parent(), staff, "大阪 太郎", "オオサカ タロウ", "父", NOW).await;
+    let proxy = workflow.add_proxy(&city.parent(), staff, "大阪 太郎", "オオサカ タロウ", "spouse", NOW).await;
     assert_eq!(refused_field(proxy), "email");
 }
 
@@ -332,8 +358,10 @@ async fn the_identity_permission_is_given_and_withdrawn_at_any_time(db: &TestSto
     }
     assert_eq!(events_of(db, "account.identity_permission_granted").await.len(), 2, "what is so already is no change");
     assert_eq!(events_of(db, "account.identity_permission_withdrawn").await.len(), 1);
-    let proxy =
-        workflow.add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "父", after(5)).await.unwrap();
+    let proxy = workflow
+        .add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "spouse", after(5))
+        .await
+        .unwrap();
     let by_proxy = workflow.set_consent(&Actor::of(&proxy, None), "identity_data", true, after(6)).await;
     assert!(matches!(by_proxy, Err(WorkflowError::Denied)), "it is the guardian's alone: {by_proxy:?}");
     let told = inbox(db, &city.parent, "account.identity_permission_changed").await;

@@ -285,6 +285,9 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         name: "BI".to_owned(),
         sources: None,
         created_at_us: NOW.as_micros(),
+        issued_by: None,
+        used_at: None,
+        revoked_at: None,
     };
     tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
     let caused = Event {
@@ -489,6 +492,7 @@ async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
         state: text("queued"),
         print_run_id: None,
         created_at: NOW,
+        withdrawn_at: None,
     };
     tx.insert_print_item(&code, &letter).await.unwrap();
     let quarantined = QuarantinedEvent {

@@ -44,7 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LetterQuery {
-    /// `queued`, `unaddressed`, `printed`, `posted`, `returned` or `replaced`
+    /// `queued`, `unaddressed`, `printed`, `posted`, `returned`, `replaced` or `withdrawn`
     state: Option<String>,
     /// Letters of this run only
     print_run_id: Option<String>,
@@ -84,6 +84,7 @@ struct LetterLine {
     state: String,
     print_run_id: Option<PrintRunId>,
     created_at: todoke_domain::Timestamp,
+    withdrawn_at: Option<todoke_domain::Timestamp>,
 }
 
 impl From<PrintItem> for LetterLine {
@@ -96,6 +97,7 @@ impl From<PrintItem> for LetterLine {
             state: item.state,
             print_run_id: item.print_run_id,
             created_at: item.created_at,
+            withdrawn_at: item.withdrawn_at,
         }
     }
 }
@@ -172,6 +174,7 @@ struct RunLine {
     n_printed: i64,
     n_posted: i64,
     n_returned: i64,
+    n_withdrawn: i64,
 }
 
 impl From<PrintRun> for RunLine {
@@ -185,6 +188,7 @@ impl From<PrintRun> for RunLine {
             n_printed: run.n_printed,
             n_posted: run.n_posted,
             n_returned: run.n_returned,
+            n_withdrawn: run.n_withdrawn,
         }
     }
 }
@@ -322,6 +326,7 @@ mod tests {
                 state: "queued".to_owned(),
                 print_run_id: None,
                 created_at: Timestamp::from_micros(0),
+                withdrawn_at: None,
             };
             letter(item, "https://todoke.example.jp/").app
         };

@@ -85,9 +85,7 @@ impl Workflow {
 
     /// Whether usage of the app by this account may be collected.
     pub async fn may_collect_usage(&self, actor: &Actor) -> Result<bool, WorkflowError> {
-        let id = actor.account()?;
-        let mut tx = self.read(actor).await?;
-        Ok(tx.has_consent(id, "usage_analytics").await?)
+        Ok(self.store().has_consent(actor.account()?, "usage_analytics").await?)
     }
 
     /// Accepts the current terms and privacy policy.

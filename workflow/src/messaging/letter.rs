@@ -15,7 +15,7 @@ use todoke_store::{
     account::Account,
     delivery::{Delivery, NewDelivery},
     escalation::Escalation,
-    message::Message,
+    message::{Amendments, Message},
     print_item::PrintItem,
 };
 
@@ -78,6 +78,7 @@ impl NewLetter {
             state: String::new(),
             print_run_id: None,
             created_at: now,
+            withdrawn_at: None,
         }
     }
 }
@@ -141,13 +142,19 @@ impl Work<'_> {
             state: String::new(),
             print_run_id: None,
             created_at: self.now,
+            withdrawn_at: None,
         };
         let item = self.enqueue(&account.municipality_code, item).await?;
         self.deliver_by(message, &item, 0).await.map(Some)
     }
 
-    /// The letter of a delivery that came back or never had an address, once more, to where the household lives now.
-    pub(super) async fn letter_again(&mut self, row: &Delivery) -> Result<NewDelivery, WorkflowError> {
+    /// The letter of a delivery that came back or never had an address, once more, to where the household lives now and
+    /// in the words that its message has now.
+    pub(super) async fn letter_again(
+        &mut self,
+        row: &Delivery,
+        amended: &Amendments,
+    ) -> Result<NewDelivery, WorkflowError> {
         let code = row.municipality_code.clone();
         let message = self.tx.message_by_id(row.message_id).await?.ok_or(WorkflowError::NotFound("message"))?;
         let item = self.tx.print_item(&code, &row.target).await?.ok_or(WorkflowError::NotFound("letter"))?;
@@ -165,13 +172,17 @@ impl Work<'_> {
         if !self.tx.mark_print_item(&code, &row.target, &item.state, "replaced").await? || item.state == "replaced" {
             return Err(WorkflowError::Conflict("すでに再送されています。".to_owned()));
         }
-        let again = PrintItem {
+        let mut again = PrintItem {
             postal_code: guardian.postal_code,
             address: guardian.address,
             print_run_id: None,
             created_at: self.now,
             ..item
         };
+        if amended.corrected_at.is_some() {
+            again.title.clone_from(&message.title);
+            again.body.clone_from(&message.body);
+        }
         let again = self.enqueue(&code, again).await?;
         self.deliver_by(&message, &again, row.edition + 1).await
     }

@@ -24,6 +24,6 @@ pub(crate) use letter::NewLetter;
 pub use letter::letter_kind;
 pub use print::{LetterStep, RUN_LETTERS_MAX};
 pub use raise::About;
-pub(crate) use raise::message_json;
+pub(crate) use raise::{TEMPLATE_ERROR, Unwritten, message_json};
 pub use receipt::{BouncedMail, Opened, ReceiptKind};
 pub use trace::{Contact, DeliveryView, Life, MessageQuery};
