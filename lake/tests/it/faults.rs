@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use todoke_lake::{CompactOptions, Lake, LakeError, LakeOptions, LakeView, Origin, Recorded, Scope, Told, pin_lake};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use todoke_lake::{
+    CompactOptions, Dimension, Lake, LakeError, LakeOptions, LakeView, Origin, Recorded, Scope, Told, pin_lake,
+};
 
 use crate::support::*;
 
@@ -245,6 +248,34 @@ async fn an_entry_of_another_process_is_synced_before_its_rows_count_as_committe
     let flushed = lake.append(origin, &batch, now()).await.unwrap();
     assert_eq!((flushed.rows, flushed.through.get("record")), (0, Some(&1)));
     assert_eq!(synced(dir.path()), "1");
+}
+
+/// Reference data is a copy of what the record has: no start fails of it.
+#[tokio::test]
+async fn a_dimension_that_cannot_be_read_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let facilities = RecordBatch::try_from_iter([
+        ("municipality_code", Arc::new(StringArray::from(vec![CHIYODA])) as ArrayRef),
+        ("name", Arc::new(StringArray::from(vec!["園"])) as ArrayRef),
+    ])
+    .unwrap();
+    let lake = Lake::open(dir.path(), options(true)).await.unwrap();
+    assert!(lake.write_dimension(Dimension::Facilities, &facilities).await.unwrap());
+    drop(lake);
+    let table = dir.path().join("dim_facilities");
+    for (folder, ending, left) in [(table.join("_delta_log"), "json", "{broken"), (table, "parquet", "")] {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|found| found == ending));
+        assert!(!files.is_empty(), "{ending}");
+        for file in files {
+            std::fs::write(file, left).unwrap();
+        }
+        for (is_written, what) in [(true, "it is gone, and comes again"), (false, "it is there")] {
+            let lake = Lake::open(dir.path(), options(true)).await.unwrap();
+            let written = lake.write_dimension(Dimension::Facilities, &facilities).await.unwrap();
+            assert_eq!(written, is_written, "{ending}: {what}");
+        }
+    }
 }
 
 /// The last entry of the log that [`filled`] leaves.
