@@ -445,7 +445,8 @@ impl Table {
         }
         let after = self.synced.or_else(|| torn::synced_version(&root));
         if after.is_some_and(|synced| synced >= present) {
-            self.synced = after;
+            // Not what is noted: somebody may have moved entries away since, and what comes in their place is another.
+            self.synced = Some(present);
             return Ok(());
         }
         if let Err(error) = durable::sync_entries(root.clone(), after, present).await {
