@@ -156,6 +156,7 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         registered_guardians(tx.registered_guardians(code)),
         print_item(tx.print_item(code, "X26-0000001")),
         print_items(tx.print_items(code, &LettersOf::default(), 10)),
+        print_items_in_vain(tx.print_items_in_vain(code, NOW, 10)),
         waiting_print_items(async { tx.waiting_print_items(code).await.map(counted) }),
         print_items_of_run(tx.print_items_of_run(code, more.run)),
         print_run(tx.print_run(code, more.run)),
@@ -404,7 +405,10 @@ async fn enrich_printing(tx: &mut Tx, city: &City, id: PrintRunId) {
     assert_eq!(tx.make_print_run(&city.code, &run, 10).await.unwrap(), 1);
     let printed = tx.print_item(&city.code, "X26-0000001").await.unwrap().unwrap();
     let waiting = PrintItem { letter_no: "X26-0000002".to_owned(), print_run_id: None, ..printed };
-    tx.insert_print_item(&city.code, &waiting).await.unwrap();
+    let nowhere = PrintItem { letter_no: "X26-0000003".to_owned(), state: "unaddressed".to_owned(), ..waiting.clone() };
+    for letter in [&waiting, &nowhere] {
+        tx.insert_print_item(&city.code, letter).await.unwrap();
+    }
 }
 
 async fn enrich_linked(tx: &mut Tx, city: &City) {

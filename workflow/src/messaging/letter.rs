@@ -192,7 +192,11 @@ impl Work<'_> {
     }
 
     /// Numbers a letter and puts it into the print queue, or beside it while it has no address.
-    async fn enqueue(&mut self, code: &MunicipalityCode, mut item: PrintItem) -> Result<PrintItem, WorkflowError> {
+    pub(super) async fn enqueue(
+        &mut self,
+        code: &MunicipalityCode,
+        mut item: PrintItem,
+    ) -> Result<PrintItem, WorkflowError> {
         item.letter_no = self.tx.next_number(code, NumberKind::Letter, self.now).await?;
         let state = if item.address.trim().is_empty() { "unaddressed" } else { "queued" };
         state.clone_into(&mut item.state);
