@@ -73,7 +73,8 @@ struct Certificate {
 
 const STATEMENT: &str = "上記の番号の方（利用者番号の場合は、その世帯で上記の role の方）を指す仮名キーを、イベントの記録、取込みログ、データレイクの全ファイル（過去の版を含む）から消去し、\
     残る全ファイルとイベントの記録の全件を読み直して見つからないことを確認しました。アプリ利用の行は削除し、業務の行は別の乱数に置き換えました。\
-    日ごとの集計の途中結果は、この自治体の分をすべて削除しました。サーバーは出力したファイルを保持していません。\
+    日ごとの集計の途中結果は、この命令を実行したサーバーにあるこの自治体の分をすべて削除し、残りを読み直しました。\
+    同じデータレイクを使うほかのサーバーに残る分は読み直しておらず、該当する日の分はそのサーバーが次に起動したときに削除されます。サーバーは出力したファイルを保持していません。\
     すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
 
 /// What is left to do when everything else is done.
@@ -159,7 +160,7 @@ async fn erase(
         removed_from: BEHAVIOUR.map(str::to_owned).into(),
     };
     let tables = lake.erase(&erasure, clock.now()).await?;
-    // Days of app usage are made again from what is left.
+    // Days of app usage are made again from what is left. Other nodes delete theirs when they start (`tidy_rollups`).
     let rollups_dir = config.data.join(ROLLUPS);
     forget_rollups(&rollups_dir, &args.municipality)
         .with_context(|| format!("{} cannot be emptied", rollups_dir.display()))?;
