@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use serde_json::json;
-use todoke_domain::{Role, Timestamp, delivery::Provider, time::add_days};
+use todoke_domain::{Role, Timestamp, channel::Channel, delivery::Provider, time::add_days};
 use todoke_store::{Wall, guardian::Guardian};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, WorkflowError, notice::NoticeDraft};
@@ -174,4 +174,9 @@ async fn what_is_taken_back_leaves_the_devices_that_show_it(db: &TestStore) {
     }
     let states = [("fcm", "notification", "superseded"), ("fcm", "withdraw", "accepted")];
     assert_eq!(scene.states(message).await, states);
+    let channel = Channel::Guardian(scene.city.parent.account_id).to_string();
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let live = tx.publications_since(&channel, 0, 10).await.unwrap().publications;
+    let last = &live.last().expect("an open inbox hears of it").data;
+    assert!(last.contains("message.withdrawn") && !last.contains("年末年始"), "{last}");
 }

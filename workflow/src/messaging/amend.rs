@@ -162,7 +162,7 @@ impl Work<'_> {
         }
         self.take_back(message.message_id, None, WITHDRAWN).await?;
         self.take_back_letters(message.message_id).await?;
-        self.publish_changed(message, "message.withdrawn").await?;
+        self.publish_withdrawn(message).await?;
         Ok(true)
     }
 
