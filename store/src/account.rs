@@ -184,13 +184,14 @@ impl Tx {
         Ok(self.see_all(rows))
     }
 
-    /// Living accounts of one role in a municipality.
+    /// Living accounts of the people of one role in a municipality. Those that machines act for have no address and are
+    /// not among them: they read nothing.
     pub async fn role_accounts(&mut self, code: &MunicipalityCode, role: Role) -> Result<Vec<Account>, StoreError> {
         let rows = fetch_all!(
             self,
             Account,
             select_account!(
-                "WHERE municipality_code = $1 AND role = $2 AND state NOT IN ('deleted', 'ended') ORDER BY account_id"
+                "WHERE municipality_code = $1 AND role = $2 AND email IS NOT NULL AND state NOT IN ('deleted', 'ended') ORDER BY account_id"
             ),
             code.as_str(),
             role.as_str(),

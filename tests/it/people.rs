@@ -2,7 +2,7 @@
 
 use todoke_domain::{
     Role, Timestamp,
-    catalogue::messages::{self, Channel, Class},
+    catalogue::messages::{self, Category, Channel, Class},
     time::add_days,
 };
 use todoke_store::{
@@ -302,12 +302,21 @@ async fn with_mail_off_optional_mail_stops_and_mandatory_mail_comes(db: &TestSto
     assert_eq!(workflow.receive_mail(&city.parent()).await.unwrap(), None, "households have switches of their own");
     assert_eq!(refused_field(workflow.set_receive_mail(&city.parent(), false, NOW).await), "receive_mail");
 
+    employ(db, Role::MunicipalStaff, "fresh@example.jp").await;
+    let (_, key) = workflow.issue_api_key(&actor, "連携", Role::MunicipalStaff, &[], NOW).await.unwrap();
+    let (machine, _) = workflow.account_of_key(&key).await.unwrap();
+
     workflow.set_receive_mail(&actor, false, NOW).await.unwrap();
     assert_eq!(workflow.receive_mail(&actor).await.unwrap(), Some(false));
+    let switches = workflow.preferences(&actor).await.unwrap();
+    let off = |category: Category| switches.iter().any(|item| item.category == category.as_str() && !item.enabled);
+    assert!(off(Category::Account), "every category with optional mail, {switches:?}");
     let first = closed_survey(&workflow, &city, 1).await;
     workflow.present_survey(&city.operator(), first, later(150_000)).await.unwrap();
     assert_eq!(inbox(db, &official, "survey.results_ready").await.len(), 1, "the inbox is the record and stays on");
     assert!(mails_to(db, "official@example.jp").await.is_empty(), "optional mail has stopped");
+    assert_eq!(mails_to(db, "fresh@example.jp").await.len(), 1, "on until turned off");
+    assert!(inbox(db, &machine, "survey.results_ready").await.is_empty(), "a machine reads nothing");
     workflow.request_password_reset("official@example.jp", later(160_000)).await.unwrap();
     assert_eq!(mails_to(db, "official@example.jp").await.len(), 1, "mandatory mail comes");
 

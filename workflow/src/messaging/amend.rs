@@ -141,7 +141,8 @@ impl Workflow {
         }
         let again = match row.provider.channel() {
             Via::Paper => work.letter_again(&row, &amended).await?,
-            _ => repeated(&row, now),
+            Via::Email => NewDelivery { target: work.present_address(&row).await?, ..repeated(&row, now) },
+            Via::Live | Via::Inbox | Via::Push => repeated(&row, now),
         };
         let again_id = again.delivery_id;
         if work.tx.insert_deliveries(&[again]).await? == 0 {
@@ -164,6 +165,15 @@ impl Work<'_> {
         self.take_back_letters(message.message_id).await?;
         self.publish_withdrawn(message).await?;
         Ok(true)
+    }
+
+    /// Where a mail goes that is sent once more: to the person's address as it is now, unless the message went there
+    /// as well.
+    async fn present_address(&mut self, row: &Delivery) -> Result<String, WorkflowError> {
+        let account = self.tx.account(row.account_id).await?;
+        let Some(address) = account.and_then(|account| account.email) else { return Ok(row.target.clone()) };
+        let been_there = self.tx.deliveries_of(row.message_id).await?.iter().any(|known| known.target == address);
+        Ok(if been_there { row.target.clone() } else { address })
     }
 
     /// The letters of a message that is taken back: one that waits leaves the queue.
