@@ -12,6 +12,7 @@ use todoke_domain::{
 use self::condition::{Bind, Conditions};
 use crate::{
     Inner, StoreError, Tx,
+    child::child_lives_here,
     column::{DateText, OptionalText},
 };
 
@@ -241,8 +242,8 @@ impl Tx {
         fetch_built!(self, SampleRow, sql, [code, n_max], conditions.binds)
     }
 
-    /// Birth dates of the children of a household that live here.
-    pub async fn birth_dates_of(&mut self, guardian: GuardianId) -> Result<Vec<Date>, StoreError> {
+    /// Birth dates of the children of a household that live here on `today`.
+    pub async fn birth_dates_of(&mut self, guardian: GuardianId, today: Date) -> Result<Vec<Date>, StoreError> {
         #[derive(sqlx::FromRow)]
         struct Row {
             #[sqlx(try_from = "DateText")]
@@ -251,10 +252,14 @@ impl Tx {
         let rows: Vec<Row> = fetch_all!(
             self,
             Row,
-            "SELECT birth_date FROM child WHERE guardian_id = $1 AND moved_out_on IS NULL AND (municipality_code = $2 OR $2 = '')
-             ORDER BY birth_date",
+            concat!(
+                "SELECT birth_date FROM child c WHERE guardian_id = $1 AND (municipality_code = $2 OR $2 = '') AND ",
+                child_lives_here!("c", "$3"),
+                " ORDER BY birth_date"
+            ),
             guardian.to_string(),
             self.wall.code(),
+            today.to_string(),
         )?;
         Ok(rows.into_iter().map(|row| row.birth_date).collect())
     }

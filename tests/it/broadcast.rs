@@ -25,11 +25,12 @@ use todoke_workflow::{
 use crate::{
     city::{City, NOW, PROGRAMME, account, neighbour, town},
     coupon_use::{request, workflow},
-    register::{Family, events_of, family},
+    register::{Family, events_of, family, link, move_people, movement},
 };
 
 todoke_tests::on_both_databases! {
     each_condition_selects,
+    a_child_counts_until_the_day_it_leaves_and_not_once_it_has_died,
     groups_are_what_logic_says,
     a_saved_segment_serves_broadcasts_and_surveys,
     a_preview_counts_and_names_nobody,
@@ -119,10 +120,14 @@ pub(crate) fn ward(code: &str) -> Condition {
 }
 
 async fn selected(db: &TestStore, when: Condition) -> BTreeSet<AccountId> {
+    selected_at(db, when, NOW).await
+}
+
+async fn selected_at(db: &TestStore, when: Condition, now: Timestamp) -> BTreeSet<AccountId> {
     let segment = Segment::parse(People::Households, when).unwrap();
     let mut tx = db.begin_read(Wall::Around(town())).await.unwrap();
-    let members = tx.members(&town(), Who::Of(&segment, NOW), "", 10_000, NOW).await.unwrap();
-    let counted = tx.count_members(&town(), &segment, NOW).await.unwrap();
+    let members = tx.members(&town(), Who::Of(&segment, now), "", 10_000, now).await.unwrap();
+    let counted = tx.count_members(&town(), &segment, now).await.unwrap();
     assert_eq!(counted.n, i64::try_from(members.len()).unwrap(), "what is counted is what is selected");
     members.into_iter().map(|member| member.account_id).collect()
 }
@@ -190,6 +195,36 @@ async fn each_condition_selects(db: &TestStore) {
         (2, Condition::FacilityUsed { facility_ids: vec![scene.city.facility.facility_id] }),
     ] {
         assert_eq!(selected(db, when.clone()).await.len(), expected, "{when:?}");
+    }
+}
+
+async fn a_child_counts_until_the_day_it_leaves_and_not_once_it_has_died(db: &TestStore) {
+    let (scene, baby, toddler) = households(db).await;
+    let mut movements = Vec::new();
+    for (child, no, kind, on) in [
+        (&scene.city.child, "A1", "death", "2026-05-20"),
+        (&baby.child, "A2", "move_out", "2026-06-11"),
+        (&toddler.child, "A3", "delete", "2026-05-20"),
+    ] {
+        link(db, child, no).await;
+        movements.push(movement(no, &child.birth_date.to_string(), kind, on));
+    }
+    move_people(&scene.workflow, &scene.city, &movements, NOW).await;
+    for (days, expected) in [(0, vec![baby.parent.account_id]), (9, vec![baby.parent.account_id]), (10, vec![])] {
+        let now = NOW.plus(Duration::from_secs(days * 86_400));
+        for when in [
+            Condition::ChildAgeMonths { from: 0, to: 215 },
+            Condition::ChildClassAge { ages: vec![0, 1, 2, 3] },
+            Condition::ChildCount { from: 1, to: 20 },
+        ] {
+            let selected = selected_at(db, when.clone(), now).await;
+            assert_eq!(selected, expected.iter().copied().collect(), "{when:?} after {days} days");
+        }
+        let mut tx = db.begin_read(Wall::Around(town())).await.unwrap();
+        let today = now.jst_date();
+        assert_eq!(tx.birth_dates(&town(), today).await.unwrap().len(), expected.len(), "strata after {days} days");
+        assert_eq!(tx.birth_dates_of(baby.child.guardian_id, today).await.unwrap().len(), expected.len());
+        assert!(tx.birth_dates_of(toddler.child.guardian_id, today).await.unwrap().is_empty());
     }
 }
 

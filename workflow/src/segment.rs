@@ -108,7 +108,7 @@ impl Workflow {
         let counts = tx.count_members(code, &segment, now).await?;
         let mut sample = Vec::new();
         for row in tx.sample_members(code, &segment, SAMPLE_MAX, now).await? {
-            let births = tx.birth_dates_of(row.guardian_id).await?;
+            let births = tx.birth_dates_of(row.guardian_id, now.jst_date()).await?;
             sample.push(SampleView {
                 no: masked(&row.guardian_no),
                 role: row.role.as_str(),
