@@ -71,7 +71,8 @@ pub struct Member {
     pub push_set: Option<bool>,
     /// What the person set for broadcasts by mail, if anything.
     pub email_set: Option<bool>,
-    /// Broadcasts of the ordinary kind the person got since the instant that was asked for.
+    /// Broadcasts of the ordinary kind the person got since the instant that was asked for, each once however often it
+    /// was sent again.
     pub n_since: i64,
 }
 
@@ -132,7 +133,7 @@ pub(crate) use member_columns;
 const MEMBER: &str = concat!(
     "SELECT ",
     member_columns!(),
-    ", (SELECT COUNT(*) FROM message m WHERE m.account_id = a.account_id AND m.in_inbox = TRUE AND m.created_at_us >= $4
+    ", (SELECT COUNT(DISTINCT m.cause_event_id) FROM message m WHERE m.account_id = a.account_id AND m.in_inbox = TRUE AND m.created_at_us >= $4
      AND m.message_type = 'broadcast.segment') AS n_since"
 );
 
