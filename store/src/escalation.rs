@@ -10,7 +10,8 @@ pub struct Escalation {
     /// The message.
     #[sqlx(try_from = "String")]
     pub message_id: MessageId,
-    /// `E1`, `E3`, `E4`, or `failed` when a delivery has failed for good.
+    /// `E1`, `E3`, `E4`, `again` for what asks for something and is unread, or `failed` when a delivery has failed for
+    /// good.
     pub rule: String,
     /// The wall.
     #[sqlx(try_from = "String")]

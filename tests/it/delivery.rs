@@ -53,6 +53,7 @@ todoke_tests::on_both_databases! {
     a_correction_replaces_and_a_withdrawal_takes_back,
     who_corrected_withdrew_and_sent_again_stays_in_the_log,
     a_message_is_found_by_whom_it_is_for_its_type_and_its_day,
+    a_mail_that_is_sent_again_goes_to_the_address_of_now,
     codes_go_once_their_mail_has_left,
     a_token_belongs_to_who_registered_it_last,
     what_waits_for_somebody_who_left_is_not_sent,
@@ -579,6 +580,27 @@ async fn who_corrected_withdrew_and_sent_again_stays_in_the_log(db: &TestStore) 
     let expected = [("correct", id), ("withdraw", id), ("resend", mailed)];
     let expected = expected.map(|(what, id)| (what.to_owned(), id.to_string(), by));
     assert_eq!(interventions(db).await, expected, "once each; what was refused is none");
+}
+
+async fn a_mail_that_is_sent_again_goes_to_the_address_of_now(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    let operator = scene.city.operator();
+    scene.channels[&Provider::Smtp].answer([Outcome::Refused { code: "550" }]);
+    scene.resumed("c1").await;
+    scene.send().await;
+    let id = scene.message(&parent, "coupon.resumed").await;
+    let mail = scene.deliveries(id).await.remove(0);
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let mut account = tx.lock_account(parent.account_id).await.unwrap().unwrap();
+    account.email = Some("moved@example.jp".to_owned());
+    tx.update_account(&account).await.unwrap();
+    tx.commit().await.unwrap();
+    scene.workflow.resend_delivery(&operator, mail.delivery_id, scene.now()).await.unwrap();
+    assert_eq!(scene.send().await, 1);
+    let rows = scene.deliveries(id).await;
+    let again = rows.iter().find(|row| row.state == DeliveryState::Accepted).unwrap();
+    assert_eq!(again.target, "moved@example.jp");
 }
 
 async fn a_message_is_found_by_whom_it_is_for_its_type_and_its_day(db: &TestStore) {

@@ -165,6 +165,8 @@ async fn nothing_on_its_way_in_another_municipality_is_claimed_or_changed(db: &T
     assert!(!walled.has_due_deliveries(Provider::Fcm, NOW).await.unwrap());
     assert!(walled.claim_escalations(10, NOW, after(60)).await.unwrap().is_empty());
     assert!(!walled.remove_device(theirs.parent.account_id, device, "own_wish", NOW).await.unwrap());
+    let address = theirs.parent.email.as_deref().unwrap();
+    assert!(!walled.note_mail_failed(theirs.parent.account_id, address).await.unwrap());
     assert!(!walled.withdraw_message(theirs.message.message_id, NOW).await.unwrap());
     assert!(!walled.mark_print_item(&theirs.code, "X26-0000009", "queued", "printed").await.unwrap());
     assert!(!walled.reword_letter(&theirs.code, "X26-0000009", "題", "本文").await.unwrap());

@@ -31,6 +31,7 @@ todoke_tests::on_both_databases! {
     what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum,
     the_early_and_the_late_reminder_of_one_coupon_may_fall_on_one_day,
     reminders_of_many_children_are_not_one_transaction,
+    an_address_that_nobody_has_confirmed_gets_no_mail_about_others,
 }
 
 /// When the coupon of a city is sixty days from its end, as the first reminder has it.
@@ -153,4 +154,25 @@ async fn reminders_of_many_children_are_not_one_transaction(db: &TestStore) {
     assert!(reminded().await < 150, "a run that was cut off has done a part of it");
     assert_eq!(remind(&workflow, ReminderRound::First, now).await, 150);
     assert_eq!(reminded().await, 150, "each once");
+}
+
+async fn an_address_that_nobody_has_confirmed_gets_no_mail_about_others(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let address = "proxy@example.jp";
+    let proxy = workflow.add_proxy(&city.parent(), address, "大阪 太郎", "オオサカ タロウ", "父", NOW).await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
+    let waiting = told(db, &city, &proxy).await;
+    assert_eq!(waiting.len(), 1, "it waits in the inbox");
+    assert!(deliveries(db, waiting[0].message_id).await.is_empty());
+    let mails = db.begin_read(Wall::None).await.unwrap().mails(Some(address), 10).await.unwrap();
+    let subjects: Vec<&str> = mails.iter().map(|mail| mail.subject.as_str()).collect();
+    assert_eq!(subjects, ["アカウント発行のお知らせ"], "the link to the first password has to go there");
+
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_account(&Account { state: "active".to_owned(), ..proxy.clone() }).await.unwrap();
+    tx.commit().await.unwrap();
+    workflow.use_coupon(&city.parent(), &request(&city, "u-2", 200), NOW).await.unwrap();
+    let newest = told(db, &city, &proxy).await.remove(0);
+    assert_eq!(deliveries(db, newest.message_id).await.len(), 1, "the holder has come");
 }

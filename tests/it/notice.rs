@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jiff::civil::Date;
+use serde_json::json;
 use todoke_domain::{Role, Timestamp, time::add_days};
+use todoke_store::{Wall, guardian::Guardian};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, WorkflowError, notice::NoticeDraft};
 
@@ -17,6 +19,7 @@ todoke_tests::on_both_databases! {
     its_audience_is_told_once,
     it_stands_from_its_first_to_its_last_day,
     what_is_taken_back_is_told_nobody_else,
+    who_wants_letters_is_told_in_the_inbox_only,
 }
 
 fn draft(audience: &str, valid_from: Option<Date>, days: i32) -> NoticeDraft {
@@ -103,4 +106,23 @@ async fn what_is_taken_back_is_told_nobody_else(db: &TestStore) {
     assert_eq!(workflow.due_notices(&Actor::system(town(), "timer"), NOW).await.unwrap(), 0);
     assert!(workflow.notices(&city.parent(), NOW).await.unwrap().is_empty());
     assert_eq!(events_of(db, "notice.withdrawn").await.len(), 1);
+}
+
+async fn who_wants_letters_is_told_in_the_inbox_only(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let by_app = family(db, &town(), 10, "27127", NOW.jst_date()).await;
+    let guardian = Guardian { contact_channel: "paper".to_owned(), ..city.guardian.clone() };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_guardian(&guardian).await.unwrap();
+    tx.commit().await.unwrap();
+    let workflow = workflow(db.store());
+    workflow.publish_notice(&city.operator(), draft("guardians", None, 10), NOW).await.unwrap();
+    assert_eq!(workflow.due_notices(&Actor::system(town(), "timer"), NOW).await.unwrap(), 2);
+    let created = events_of(db, "message.created").await;
+    for (reader, channels) in
+        [(&city.parent, json!(["live", "inbox"])), (&by_app.parent, json!(["live", "inbox", "push"]))]
+    {
+        let own = created.iter().find(|event| event.payload["recipient_key"] == json!(reader.person_key));
+        assert_eq!(own.expect("everybody is told").payload["channels"], channels, "{}", reader.name);
+    }
 }

@@ -2,7 +2,7 @@
 
 use todoke_domain::{
     Role, Timestamp,
-    catalogue::messages::{self, Channel, Class},
+    catalogue::messages::{self, Category, Channel, Class},
     time::add_days,
 };
 use todoke_store::{
@@ -26,6 +26,7 @@ use crate::{
 
 todoke_tests::on_both_databases! {
     nothing_is_kept_of_a_registration_without_consent,
+    who_wants_letters_confirms_the_address_all_the_same,
     the_proxy_is_one_and_goes_with_the_guardian,
     words_where_the_lake_keeps_codes_are_refused,
     a_third_manager_is_refused,
@@ -61,10 +62,9 @@ async fn employ(db: &TestStore, role: Role, email: &str) -> Account {
     row
 }
 
-async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
-    City::found(db, &town(), 1_000).await;
-    let workflow = workflow(db.store());
-    let consented = Registration {
+/// A registration that lacks nothing.
+fn consented() -> Registration {
+    Registration {
         email: "new.parent@example.jp".to_owned(),
         password: PASSWORD.to_owned(),
         name: "試験 太郎".to_owned(),
@@ -79,7 +79,27 @@ async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
             child_qr: None,
         }],
         ..Registration::default()
-    };
+    }
+}
+
+async fn who_wants_letters_confirms_the_address_all_the_same(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let by_letter = Registration { contact_channel: Some("paper".to_owned()), children: Vec::new(), ..consented() };
+    let address = by_letter.email.clone();
+    workflow.register(&town(), by_letter, NOW).await.unwrap();
+    let mails = mails_to(db, &address).await;
+    assert_eq!(mails.len(), 1, "the link that confirms it");
+    let account = workflow.confirm_registration(&token_of(&mails[0]), after(1)).await.unwrap();
+    assert_eq!(account.state, "active");
+    assert_eq!(inbox(db, &account, "account.registered").await.len(), 1);
+    assert_eq!(mails_to(db, &address).await.len(), 1, "from then on the choice holds");
+}
+
+async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let consented = consented();
     for (refused, field) in [
         (Registration { terms: false, ..consented.clone() }, "consents.terms"),
         (Registration { privacy: false, ..consented.clone() }, "consents.privacy"),
@@ -282,12 +302,21 @@ async fn with_mail_off_optional_mail_stops_and_mandatory_mail_comes(db: &TestSto
     assert_eq!(workflow.receive_mail(&city.parent()).await.unwrap(), None, "households have switches of their own");
     assert_eq!(refused_field(workflow.set_receive_mail(&city.parent(), false, NOW).await), "receive_mail");
 
+    employ(db, Role::MunicipalStaff, "fresh@example.jp").await;
+    let (_, key) = workflow.issue_api_key(&actor, "連携", Role::MunicipalStaff, &[], NOW).await.unwrap();
+    let (machine, _) = workflow.account_of_key(&key).await.unwrap();
+
     workflow.set_receive_mail(&actor, false, NOW).await.unwrap();
     assert_eq!(workflow.receive_mail(&actor).await.unwrap(), Some(false));
+    let switches = workflow.preferences(&actor).await.unwrap();
+    let off = |category: Category| switches.iter().any(|item| item.category == category.as_str() && !item.enabled);
+    assert!(off(Category::Account), "every category with optional mail, {switches:?}");
     let first = closed_survey(&workflow, &city, 1).await;
     workflow.present_survey(&city.operator(), first, later(150_000)).await.unwrap();
     assert_eq!(inbox(db, &official, "survey.results_ready").await.len(), 1, "the inbox is the record and stays on");
     assert!(mails_to(db, "official@example.jp").await.is_empty(), "optional mail has stopped");
+    assert_eq!(mails_to(db, "fresh@example.jp").await.len(), 1, "on until turned off");
+    assert!(inbox(db, &machine, "survey.results_ready").await.is_empty(), "a machine reads nothing");
     workflow.request_password_reset("official@example.jp", later(160_000)).await.unwrap();
     assert_eq!(mails_to(db, "official@example.jp").await.len(), 1, "mandatory mail comes");
 

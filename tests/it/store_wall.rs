@@ -84,6 +84,7 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
         consents(tx.consents(city.parent.account_id)),
         preferences(tx.preferences(city.parent.account_id)),
         guardian(tx.guardian(city.guardian.guardian_id)),
+        contact_channels(tx.contact_channels(&[city.guardian.guardian_id])),
         find_guardians(tx.find_guardians(code, "%", 10)),
         child(tx.child(city.child.child_id)),
         children_of(tx.children_of(city.guardian.guardian_id)),
@@ -155,6 +156,7 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         registered_guardians(tx.registered_guardians(code)),
         print_item(tx.print_item(code, "X26-0000001")),
         print_items(tx.print_items(code, &LettersOf::default(), 10)),
+        print_items_in_vain(tx.print_items_in_vain(code, NOW, 10)),
         waiting_print_items(async { tx.waiting_print_items(code).await.map(counted) }),
         print_items_of_run(tx.print_items_of_run(code, more.run)),
         print_run(tx.print_run(code, more.run)),
@@ -284,6 +286,9 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         name: "BI".to_owned(),
         sources: None,
         created_at_us: NOW.as_micros(),
+        issued_by: None,
+        used_at: None,
+        revoked_at: None,
     };
     tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
     let caused = Event {
@@ -400,7 +405,10 @@ async fn enrich_printing(tx: &mut Tx, city: &City, id: PrintRunId) {
     assert_eq!(tx.make_print_run(&city.code, &run, 10).await.unwrap(), 1);
     let printed = tx.print_item(&city.code, "X26-0000001").await.unwrap().unwrap();
     let waiting = PrintItem { letter_no: "X26-0000002".to_owned(), print_run_id: None, ..printed };
-    tx.insert_print_item(&city.code, &waiting).await.unwrap();
+    let nowhere = PrintItem { letter_no: "X26-0000003".to_owned(), state: "unaddressed".to_owned(), ..waiting.clone() };
+    for letter in [&waiting, &nowhere] {
+        tx.insert_print_item(&city.code, letter).await.unwrap();
+    }
 }
 
 async fn enrich_linked(tx: &mut Tx, city: &City) {

@@ -169,6 +169,12 @@ impl Work<'_> {
     async fn second_person(&mut self, id: BroadcastId) -> Result<Broadcast, WorkflowError> {
         self.actor.require(Permission::ApproveBroadcasts)?;
         let approver = self.actor.account()?;
+        // Whoever makes a key for a machine could otherwise be the second pair of eyes as well.
+        if !self.tx.account(approver).await?.is_some_and(|account| account.email.is_some()) {
+            return Err(WorkflowError::Conflict(
+                "承認・差し戻しは、画面にサインインした担当者だけが行えます。".to_owned(),
+            ));
+        }
         let row = self.open_broadcast(id).await?;
         if !row.hands().may_approve(approver) {
             return Err(WorkflowError::Conflict(

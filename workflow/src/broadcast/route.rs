@@ -62,11 +62,7 @@ impl Plan {
 
     /// Channels of one person: the catalogue's, less what the author left out and the person switched off.
     pub(super) fn channels(&self, to: &Member, has_push_device: bool) -> Result<ChannelSet, WorkflowError> {
-        let contact = match to.contact_channel.as_str() {
-            "paper" => Contact::Paper,
-            "both" => Contact::Both,
-            _ => Contact::App,
-        };
+        let contact = Contact::of(&to.contact_channel);
         let reach = Reach { contact, has_account: true, has_push_device, is_actor: false };
         let channels = self.recipient.channels_for(&asked(&self.cause, self.email), &reach).map_err(fault)?;
         if self.kind.class == Class::Mandatory {

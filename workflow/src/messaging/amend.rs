@@ -144,7 +144,8 @@ impl Workflow {
         }
         let again = match row.provider.channel() {
             Via::Paper => work.letter_again(&row, &amended).await?,
-            _ => repeated(&row, now),
+            Via::Email => NewDelivery { target: work.present_address(&row).await?, ..repeated(&row, now) },
+            Via::Live | Via::Inbox | Via::Push => repeated(&row, now),
         };
         let again_id = again.delivery_id;
         if work.tx.insert_deliveries(&[again]).await? == 0 {
@@ -157,6 +158,15 @@ impl Workflow {
 }
 
 impl Work<'_> {
+    /// Where a mail goes that is sent once more: to the person's address as it is now, unless the message went there
+    /// as well.
+    async fn present_address(&mut self, row: &Delivery) -> Result<String, WorkflowError> {
+        let account = self.tx.account(row.account_id).await?;
+        let Some(address) = account.and_then(|account| account.email) else { return Ok(row.target.clone()) };
+        let been_there = self.tx.deliveries_of(row.message_id).await?.iter().any(|known| known.target == address);
+        Ok(if been_there { row.target.clone() } else { address })
+    }
+
     /// The letters of a message that is taken back: one that waits leaves the queue.
     async fn take_back_letters(&mut self, id: MessageId) -> Result<(), WorkflowError> {
         for row in self.newest_of_each_target(id).await? {

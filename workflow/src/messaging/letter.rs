@@ -23,21 +23,24 @@ use crate::{Work, WorkflowError, work::Subject};
 
 /// Types whose letters the use cases write themselves, with what only they know (flows.md Part L), and what the print
 /// queue calls such a letter.
-const OWN_LETTERS: [(&str, &str); 6] = [
+const OWN_LETTERS: [(&str, &str); 5] = [
     ("coupon.solicited", "solicitation"),
     ("coupon.resolicited", "resolicitation"),
     ("coupon.qr_reissued", "qr_reissue"),
     ("application.coupon.deficient", "deficiency"),
     ("application.coupon.rejected", "rejection"),
-    ("coupon.distributed", "distribution"),
 ];
+
+/// Types whose letters have the words of the catalogue and a name of their own in the print queue.
+const NAMED_LETTERS: [(&str, &str); 1] = [("coupon.distributed", "distribution")];
 
 /// Why a letter cannot be posted.
 const NO_ADDRESS: &str = "no_address";
 
 /// What the print queue calls the letter of a message of this type.
 pub fn letter_kind(message_type: &str) -> &'static str {
-    OWN_LETTERS.iter().find(|(own, _)| *own == message_type).map_or("message", |(_, kind)| kind)
+    let mut named = OWN_LETTERS.iter().chain(&NAMED_LETTERS);
+    named.find(|(named, _)| *named == message_type).map_or("message", |(_, kind)| kind)
 }
 
 /// Whether the use case writes the letter of this type itself.
@@ -118,7 +121,8 @@ impl Work<'_> {
         let made = self.tx.messages_of_cause(cause).await?;
         let is_it =
             |message: &Message| message.message_type == message_type && message.account_id == guardian.account_id;
-        Ok(made.into_iter().find(is_it))
+        // What is told again has the same cause, and comes after what was told first.
+        Ok(made.into_iter().rfind(is_it))
     }
 
     /// A letter with the whole text: it comes in an envelope. `None` for who is no guardian.
@@ -188,7 +192,11 @@ impl Work<'_> {
     }
 
     /// Numbers a letter and puts it into the print queue, or beside it while it has no address.
-    async fn enqueue(&mut self, code: &MunicipalityCode, mut item: PrintItem) -> Result<PrintItem, WorkflowError> {
+    pub(super) async fn enqueue(
+        &mut self,
+        code: &MunicipalityCode,
+        mut item: PrintItem,
+    ) -> Result<PrintItem, WorkflowError> {
         item.letter_no = self.tx.next_number(code, NumberKind::Letter, self.now).await?;
         let state = if item.address.trim().is_empty() { "unaddressed" } else { "queued" };
         state.clone_into(&mut item.state);

@@ -18,7 +18,7 @@ use todoke_domain::{
 use todoke_store::{account::Account, guardian::Guardian, message::Message};
 
 use super::{
-    recipients::People,
+    recipients::{People, within_reach},
     route::{Outbox, Routes, Told},
 };
 use crate::{Work, WorkflowError, work::Subject};
@@ -48,6 +48,8 @@ pub struct About {
     pub values: Placeholders,
     /// Knowledge the trigger conditions need beside the payload.
     pub facts: Vec<(&'static str, Value)>,
+    /// Lines below the words of a letter: what others find on the screen that the message leads to.
+    pub on_paper: Vec<String>,
     /// Screen it leads a household to.
     pub link: String,
     /// Screen it leads an office to.
@@ -155,12 +157,13 @@ impl Work<'_> {
                 routes.learn(self, kind, recipient, &accounts).await?;
                 for account in accounts {
                     let reach = Reach {
-                        contact: people.contact(&account),
+                        contact: people.contact(recipient.audience, &account),
                         has_account: true,
                         has_push_device: routes.has_push_device(&account),
                         is_actor: self.actor.account_id == Some(account.account_id),
                     };
                     let asked = recipient.channels_for(cause, &reach).map_err(fault)?;
+                    let asked = within_reach(asked, recipient.audience, &account, self.now.jst_date());
                     if asked.is_empty() {
                         continue;
                     }

@@ -124,10 +124,15 @@ const LETTER: Labels = {
   withdrawn: label('取下げ', 'neutral'),
 }
 
+const API_KEY: Labels = {
+  active: label('有効', 'good'),
+  revoked: label('終了', 'neutral'),
+}
+
 const KINDS = {
   application: APPLICATION, coupon: COUPON, coupon_use: COUPON_USE, account: ACCOUNT,
   survey: SURVEY, broadcast: BROADCAST, solicitation: SOLICITATION, import: IMPORT, city_request: CITY_REQUEST,
-  delivery: DELIVERY, claim: CLAIM, letter: LETTER,
+  delivery: DELIVERY, claim: CLAIM, letter: LETTER, api_key: API_KEY,
 } satisfies Record<string, Labels>
 
 export type StateKind = keyof typeof KINDS
