@@ -8,11 +8,17 @@ use todoke_domain::{
     Role, Timestamp,
     application::ApplicationState,
     broadcast::{BroadcastKind, BroadcastState},
+    delivery::{DevicePermission, Provider},
     ids::AccountId,
     segment::{Condition, People, Segment},
     topic::Topic,
 };
-use todoke_store::{Store, Wall, account::Account, segment::Who};
+use todoke_store::{
+    Store, Wall,
+    account::{Account, Preference},
+    device::Device,
+    segment::Who,
+};
 use todoke_tests::{crowd::crowd, stores::TestStore};
 use todoke_workflow::{
     Actor, Workflow, WorkflowError,
@@ -25,6 +31,7 @@ use todoke_workflow::{
 use crate::{
     city::{City, NOW, PROGRAMME, account, neighbour, town},
     coupon_use::{request, workflow},
+    delivery_scene::device_of,
     register::{Family, events_of, family, link, move_people, movement},
 };
 
@@ -128,7 +135,7 @@ async fn selected_at(db: &TestStore, when: Condition, now: Timestamp) -> BTreeSe
     let mut tx = db.begin_read(Wall::Around(town())).await.unwrap();
     let members = tx.members(&town(), Who::Of(&segment, now), "", 10_000, now).await.unwrap();
     let counted = tx.count_members(&town(), &segment, now).await.unwrap();
-    assert_eq!(counted.n, i64::try_from(members.len()).unwrap(), "what is counted is what is selected");
+    assert_eq!(counted, i64::try_from(members.len()).unwrap(), "what is counted is what is selected");
     members.into_iter().map(|member| member.account_id).collect()
 }
 
@@ -298,17 +305,38 @@ async fn a_saved_segment_serves_broadcasts_and_surveys(db: &TestStore) {
 
 async fn a_preview_counts_and_names_nobody(db: &TestStore) {
     let (scene, ..) = households(db).await;
-    crowd(db, &town(), SOUTH, 30, NOW).await;
+    let people = crowd(db, &town(), SOUTH, 30, NOW).await;
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    for (account, permission) in people.iter().zip([
+        DevicePermission::Granted,
+        DevicePermission::Granted,
+        DevicePermission::Granted,
+        DevicePermission::Denied,
+    ]) {
+        let device = device_of(&town(), *account, Provider::Fcm, &account.to_string(), NOW);
+        assert!(tx.put_device(&Device { permission, ..device }).await.unwrap());
+    }
+    for (account, channel, enabled) in [(people[0], "push", false), (people[4], "email", true)] {
+        let chosen = Preference { category: "broadcast".to_owned(), channel: channel.to_owned(), enabled };
+        tx.set_preference(account, &chosen).await.unwrap();
+    }
+    tx.commit().await.unwrap();
     let south = SegmentDraft { people: People::Households, when: ward(SOUTH) };
-    let preview = scene.workflow.preview_segment(&scene.author(), south.clone(), NOW).await.unwrap();
-    assert_eq!((preview.count, preview.push, preview.email, preview.everybody), (31, 31, 0, false));
+    for (kind, push, email) in
+        [(BroadcastKind::Segment, 2, 1), (BroadcastKind::Event, 2, 0), (BroadcastKind::Emergency, 3, 31)]
+    {
+        let preview = scene.workflow.preview_segment(&scene.author(), south.clone(), kind, NOW).await.unwrap();
+        assert_eq!((preview.count, preview.push, preview.email, preview.everybody), (31, push, email, false));
+    }
+    let ordinary = BroadcastKind::Segment;
+    let preview = scene.workflow.preview_segment(&scene.author(), south.clone(), ordinary, NOW).await.unwrap();
     assert_eq!(preview.sample.len(), 10);
     let shown = serde_json::to_string(&preview).unwrap();
     assert!(shown.matches("****").count() == 10, "numbers are cut short: {shown}");
     for hidden in ["群衆", "田中", "example.jp"] {
         assert!(!shown.contains(hidden), "{hidden} in {shown}");
     }
-    let denied = scene.workflow.preview_segment(&scene.city.parent(), south, NOW).await;
+    let denied = scene.workflow.preview_segment(&scene.city.parent(), south, ordinary, NOW).await;
     assert!(matches!(denied, Err(WorkflowError::Denied)));
 }
 
@@ -375,6 +403,7 @@ async fn what_cannot_be_sent_is_refused(db: &TestStore) {
         title: " ".to_owned(),
         body: String::new(),
         link: "https://elsewhere.example.com/".to_owned(),
+        email: true,
         pace_per_s: Some(0),
         resend_after_min: vec![15, 7],
         segment: Some(SegmentDraft { people: People::Households, when: ward("") }),
@@ -383,7 +412,8 @@ async fn what_cannot_be_sent_is_refused(db: &TestStore) {
     let refused = scene.workflow.create_broadcast(&scene.author(), bad, NOW).await;
     let Err(WorkflowError::Invalid(errors)) = refused else { panic!("such a broadcast is refused") };
     let fields: BTreeSet<&str> = errors.iter().map(|error| error.field.as_str()).collect();
-    let expected = ["body", "event_on", "link", "pace_per_s", "place", "resend_after_min", "title", "when.codes"];
+    let expected =
+        ["body", "email", "event_on", "link", "pace_per_s", "place", "resend_after_min", "title", "when.codes"];
     assert_eq!(fields, expected.into_iter().collect());
     let draft = draft(BroadcastKind::Segment, ward(NORTH));
     let denied = scene.workflow.create_broadcast(&scene.city.parent(), draft, NOW).await;

@@ -33,7 +33,7 @@ impl Workflow {
             row.author_name = work.tx.account(account).await?.map(|account| account.name).unwrap_or_default();
         }
         draft.write_to(&mut row, &mut work.tx).await?;
-        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?.n;
+        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?;
         work.tx.insert_broadcast(&row).await?;
         work.broadcast_event("broadcast.created", &row, Value::Null);
         work.commit().await?;
@@ -56,7 +56,7 @@ impl Workflow {
         }
         draft.write_to(&mut row, &mut work.tx).await?;
         row.editor_id = actor.account_id;
-        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?.n;
+        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?;
         work.tx.update_broadcast(&row).await?;
         work.commit().await?;
         self.broadcast(actor, id).await
@@ -73,7 +73,7 @@ impl Workflow {
         let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
         let segment = readable_audience(&row)?;
-        row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?.n;
+        row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?;
         let n_targets = u64::try_from(row.n_targets).unwrap_or(0);
         let needs_approval = row.kind()?.needs_approval(segment.is_everybody(), n_targets);
         row.note = String::new();
