@@ -9,13 +9,15 @@ use todoke_domain::{
     application::ApplicationState,
     broadcast::{BroadcastKind, BroadcastState},
     delivery::{DevicePermission, Provider},
-    ids::AccountId,
+    ids::{AccountId, ApplicationId, ChildId},
     segment::{Condition, People, Segment},
     topic::Topic,
 };
 use todoke_store::{
     Store, Wall,
     account::{Account, Preference},
+    application::Application,
+    child::Child,
     device::Device,
     segment::Who,
 };
@@ -29,7 +31,7 @@ use todoke_workflow::{
 };
 
 use crate::{
-    city::{City, NOW, PROGRAMME, account, neighbour, town},
+    city::{City, NOW, PROGRAMME, account, after, neighbour, town},
     coupon_use::{request, workflow},
     delivery_scene::device_of,
     register::{Family, events_of, family, link, move_people, movement},
@@ -38,6 +40,8 @@ use crate::{
 todoke_tests::on_both_databases! {
     each_condition_selects,
     a_child_counts_until_the_day_it_leaves_and_not_once_it_has_died,
+    the_newest_application_for_a_child_is_the_one_that_counts,
+    what_offices_do_to_broadcasts_and_segments_stays_in_the_log,
     groups_are_what_logic_says,
     a_saved_segment_serves_broadcasts_and_surveys,
     a_preview_counts_and_names_nobody,
@@ -175,7 +179,8 @@ async fn each_condition_selects(db: &TestStore) {
         (vec![parent, proxy], Condition::CouponState { state: text("active") }),
         (vec![baby, toddler], Condition::CouponState { state: text("none") }),
         (vec![parent, proxy], Condition::CouponBalance { from_yen: 1_000, to_yen: 1_000 }),
-        (vec![baby, toddler], Condition::CouponBalance { from_yen: 0, to_yen: 999 }),
+        (vec![], Condition::CouponBalance { from_yen: 0, to_yen: 999 }),
+        (all.clone(), Condition::Not { of: Box::new(Condition::CouponBalance { from_yen: 0, to_yen: 999 }) }),
         (vec![parent, proxy], Condition::ApplicationState { state: ApplicationState::Approved }),
         (vec![baby], Condition::Topic { topics: vec![Topic::Events, Topic::Health] }),
         (vec![], Condition::Topic { topics: vec![Topic::Benefits] }),
@@ -203,6 +208,82 @@ async fn each_condition_selects(db: &TestStore) {
     ] {
         assert_eq!(selected(db, when.clone()).await.len(), expected, "{when:?}");
     }
+}
+
+/// A later application for a child takes the place of the one before; those of its siblings stand for themselves.
+async fn the_newest_application_for_a_child_is_the_one_that_counts(db: &TestStore) {
+    let (scene, ..) = households(db).await;
+    let of = async |state: ApplicationState| selected(db, Condition::ApplicationState { state }).await.len();
+    let approved = &scene.city.application;
+    assert_eq!((of(ApplicationState::Approved).await, of(ApplicationState::Rejected).await), (1, 0));
+    let sibling = Child {
+        child_id: ChildId::new(after(1)),
+        child_no: "K26-0000002".to_owned(),
+        person_key: None,
+        ..scene.city.child.clone()
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_child(&sibling, NOW).await.unwrap();
+    tx.insert_application(&Application {
+        application_id: ApplicationId::new(after(60)),
+        application_no: "A26-9000001".to_owned(),
+        state: ApplicationState::Rejected.as_str().to_owned(),
+        ..approved.clone()
+    })
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((of(ApplicationState::Approved).await, of(ApplicationState::Rejected).await), (0, 1));
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_application(&Application {
+        application_id: ApplicationId::new(after(30)),
+        application_no: "A26-9000002".to_owned(),
+        child_id: sibling.child_id,
+        ..approved.clone()
+    })
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((of(ApplicationState::Approved).await, of(ApplicationState::Rejected).await), (1, 1));
+}
+
+async fn what_offices_do_to_broadcasts_and_segments_stays_in_the_log(db: &TestStore) {
+    let (scene, ..) = households(db).await;
+    let (workflow, author, second) = (&scene.workflow, scene.author(), scene.second());
+    let north = SegmentDraft { people: People::Guardians, when: ward(NORTH) };
+    let segment = workflow.create_segment(&author, "北区", north.clone(), NOW).await.unwrap().segment_id;
+    workflow.update_segment(&author, segment, "北", north, NOW).await.unwrap();
+    workflow.delete_segment(&author, segment, NOW).await.unwrap();
+    let everybody = || draft(BroadcastKind::Segment, Condition::everybody());
+    let id = workflow.create_broadcast(&author, everybody(), NOW).await.unwrap().broadcast_id;
+    workflow.submit_broadcast(&author, id, NOW).await.unwrap();
+    workflow.reject_broadcast(&second, id, "件名を直してください", NOW).await.unwrap();
+    workflow.update_broadcast(&author, id, everybody(), NOW).await.unwrap();
+    workflow.plan_resends(&author, id, &[15], NOW).await.unwrap();
+    workflow.submit_broadcast(&author, id, NOW).await.unwrap();
+    workflow.approve_broadcast(&second, id, NOW).await.unwrap();
+    scene.sender.stride(&scene.timer, NOW).await.unwrap();
+    workflow.pause_broadcast(&second, id, NOW).await.unwrap();
+    workflow.resume_broadcast(&author, id, NOW).await.unwrap();
+
+    let (segment, id) = (segment.to_string(), id.to_string());
+    let (author, second) = (scene.city.operator.person_key, scene.staff.person_key);
+    let done = events_of(db, "access.audited").await;
+    let done: Vec<_> = done
+        .iter()
+        .map(|event| (event.payload["what"].as_str().unwrap(), event.subject_id.as_str(), event.actor_key))
+        .collect();
+    let expected = [
+        ("segment_saved", segment.as_str(), author),
+        ("segment_saved", segment.as_str(), author),
+        ("segment_deleted", segment.as_str(), author),
+        ("broadcast_rejected", id.as_str(), second),
+        ("broadcast_changed", id.as_str(), author),
+        ("resends_planned", id.as_str(), author),
+        ("broadcast_paused", id.as_str(), second),
+        ("broadcast_resumed", id.as_str(), author),
+    ];
+    assert_eq!(done, expected);
 }
 
 async fn a_child_counts_until_the_day_it_leaves_and_not_once_it_has_died(db: &TestStore) {

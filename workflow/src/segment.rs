@@ -6,7 +6,7 @@ use todoke_domain::{
 };
 use todoke_store::{Tx, segment::SavedSegment};
 
-use crate::{Actor, FieldError, Workflow, WorkflowError, error::Fields};
+use crate::{Actor, FieldError, Workflow, WorkflowError, audit::Access, error::Fields, work::Subject};
 
 pub use todoke_domain::segment::Draft as SegmentDraft;
 
@@ -151,6 +151,7 @@ impl Workflow {
             changed_at: now,
         };
         work.tx.insert_segment(&row).await.map_err(name_taken)?;
+        work.audit(Access::SaveSegment, Subject::new("segment", row.segment_id), 1);
         work.commit().await?;
         SegmentView::of(&row)
     }
@@ -172,6 +173,7 @@ impl Workflow {
         row.definition = definition(&segment)?;
         row.changed_at = now;
         work.tx.update_segment(&row).await.map_err(name_taken)?;
+        work.audit(Access::SaveSegment, Subject::new("segment", row.segment_id), 1);
         work.commit().await?;
         SegmentView::of(&row)
     }
@@ -183,6 +185,7 @@ impl Workflow {
         if !work.tx.delete_segment(id).await? {
             return Err(WorkflowError::NotFound("segment"));
         }
+        work.audit(Access::DeleteSegment, Subject::new("segment", id), 1);
         work.commit().await?;
         Ok(())
     }

@@ -83,15 +83,17 @@ impl Conditions {
             }
             Condition::CouponState { state } => self.coupon_state(state),
             Condition::CouponBalance { from_yen, to_yen } => {
+                // Without a coupon it is below every balance, and not NULL, of which "not" would be NULL as well.
                 let (from, to) = (self.number(*from_yen), self.number(*to_yen));
                 format!(
-                    "COALESCE((SELECT SUM(c.balance_yen) FROM coupon c WHERE c.guardian_id = g.guardian_id AND c.state = 'active'), 0) BETWEEN {from} AND {to}"
+                    "COALESCE((SELECT SUM(c.balance_yen) FROM coupon c WHERE c.guardian_id = g.guardian_id AND c.state = 'active'), -1) BETWEEN {from} AND {to}"
                 )
             }
             Condition::ApplicationState { state } => {
                 let state = self.text(state.as_str());
                 format!(
-                    "EXISTS (SELECT 1 FROM application p WHERE p.guardian_id = g.guardian_id AND p.state = {state})"
+                    "EXISTS (SELECT 1 FROM application p WHERE p.guardian_id = g.guardian_id AND p.state = {state}
+                     AND NOT EXISTS (SELECT 1 FROM application q WHERE q.child_id = p.child_id AND q.application_id > p.application_id))"
                 )
             }
             Condition::Topic { topics } => {
