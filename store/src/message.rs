@@ -245,6 +245,26 @@ impl Tx {
         Ok(self.see_all(rows))
     }
 
+    /// Messages that an event caused to accounts above `after` and that nobody has taken back, by account.
+    pub async fn standing_messages_of_cause(
+        &mut self,
+        cause: EventId,
+        after: &str,
+        n_max: i64,
+    ) -> Result<Vec<Message>, StoreError> {
+        let rows = fetch_all!(
+            self,
+            Message,
+            select_message!(
+                "WHERE cause_event_id = $1 AND account_id > $2 AND withdrawn_at_us IS NULL ORDER BY account_id LIMIT $3"
+            ),
+            cause.to_string(),
+            after,
+            n_max,
+        )?;
+        Ok(self.see_all(rows))
+    }
+
     /// A page of the inbox, newest first, before the message `before`.
     pub async fn inbox(
         &mut self,

@@ -13,7 +13,7 @@ use crate::{
     coupon_use::{request, workflow},
     delivery_scene::Scene,
     message_rules::told,
-    register::{events_of, inbox},
+    register::{events_of, family, inbox},
 };
 
 todoke_tests::on_both_databases! {
@@ -25,6 +25,7 @@ todoke_tests::on_both_databases! {
     a_facilitys_manager_is_told_of_the_dead_address_of_its_staff,
     a_section_is_told_again_on_the_channels_of_the_row,
     colleagues_who_have_not_come_yet_get_no_mail,
+    the_number_of_people_nothing_reached_is_corrected_once_for_all_that_failed,
 }
 
 async fn an_approval_and_the_distribution_of_its_child_show_once(db: &TestStore) {
@@ -235,4 +236,30 @@ async fn colleagues_who_have_not_come_yet_get_no_mail(db: &TestStore) {
     for colleague in [&later, &issued] {
         assert_eq!(inbox(db, colleague, "import.failed").await.len(), 2, "what happened stands in the inbox");
     }
+}
+
+async fn the_number_of_people_nothing_reached_is_corrected_once_for_all_that_failed(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let operator = scene.city.operator();
+    let mut mails = Vec::new();
+    for no in 10..14 {
+        let parent = family(db, &town(), no, "27127", NOW.jst_date()).await.parent;
+        let household = parent.guardian_id.unwrap();
+        scene.workflow.set_suspended(&operator, household, true, "misuse", None, scene.now()).await.unwrap();
+        mails.push(scene.message(&parent, "coupon.suspended").await);
+    }
+    assert_eq!(scene.send().await, 4);
+    let told = async || {
+        let mut told = inbox(db, &scene.city.operator, "operator.contact_failed").await;
+        assert_eq!(told.len(), 1);
+        told.remove(0).body
+    };
+    comes_back(&scene, mails[0]).await;
+    assert!(told().await.contains("1名"));
+    for mail in &mails[1..] {
+        let bounce = BouncedMail { message_id: *mail, address: None, permanent: true, code: "5.1.1".to_owned() };
+        assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
+    }
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 4, "three failures and one count");
+    assert!(told().await.contains("4名"));
 }

@@ -136,6 +136,10 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         delivery_of_letter(tx.delivery_of_letter(&city.code, "X26-0000009")),
         delivery_funnel(tx.delivery_funnel(&city.code, NOW.minus(Duration::from_secs(60)), after(60))),
         unreached(tx.unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60), 10)),
+        count_unreached(async {
+            let n = tx.count_unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60)).await;
+            n.map(|n| 0..n)
+        }),
         find_messages(tx.find_messages(&city.code, anything(), 10)),
         unread_among(tx.unread_among(&[account])),
         message_by_id(tx.message_by_id(message)),

@@ -29,9 +29,9 @@ todoke_tests::on_both_databases! {
     a_proxy_is_told_of_a_use_like_the_guardian_and_of_a_reminder_in_the_inbox_only,
     a_daily_reminder_comes_once_and_a_switch_stops_only_what_is_optional,
     what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum,
+    an_address_that_nobody_has_confirmed_gets_no_mail_about_others,
     the_early_and_the_late_reminder_of_one_coupon_may_fall_on_one_day,
     reminders_of_many_children_are_not_one_transaction,
-    an_address_that_nobody_has_confirmed_gets_no_mail_about_others,
 }
 
 /// When the coupon of a city is sixty days from its end, as the first reminder has it.
@@ -114,48 +114,6 @@ async fn what_ends_on_one_day_for_one_child_is_one_reminder_with_its_sum(db: &Te
     assert!(reminded[0].body.contains("3,500円"), "{}", reminded[0].body);
 }
 
-async fn the_early_and_the_late_reminder_of_one_coupon_may_fall_on_one_day(db: &TestStore) {
-    let city = City::found(db, &town(), 1_000).await;
-    let late = add_days(reminder_day().jst_date(), 14);
-    let mut tx = db.begin_write(Wall::None).await.unwrap();
-    let first = tx.lots(city.coupon.coupon_id).await.unwrap().remove(0);
-    tx.insert_lot(&LotRow { lot_id: LotId::new(NOW), expires_on: late, ..first }, NOW).await.unwrap();
-    tx.commit().await.unwrap();
-    let workflow = workflow(db.store());
-    for round in [ReminderRound::First, ReminderRound::Last] {
-        assert_eq!(remind(&workflow, round, reminder_day()).await, 1);
-    }
-    let reminded = inbox(db, &city.parent, "coupon.expiring").await;
-    let of = |day: &str| reminded.iter().filter(|message| message.body.contains(day)).count();
-    assert_eq!((reminded.len(), of("5月3日"), of("3月18日")), (2, 1, 1), "{late}");
-}
-
-async fn reminders_of_many_children_are_not_one_transaction(db: &TestStore) {
-    let city = City::found(db, &town(), 1_000).await;
-    for no in 0..149 {
-        let family = family(db, &town(), no + 10, "27127", NOW.jst_date()).await;
-        city.coupon_of(db, &family.child, 500).await;
-    }
-    let workflow = workflow(db.store());
-    let reminded = async || {
-        let mut created = events_of(db, "message.created").await;
-        created.retain(|event| event.payload["message_type"] == json!("coupon.expiring"));
-        created.len()
-    };
-    let timer = Actor::system(town(), "timer");
-    let now = reminder_day();
-    // A third more polls each time: the first cut after which anybody has been reminded lies before the end.
-    let mut n = 64;
-    while reminded().await == 0 {
-        let run = workflow.remind_of_expiry(&timer, ReminderRound::First, now.jst_date(), now);
-        assert!(cut_off(run, n).await.is_none(), "all were reminded at once");
-        n += n / 3;
-    }
-    assert!(reminded().await < 150, "a run that was cut off has done a part of it");
-    assert_eq!(remind(&workflow, ReminderRound::First, now).await, 150);
-    assert_eq!(reminded().await, 150, "each once");
-}
-
 async fn an_address_that_nobody_has_confirmed_gets_no_mail_about_others(db: &TestStore) {
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());
@@ -175,4 +133,46 @@ async fn an_address_that_nobody_has_confirmed_gets_no_mail_about_others(db: &Tes
     workflow.use_coupon(&city.parent(), &request(&city, "u-2", 200), NOW).await.unwrap();
     let newest = told(db, &city, &proxy).await.remove(0);
     assert_eq!(deliveries(db, newest.message_id).await.len(), 1, "the holder has come");
+}
+
+async fn the_early_and_the_late_reminder_of_one_coupon_may_fall_on_one_day(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let late = add_days(reminder_day().jst_date(), 14);
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let first = tx.lots(city.coupon.coupon_id).await.unwrap().remove(0);
+    tx.insert_lot(&LotRow { lot_id: LotId::new(NOW), expires_on: late, ..first }, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let workflow = workflow(db.store());
+    for round in [ReminderRound::First, ReminderRound::Last] {
+        assert_eq!(remind(&workflow, round, reminder_day()).await, 1);
+    }
+    let reminded = inbox(db, &city.parent, "coupon.expiring").await;
+    let of = |day: &str| reminded.iter().filter(|message| message.body.contains(day)).count();
+    assert_eq!((reminded.len(), of("5月3日"), of("3月18日")), (2, 1, 1), "{late}");
+}
+
+async fn reminders_of_many_children_are_not_one_transaction(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    for no in 0..249 {
+        let family = family(db, &town(), no + 10, "27127", NOW.jst_date()).await;
+        city.coupon_of(db, &family.child, 500).await;
+    }
+    let workflow = workflow(db.store());
+    let reminded = async || {
+        let mut created = events_of(db, "message.created").await;
+        created.retain(|event| event.payload["message_type"] == json!("coupon.expiring"));
+        created.len()
+    };
+    let timer = Actor::system(town(), "timer");
+    let now = reminder_day();
+    // A third more polls each time: the first cut after which anybody has been reminded lies before the end.
+    let mut n = 64;
+    while reminded().await == 0 {
+        let run = workflow.remind_of_expiry(&timer, ReminderRound::First, now.jst_date(), now);
+        assert!(cut_off(run, n).await.is_none(), "all were reminded at once");
+        n += n / 3;
+    }
+    assert!(reminded().await < 250, "a run that was cut off has done a part of it");
+    assert_eq!(remind(&workflow, ReminderRound::First, now).await, 250);
+    assert_eq!(reminded().await, 250, "each once");
 }

@@ -98,6 +98,7 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
         facility_programmes(tx.facility_programmes(code)),
         message(tx.message(city.parent.account_id, city.message.message_id)),
         messages_of_cause(tx.messages_of_cause(city.message.cause_event_id)),
+        standing_messages_of_cause(tx.standing_messages_of_cause(city.message.cause_event_id, "", 10)),
         inbox(tx.inbox(city.parent.account_id, false, None, 10)),
     ]
 }
@@ -561,6 +562,7 @@ async fn enrich_announcements(tx: &mut Tx, city: &City, more: &More) {
         told: false,
         published_at: NOW,
         withdrawn_at: None,
+        taken_after: None,
     };
     tx.insert_notice(&notice).await.unwrap();
     let request = CityRequest {

@@ -107,12 +107,9 @@ impl Workflow {
         actor.require(Permission::PublishNotices)?;
         let mut work = self.begin(actor, now).await?;
         let message = work.tx.message_by_id(id).await?.ok_or(WorkflowError::NotFound("message"))?;
-        if !work.tx.withdraw_message(id, now).await? {
+        if !work.withdraw(&message).await? {
             return Err(WorkflowError::Conflict("すでに取り下げられています。".to_owned()));
         }
-        work.take_back(id, None, WITHDRAWN).await?;
-        work.take_back_letters(id).await?;
-        work.publish_changed(&message, "message.withdrawn").await?;
         work.audit(Access::Withdraw, Subject::new("message", id), 1);
         work.commit().await?;
         Ok(())
@@ -158,6 +155,18 @@ impl Workflow {
 }
 
 impl Work<'_> {
+    /// Takes a message out of the inbox, out of the queue and off the devices that show it; `false` when that was done
+    /// before.
+    pub(crate) async fn withdraw(&mut self, message: &Message) -> Result<bool, WorkflowError> {
+        if !self.tx.withdraw_message(message.message_id, self.now).await? {
+            return Ok(false);
+        }
+        self.take_back(message.message_id, None, WITHDRAWN).await?;
+        self.take_back_letters(message.message_id).await?;
+        self.publish_withdrawn(message).await?;
+        Ok(true)
+    }
+
     /// Where a mail goes that is sent once more: to the person's address as it is now, unless the message went there
     /// as well.
     async fn present_address(&mut self, row: &Delivery) -> Result<String, WorkflowError> {

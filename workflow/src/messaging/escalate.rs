@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::civil::Date;
 use serde_json::{Value, json};
 use todoke_domain::{
     Event, Role, Timestamp,
@@ -32,6 +33,10 @@ const CLAIM_MAX: i64 = 100;
 const LEASE: Duration = Duration::from_secs(60);
 /// The mail without which a new account is of no use: whoever issued it waits for somebody who does not come.
 const ISSUED: &str = "account.issued";
+/// What tells an operator of people whom nothing reached.
+const CONTACT_FAILED: &str = "operator.contact_failed";
+/// The rule of the look that corrects its number.
+const RECOUNT: &str = "count";
 /// Before the heading of what a section is told again.
 const AGAIN_HEADING: &str = "【再通知】";
 /// The look at whether a guardian has read what asks for something.
@@ -84,6 +89,7 @@ impl Work<'_> {
             "failed" => self.look_at_failure(&message, &account).await,
             "E4" => self.look_at_section(&message, &account).await,
             AGAIN => self.look_again(&message, &account).await,
+            RECOUNT => self.recount(&message).await,
             _ => Ok(()),
         }
     }
@@ -149,43 +155,77 @@ impl Work<'_> {
         );
     }
 
-    /// One message a day says how many people nothing reached (K4); later ones of the day change its number.
+    /// One message a day says how many people nothing reached (K4). Where it has been told, a look of its own corrects
+    /// the number: one for all failures until then.
     async fn tell_operator(&mut self, unreached: &Message) -> Result<(), WorkflowError> {
         let code = self.actor.municipality_code.clone();
         let today = self.now.jst_date();
-        let midnight = Timestamp::jst_midnight(today);
-        let people = self.tx.unreached(&code, midnight, self.now, 10_000).await?;
-        let mut accounts: Vec<_> = people.iter().map(|row| row.account_id).collect();
-        accounts.push(unreached.account_id);
-        accounts.sort_unstable();
-        accounts.dedup();
-        let values = Placeholders::new().with(Placeholder::Count, accounts.len().to_string());
+        let operators = self.tx.role_accounts(&code, Role::Operator).await?;
+        let told = self.told_of_failures(&operators, today).await?;
+        if let Some((first, _)) = told.first() {
+            let recount = Escalation {
+                message_id: *first,
+                rule: RECOUNT.to_owned(),
+                municipality_code: code,
+                due_at: self.now,
+                leased_until: Timestamp::from_micros(0),
+            };
+            self.tx.insert_escalations(&[recount]).await?;
+        }
+        if told.len() == operators.len() {
+            return Ok(());
+        }
         let cause = self.failure_of(unreached);
-        let Some(kind) = messages::get("operator.contact_failed") else { return Ok(()) };
         let about = About {
             subject_kind: "contact_failed",
             subject_id: today.to_string(),
             state: "failed".to_owned(),
-            values: values.clone(),
+            values: self.people_unreached(today).await?,
             facts: failure_facts(unreached, Failure::LastChannel),
             office_link: "/staff/operator/deliveries".to_owned(),
             once_per: Some(today.to_string()),
             ..About::default()
         };
-        let mut untold = false;
-        for operator in self.tx.role_accounts(&code, Role::Operator).await? {
-            let key = format!("{}:{}:{today}:{}", kind.id, about.subject_id, operator.account_id);
-            if let Some(told) = self.tx.message_of_key(&key).await? {
-                let words = render_in(kind, &operator.language, "default", &values, Privacy::Inbox).map_err(fault)?;
-                self.tx.correct_message(told, &words.subject, &words.body, self.now).await?;
-            } else {
-                untold = true;
-            }
-        }
-        if untold {
-            self.raise(&cause, &about).await?;
+        self.raise(&cause, &about).await
+    }
+
+    /// Corrects the number in what operators were told on the day of `told`.
+    async fn recount(&mut self, told: &Message) -> Result<(), WorkflowError> {
+        let Some(kind) = messages::get(CONTACT_FAILED) else { return Ok(()) };
+        let code = self.actor.municipality_code.clone();
+        let day = told.created_at.jst_date();
+        let values = self.people_unreached(day).await?;
+        let operators = self.tx.role_accounts(&code, Role::Operator).await?;
+        for (message, language) in self.told_of_failures(&operators, day).await? {
+            let words = render_in(kind, language, "default", &values, Privacy::Inbox).map_err(fault)?;
+            self.tx.correct_message(message, &words.subject, &words.body, self.now).await?;
         }
         Ok(())
+    }
+
+    /// What these operators were told of a day's failures, each with the language of the reader.
+    async fn told_of_failures<'o>(
+        &mut self,
+        operators: &'o [Account],
+        day: Date,
+    ) -> Result<Vec<(MessageId, &'o str)>, WorkflowError> {
+        let mut told = Vec::new();
+        for operator in operators {
+            let key = format!("{CONTACT_FAILED}:{day}:{day}:{}", operator.account_id);
+            if let Some(message) = self.tx.message_of_key(&key).await? {
+                told.push((message, operator.language.as_str()));
+            }
+        }
+        Ok(told)
+    }
+
+    /// How many people nothing reached of what they should have been told on a day: somebody, when it is asked.
+    async fn people_unreached(&mut self, day: Date) -> Result<Placeholders, WorkflowError> {
+        let code = self.actor.municipality_code.clone();
+        // What was made in this very millisecond counts as well.
+        let until = self.now.plus(Duration::from_millis(1));
+        let n = self.tx.count_unreached(&code, Timestamp::jst_midnight(day), until).await?;
+        Ok(Placeholders::new().with(Placeholder::Count, n.max(1).to_string()))
     }
 
     /// An office's mail failed for good because of its address: without mail nobody signs in, so whoever manages the
