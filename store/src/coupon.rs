@@ -369,7 +369,8 @@ impl Tx {
         fetch_all!(self, LotRow, LOTS, id.to_string(), self.wall.code())
     }
 
-    /// Children with something left in a lot of an active coupon that ends on one day, for the reminders.
+    /// Children with something left in a lot of an active coupon that ends on one day, for the reminders; also those who
+    /// moved out, for whom it stays good for a while.
     pub async fn children_with_lots_ending_on(
         &mut self,
         code: &MunicipalityCode,
@@ -378,8 +379,13 @@ impl Tx {
         let rows: Vec<(String,)> = fetch_all!(
             self,
             (String,),
-            "SELECT DISTINCT c.child_id FROM lot l JOIN coupon c ON c.coupon_id = l.coupon_id
-             WHERE c.municipality_code = $1 AND l.expires_on = $2 AND l.rest_yen > 0 AND c.state = 'active' ORDER BY c.child_id",
+            concat!(
+                "SELECT DISTINCT c.child_id FROM lot l JOIN coupon c ON c.coupon_id = l.coupon_id
+                 JOIN child k ON k.child_id = c.child_id
+                 WHERE c.municipality_code = $1 AND l.expires_on = $2 AND l.rest_yen > 0 AND c.state = 'active' AND ",
+                child::child_stands!("k"),
+                " ORDER BY c.child_id"
+            ),
             self.wall.inside(code),
             day.to_string(),
         )?;
