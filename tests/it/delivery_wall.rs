@@ -82,10 +82,15 @@ async fn enrich(db: &TestStore, city: &City) -> (DeliveryId, DeviceId) {
         due_at: after(300),
         ..delivery(city, Provider::Smtp, "parent@example.jp", Purpose::Notification)
     };
+    let shared = NewDelivery {
+        escalation: Some("E3"),
+        due_at: after(300),
+        ..delivery(city, Provider::Smtp, "staff@example.jp", Purpose::Notification)
+    };
     let letter = delivery(city, Provider::Paper, "X26-0000009", Purpose::Notification);
     let queued = delivery(city, Provider::Fcm, &device_id.to_string(), Purpose::Notification);
     let queued_id = queued.delivery_id;
-    tx.insert_deliveries(&[failed, hanging, waiting, letter, queued]).await.unwrap();
+    tx.insert_deliveries(&[failed, hanging, waiting, shared, letter, queued]).await.unwrap();
     for provider in [Provider::WebPush, Provider::Apns] {
         for row in tx.claim_deliveries(provider, 10, NOW, after(60)).await.unwrap() {
             if provider == Provider::WebPush {
@@ -128,7 +133,8 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         deliveries_of(tx.deliveries_of(message)),
         pushes_shown(tx.pushes_shown(account, "key", other)),
         queued_deliveries_of(tx.queued_deliveries_of(account)),
-        waiting_mails(tx.waiting_mails(&[message])),
+        waiting_mails(tx.waiting_mails(message)),
+        waiting_mails_of_cause(tx.waiting_mails_of_cause(city.message.cause_event_id, "coupon.used")),
         mails(tx.mails(None, 10)),
         queue_depths(tx.queue_depths(NOW)),
         deliveries_with_ended_lease(tx.deliveries_with_ended_lease(after(61), 10)),

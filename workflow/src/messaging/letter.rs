@@ -114,10 +114,8 @@ impl Work<'_> {
         let Some(guardian) = accounts.into_iter().find(|account| account.role == Role::Guardian) else {
             return Ok(None);
         };
-        let made = self.tx.messages_of_cause(cause).await?;
-        let is_it =
-            |message: &Message| message.message_type == message_type && message.account_id == guardian.account_id;
-        Ok(made.into_iter().find(is_it))
+        let made = self.tx.messages_of_cause(cause, guardian.account_id).await?;
+        Ok(made.into_iter().find(|message| message.message_type == message_type))
     }
 
     /// A letter with the whole text: it comes in an envelope. `None` for who is no guardian.
