@@ -117,9 +117,9 @@ macro_rules! rows {
     };
 }
 
-fn anything() -> MessageSearch<'static> {
+fn anything(pattern: Option<&'static str>) -> MessageSearch<'static> {
     let (from, until) = (NOW.minus(Duration::from_secs(60)), after(60));
-    MessageSearch { pattern: "%", message_type: "", from, until, before: None }
+    MessageSearch { pattern, message_type: "", from, until, before: None }
 }
 
 async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Vec<(&'static str, usize)> {
@@ -142,7 +142,8 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         delivery_of_letter(tx.delivery_of_letter(&city.code, "X26-0000009")),
         delivery_funnel(tx.delivery_funnel(&city.code, NOW.minus(Duration::from_secs(60)), after(60))),
         unreached(tx.unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60), 10)),
-        find_messages(tx.find_messages(&city.code, anything(), 10)),
+        find_messages(tx.find_messages(&city.code, anything(None), 10)),
+        find_messages_of(tx.find_messages(&city.code, anything(Some("%")), 10)),
         unread_among(tx.unread_among(&[account])),
         message_by_id(tx.message_by_id(message)),
         message_of_key(tx.message_of_key(&city.message.dedupe_key)),
