@@ -2,7 +2,8 @@
 -- Parameters: $from, $to DATE, both included · $by_… BOOLEAN, one per dimension · $horizon DATE, the newest day the lake knows
 -- A dimension that was not chosen is '' everywhere. A message belongs to the Japanese day it was made on, and what became
 -- of it counts there, whenever that was. Without the dimension `channel` a message counts once, whatever it went by.
--- Arrived is what a device or client confirmed, what was opened, and mail that the next server took.
+-- Arrived is what a device or client confirmed, what was opened, and mail that the next server took. Reached is also who was
+-- posted a letter that has not come back.
 
 -- section: span
 SELECT jst_date,
@@ -41,8 +42,13 @@ SELECT s.message_id, s.channel,
        BOOL_OR(s.event_type = 'message.escalated') AS escalated,
        BOOL_OR(s.event_type = 'message.paper_posted') AS posted,
        BOOL_OR(s.event_type = 'message.paper_returned') AS returned,
-       MIN(CASE WHEN s.event_type IN ('message.delivered', 'message.opened', 'message.paper_posted')
-                  OR (s.event_type = 'message.accepted' AND s.channel = 'email') THEN s.occurred_at END) AS reached_at,
+       -- The letters of a message go out one after the other: each but the last has come back.
+       CASE WHEN s.channel = 'paper'
+            THEN CASE WHEN COUNT(CASE WHEN s.event_type = 'message.paper_posted' THEN 1 END)
+                             > COUNT(CASE WHEN s.event_type = 'message.paper_returned' THEN 1 END)
+                      THEN MAX(CASE WHEN s.event_type = 'message.paper_posted' THEN s.occurred_at END) END
+            ELSE MIN(CASE WHEN s.event_type IN ('message.delivered', 'message.opened')
+                            OR (s.event_type = 'message.accepted' AND s.channel = 'email') THEN s.occurred_at END) END AS reached_at,
        CASE WHEN s.channel = 'email'
             THEN MIN(CASE WHEN s.event_type = 'message.sent' THEN s.latency_ms END)
                  + MIN(CASE WHEN s.event_type = 'message.accepted' THEN s.provider_ms END)

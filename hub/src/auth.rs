@@ -20,7 +20,7 @@ const KEY_PREFIX: &str = "tdk_";
 /// What a person can do before accepting the terms in force (N-SEC-05): see who is signed in, accept, leave.
 /// Machines act under the acceptance of the person who issued their key.
 const BEFORE_TERMS: [&str; 2] = ["/v1/session", "/v1/session/terms"];
-/// A session's use is noted at most this often.
+/// The use of a session, or of a key, is noted at most this often.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
 /// A signed-in caller.
@@ -41,7 +41,13 @@ impl FromRequestParts<AppState> for Caller {
         let now = app.now();
         let bearer = bearer(&parts.headers);
         let (account, session) = match (bearer, cookie(&parts.headers, COOKIE)) {
-            (Some(key), _) if key.starts_with(KEY_PREFIX) => (app.workflow.account_of_key(key).await?, None),
+            (Some(key), _) if key.starts_with(KEY_PREFIX) => {
+                let (account, key) = app.workflow.account_of_key(key).await?;
+                if key.used_at.is_none_or(|used_at| now.since(used_at) >= TOUCH_EVERY) {
+                    app.workflow.touch_api_key(key.api_key_id, now).await?;
+                }
+                (account, None)
+            }
             (Some(token), _) => {
                 let (account, session) = app.workflow.session(token, now).await?;
                 (account, Some(session))

@@ -16,6 +16,7 @@ use todoke_ingest::{
     usage::{self, UsageContext},
 };
 use todoke_store::{Store, StoreError, Tx, Wall, quarantine::QuarantinedEvent};
+use tokio_util::sync::CancellationToken;
 
 use crate::{config::IngestConfig, telemetry};
 
@@ -26,6 +27,8 @@ const CONTENT_BYTES_MAX: usize = 8_192;
 /// When somebody whose events have no room may try again, seconds: a person has to look into what is held.
 const FULL_RETRY_S: u32 = 3_600;
 const REPLAY_PAGE: i64 = 500;
+/// Contents looked at in a transaction: on SQLite other writers wait for it.
+const STORED_PAGE: i64 = 200;
 /// The entrance of files, which say all there is to know about their events.
 const HISTORY: &str = "history";
 
@@ -169,7 +172,7 @@ pub async fn keep(
             event_id: refused.event_id.clone(),
             reason: refused.reason.code().to_owned(),
             field: refused.field.clone(),
-            content: kept_of(refused, entrance.name()),
+            content: kept_of(refused.content.as_deref(), entrance.name()),
             content_bytes: length_of(refused),
             state: "held".to_owned(),
             received_at: now,
@@ -182,8 +185,8 @@ pub async fn keep(
 }
 
 /// What may be kept of an event's content; nothing of one that is long or cannot be read.
-fn kept_of(refused: &Rejected, entrance: &str) -> String {
-    let content = refused.content.as_deref().filter(|content| content.len() <= CONTENT_BYTES_MAX);
+fn kept_of(content: Option<&str>, entrance: &str) -> String {
+    let content = content.filter(|content| content.len() <= CONTENT_BYTES_MAX);
     let kept = match entrance {
         "events" => content.and_then(keepable::of_cloud_event),
         _ => content.and_then(keepable::of_record),
@@ -193,6 +196,30 @@ fn kept_of(refused: &Rejected, entrance: &str) -> String {
 
 fn length_of(refused: &Rejected) -> Option<i64> {
     refused.content.as_ref().and_then(|content| i64::try_from(content.len()).ok())
+}
+
+/// Looks at contents that an earlier version stored as they were sent, and leaves of them what may be kept today, until
+/// none is left or `stop`. Returns how many there were.
+pub async fn look_at_stored(store: &Store, stop: &CancellationToken) -> Result<u64, StoreError> {
+    let mut n_entries = 0;
+    while !stop.is_cancelled() {
+        let mut tx = store.begin_read(Wall::None).await?;
+        let page = tx.unlooked_contents(STORED_PAGE).await?;
+        drop(tx);
+        if page.is_empty() {
+            break;
+        }
+        // What is replaced is not to stay in places of the file that are not used.
+        store.overwrite_deleted().await?;
+        let mut tx = store.begin_long(Wall::None).await?;
+        for entry in page {
+            let n_bytes = i64::try_from(entry.content.len()).unwrap_or(i64::MAX);
+            let kept = kept_of(Some(&entry.content), &entry.entrance);
+            n_entries += u64::from(tx.keep_of_content(entry.quarantine_id, &kept, n_bytes).await?);
+        }
+        tx.commit().await?;
+    }
+    Ok(n_entries)
 }
 
 /// Keeps bad records of a file, each with its number in it. The entry's id follows from the file and the number, so
@@ -218,7 +245,7 @@ pub async fn keep_records(
             event_id: refused.event_id.clone(),
             reason: refused.reason.code().to_owned(),
             field: refused.field.clone(),
-            content: kept_of(refused, HISTORY),
+            content: kept_of(refused.content.as_deref(), HISTORY),
             content_bytes: length_of(refused),
             state: "held".to_owned(),
             received_at: now,

@@ -35,7 +35,10 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 use crate::{
@@ -72,6 +75,8 @@ pub struct Server {
     sockets: TaskTracker,
     stop_edge: CancellationToken,
     stop_core: CancellationToken,
+    /// Held until the record is closed: threads of services go on until then.
+    closed: DropGuard,
     data: PathBuf,
     /// At a lake that other nodes use as well.
     node: Option<NodeNote>,
@@ -206,14 +211,16 @@ impl Server {
         });
         let mut services = Services::default();
         let core = stop_core.clone();
-        services.spawn("deliveries", async move { Ok(dispatcher.run(core).await?) });
+        let closed = CancellationToken::new();
+        services.spawn_on_thread("deliveries", async move { Ok(dispatcher.run(core).await?) }, closed.clone())?;
         spawn_services(
             &mut services,
             Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, events_fiscal_years, sample_every },
             &stop_edge,
             &stop_core,
         );
-        Ok(Self { state, listener, signals, services, sockets, stop_edge, stop_core, data, node })
+        let closed = closed.drop_guard();
+        Ok(Self { state, listener, signals, services, sockets, stop_edge, stop_core, closed, data, node })
     }
 
     /// Address it listens on.
@@ -264,6 +271,7 @@ impl Server {
         let all_ended = self.services.join_all(drain).await;
         close_usage_log(&self.state.usage, self.node, all_ended).await;
         self.state.workflow.store().close().await;
+        drop(self.closed);
         RunFile::remove(&self.data);
         tracing::info!("stopped");
         outcome
@@ -380,8 +388,8 @@ pub fn files_kept() -> Duration {
     Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600)
 }
 
-/// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, and
-/// forgets old quarantined events.
+/// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, looks at contents
+/// that an earlier version quarantined, and forgets old ones.
 async fn upkeep(
     store: Store,
     lake: Arc<Lake>,
@@ -396,6 +404,7 @@ async fn upkeep(
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
+    look_at_quarantined(&store, &stop).await;
     let mut wait = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         wait = begin_upkeep(&lake, every, clock.now()) => wait,
@@ -428,6 +437,8 @@ async fn upkeep(
         if let Err(error) = end_upkeep(&lake, files_kept, clock.now()).await {
             tracing::warn!(error = %error, "old files of the lake were not removed");
         }
+        // Again: nodes of an earlier version may have gone on beside this one.
+        look_at_quarantined(&store, &stop).await;
         let before = clock.now().minus(Duration::from_secs(quarantine::KEPT_DAYS * 86_400));
         if let Err(error) = forget_quarantined(&store, before).await {
             tracing::warn!(error = %error, "old quarantined events were not removed");
@@ -477,6 +488,15 @@ async fn end_upkeep(lake: &Lake, files_kept: Duration, now: Timestamp) -> Result
         tracing::info!(n_files, "files that nobody needs left the lake");
     }
     Ok(())
+}
+
+/// An earlier version kept what somebody typed.
+async fn look_at_quarantined(store: &Store, stop: &CancellationToken) {
+    match quarantine::look_at_stored(store, stop).await {
+        Ok(0) => {}
+        Ok(n_entries) => tracing::info!(n_entries, "of quarantined events only what may be kept is left"),
+        Err(error) => tracing::warn!(error = %error, "quarantined events of an earlier version were not looked at"),
+    }
 }
 
 async fn forget_quarantined(store: &Store, before: Timestamp) -> Result<(), StoreError> {

@@ -2,7 +2,8 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{runtime, sync::oneshot, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 /// The tasks of a running server.
 #[derive(Debug, Default)]
@@ -14,6 +15,37 @@ impl Services {
     /// Starts a service under a name.
     pub fn spawn(&mut self, name: &'static str, service: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         self.tasks.spawn(async move { (name, service.await) });
+    }
+
+    /// Starts a service on a thread and runtime of its own: what it waits for never crosses threads. The runtime goes
+    /// on after the service has ended, until `closed`, because others may use what was opened on it (connections of
+    /// the record's pool).
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
+    pub fn spawn_on_thread(
+        &mut self,
+        name: &'static str,
+        service: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+        closed: CancellationToken,
+    ) -> std::io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (mut ended, end) = oneshot::channel();
+        let service = async move {
+            let outcome = tokio::select! {
+                outcome = service => Some(outcome),
+                // Nobody waits any more: `join_all` has given up.
+                () = ended.closed() => None,
+            };
+            if let Some(outcome) = outcome {
+                let _ = ended.send(outcome);
+            }
+            closed.cancelled().await;
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(service))?;
+        self.spawn(name, async move { end.await.unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked"))) });
+        Ok(())
     }
 
     /// Waits for the first service that ends and says which it was. Cancel safe.

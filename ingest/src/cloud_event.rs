@@ -8,13 +8,16 @@ use serde_json::{Map, Value, value::RawValue};
 use sha2::{Digest, Sha256};
 use todoke_domain::{
     Event, MunicipalityCode, Timestamp,
-    catalogue::events::{self, PayloadError},
+    catalogue::{
+        code,
+        events::{self, PayloadError},
+    },
     event_source::SourcePattern,
 };
 use uuid::Uuid;
 
 use crate::{
-    EncodedEvents, IngestError, REJECTED_MAX, RejectReason, Rejected, code, instant,
+    EncodedEvents, IngestError, REJECTED_MAX, RejectReason, Rejected, instant,
     items::{Items, NotAList},
     row::Shared,
 };
@@ -269,10 +272,7 @@ fn event(item: &mut Map<String, Value>, context: &SourceContext) -> Result<Event
         facility_id: optional("facilityid")?.map(str::to_owned),
         payload,
     };
-    events::check(&event).map_err(fault)?;
-    for (name, value) in &event.payload {
-        code::check_all(value).map_err(|reason| (reason, format!("data.{name}")))?;
-    }
+    // Before the rest: here these have the names that the sender knows.
     let envelope = [
         ("subject", Some(&event.subject_id)),
         ("subjectkind", Some(&event.subject_kind)),
@@ -280,8 +280,9 @@ fn event(item: &mut Map<String, Value>, context: &SourceContext) -> Result<Event
         ("programmecode", event.programme_code.as_ref()),
     ];
     for (name, text) in envelope.into_iter().filter_map(|(name, text)| Some((name, text?))) {
-        code::check(text).map_err(|reason| (reason, name.to_owned()))?;
+        code::check(text).map_err(|why| (why.into(), name.to_owned()))?;
     }
+    events::check(&event).map_err(fault)?;
     Ok(event)
 }
 
@@ -304,6 +305,7 @@ fn fault(error: PayloadError) -> Fault {
         PayloadError::UnknownField { field, .. } => (RejectReason::UnknownField, data(&field)),
         PayloadError::MissingField { field, .. } => (RejectReason::MissingField, data(&field)),
         PayloadError::WrongType { field, .. } => (RejectReason::IllTyped, data(&field)),
+        PayloadError::Words { field, why, .. } => (why.into(), data(&field)),
         PayloadError::PersonalData { field, .. } | PayloadError::Betrays { field, .. } => {
             (RejectReason::ForbiddenField, data(field))
         }

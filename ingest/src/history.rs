@@ -8,12 +8,15 @@ mod csv;
 mod file;
 mod lines;
 
-use std::{borrow::Cow, collections::HashMap, sync::LazyLock, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use serde_json::Value;
 use todoke_domain::{
     MunicipalityCode, Timestamp,
-    catalogue::events::{self, Field, FieldType, LakeUse},
+    catalogue::{
+        code,
+        events::{self, Field, FieldType, LakeUse},
+    },
 };
 use uuid::Uuid;
 
@@ -22,9 +25,10 @@ pub use self::{
     lines::Lines,
 };
 use crate::{
-    EncodedEvents, RejectReason, Rejected, code, instant,
+    EncodedEvents, RejectReason, Rejected, instant,
     json::{Reader, Scan},
-    row::{self, Head, Shared, Subject},
+    plan::Plan,
+    row::{Head, Shared, Subject},
     usage::{CONTENT_BYTES_MAX, Fault, Slot, check_text, optional_code, uuid_of},
     window::{Known, Window},
 };
@@ -120,47 +124,6 @@ fn object<'t>(line: &'t str, members: &mut Vec<(Cow<'t, str>, Scan<'t>)>) -> Res
     let is_whole = reader.object(members).map_err(|_| RejectReason::NotJson)?;
     reader.end().map_err(|_| RejectReason::NotJson)?;
     if is_whole { Ok(()) } else { Err(RejectReason::TooLong) }
-}
-
-/// What reading an event of a type needs to know, looked up once per process.
-struct Plan {
-    place: u16,
-    group: &'static str,
-    fields: &'static [Field],
-    facility_required: bool,
-    programme_required: bool,
-    session_id: Option<usize>,
-    device_key: Option<usize>,
-}
-
-static PLANS: LazyLock<HashMap<&'static str, Plan>> = LazyLock::new(|| {
-    let plan = |event_type: &'static events::EventType| {
-        let field = |name: &str| event_type.fields.iter().position(|field| field.name == name);
-        let requires = |name: &str| event_type.envelope_required.iter().any(|required| required == name);
-        let plan = Plan {
-            place: row::place_of(event_type)?,
-            group: &event_type.group,
-            fields: &event_type.fields,
-            facility_required: requires("facility_id"),
-            programme_required: requires("programme_code"),
-            session_id: field("session_id"),
-            device_key: field("device_key"),
-        };
-        Some((event_type.name.as_str(), plan))
-    };
-    events::all().iter().filter_map(plan).collect()
-});
-
-impl Plan {
-    /// The subject of an app event as the door of app usage gives it.
-    fn app_subject(&self, slots: &[Option<Slot<'_>>]) -> Subject<'static> {
-        let set = |field: Option<usize>| field.filter(|at| slots[*at].is_some()).and_then(|at| u8::try_from(at).ok());
-        match (set(self.session_id), set(self.device_key)) {
-            (Some(session), _) => Subject::Session(session),
-            (None, Some(device)) => Subject::Device(device),
-            (None, None) => Subject::Event,
-        }
-    }
 }
 
 /// The envelope's members as they stand in a record.
@@ -269,7 +232,7 @@ fn envelope<'m>(named: &Named<'m, '_>, code: &MunicipalityCode, now: Timestamp) 
         .ok_or_else(|| Fault::new(RejectReason::IdInvalid, "event_id"))?;
     let plan = named
         .event_type
-        .and_then(|value| PLANS.get(value.as_str()?))
+        .and_then(|value| Plan::of(value.as_str()?))
         .ok_or_else(|| Fault::new(RejectReason::UnknownType, "event_type"))?;
     if named.municipality_code.is_some_and(|value| value.as_str() != Some(code.as_str())) {
         return Err(Fault::new(RejectReason::ForbiddenField, "municipality_code"));
@@ -343,25 +306,17 @@ fn encode<'t>(
     slots.clear();
     slots.resize_with(plan.fields.len(), || None);
     fill(slots, members, plan)?;
-    check_whole(slots, &envelope)?;
+    check_whole(slots, plan)?;
     let own_id;
     let subject = match envelope.subject {
         Some((kind, id)) => Subject::Named { kind, id },
-        None if plan.group == "app" => plan.app_subject(slots),
+        None if plan.is_app() => plan.app_subject(slots),
         None => {
             own_id = envelope.event_id.to_string();
             Subject::Named { kind: plan.group, id: &own_id }
         }
     };
-    let block = events.block(&Shared {
-        municipality_code: code.as_str(),
-        actor_role: envelope.actor_role,
-        actor_key: envelope.actor_key,
-        source_channel: envelope.source_channel,
-        correlation_id: envelope.correlation_id,
-        recorded_at: envelope.recorded_at,
-    });
-    let mut row = block.row(&Head {
+    let head = Head {
         event_id: envelope.event_id,
         occurred_at: envelope.occurred_at,
         event_type: plan.place,
@@ -372,7 +327,17 @@ fn encode<'t>(
         causation_id: envelope.causation_id,
         subject_seq: envelope.subject_seq,
         subject,
+    };
+    plan.check_where(&head)?;
+    let block = events.block(&Shared {
+        municipality_code: code.as_str(),
+        actor_role: envelope.actor_role,
+        actor_key: envelope.actor_key,
+        source_channel: envelope.source_channel,
+        correlation_id: envelope.correlation_id,
+        recorded_at: envelope.recorded_at,
     });
+    let mut row = block.row(&head);
     for (field, slot) in slots.iter().enumerate() {
         if let (Some(slot), Ok(field)) = (slot, u8::try_from(field)) {
             slot.write(field, &mut row);
@@ -422,15 +387,14 @@ fn checked<'t>(field: &Field, value: &Scan<'t>) -> Result<Slot<'t>, Fault> {
             if is_too_large || !events::fits(field, &tree) {
                 return Err(ill_typed());
             }
-            code::check_all(&tree).map_err(|reason| Fault::new(reason, &field.name))?;
+            code::check_all(&tree).map_err(|why| Fault::new(why.into(), &field.name))?;
         }
     }
     Ok(Slot::Sent(value.clone()))
 }
 
-/// What is right or wrong only beside the rest of the event.
-fn check_whole(slots: &[Option<Slot<'_>>], envelope: &Envelope<'_>) -> Result<(), Fault> {
-    let plan = envelope.plan;
+/// What is right or wrong only beside the event's other fields.
+fn check_whole(slots: &[Option<Slot<'_>>], plan: &Plan) -> Result<(), Fault> {
     let is_set = |name: &str| plan.fields.iter().zip(slots).any(|(field, slot)| field.name == name && slot.is_some());
     for (field, slot) in plan.fields.iter().zip(slots).filter(|(field, _)| field.lake == LakeUse::Yes) {
         if slot.is_none() && !field.nullable {
@@ -441,14 +405,7 @@ fn check_whole(slots: &[Option<Slot<'_>>], envelope: &Envelope<'_>) -> Result<()
             return Err(Fault::new(RejectReason::ForbiddenField, &field.name));
         }
     }
-    let needs = [
-        ("facility_id", plan.facility_required && envelope.facility_id.is_none()),
-        ("programme_code", plan.programme_required && envelope.programme_code.is_none()),
-    ];
-    match needs.iter().find(|(_, is_missing)| *is_missing) {
-        Some((name, _)) => Err(Fault::new(RejectReason::MissingField, name)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@
 mod backup;
 pub mod body;
 pub mod cloud_event;
-mod code;
 mod error;
 mod feed;
 pub mod history;
@@ -17,6 +16,7 @@ mod items;
 mod json;
 pub mod keepable;
 mod log_writer;
+mod plan;
 mod recovery;
 mod reject;
 mod row;

@@ -1,6 +1,7 @@
 //! Why a single event was not taken.
 
 use serde::Serialize;
+use todoke_domain::catalogue::code::NotACode;
 
 /// Bad events of one request, at most. All of them are kept, so a request with more is not taken at all.
 pub const REJECTED_MAX: usize = 500;
@@ -60,6 +61,15 @@ impl RejectReason {
             Self::MissingField => "missing_field",
             Self::IllTyped => "ill_typed",
             Self::TooLong => "too_long",
+        }
+    }
+}
+
+impl From<NotACode> for RejectReason {
+    fn from(why: NotACode) -> Self {
+        match why {
+            NotACode::TooLong => Self::TooLong,
+            NotACode::Words => Self::IllTyped,
         }
     }
 }

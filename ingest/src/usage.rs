@@ -11,15 +11,19 @@ use std::borrow::Cow;
 use serde_json::Value;
 use todoke_domain::{
     MunicipalityCode, Timestamp,
-    catalogue::events::{DataClass, Field, FieldType, LakeUse},
+    catalogue::{
+        code,
+        events::{DataClass, Field, FieldType, LakeUse},
+    },
 };
 use uuid::Uuid;
 
-use self::shape::{Part, Plan, Shape};
+use self::shape::{Part, Shape};
 use crate::{
-    IngestError, RejectReason, Rejected, code, instant,
+    IngestError, RejectReason, Rejected, instant,
     json::{Malformed, Reader, Scan},
-    row::{Block, EncodedEvents, Head, RowWriter, Shared, Subject},
+    plan::Plan,
+    row::{Block, EncodedEvents, Head, RowWriter, Shared},
 };
 
 /// Events in one JSON batch, at most.
@@ -333,21 +337,7 @@ impl<'c, 't> Batch<'c, 't> {
         if let Some((field, _)) = missing {
             return Err(Fault::new(RejectReason::MissingField, &field.name));
         }
-        let needs = [
-            ("facility_id", plan.facility_required && envelope.facility_id.is_none()),
-            ("programme_code", plan.programme_required && envelope.programme_code.is_none()),
-        ];
-        if let Some((name, _)) = needs.iter().find(|(_, missing)| *missing) {
-            return Err(Fault::new(RejectReason::MissingField, name));
-        }
-        let of =
-            |field: Option<usize>| field.filter(|at| self.slots[*at].is_some()).and_then(|at| u8::try_from(at).ok());
-        let subject = match (of(plan.session_id), of(plan.device_key)) {
-            (Some(session), _) => Subject::Session(session),
-            (None, Some(device)) => Subject::Device(device),
-            (None, None) => Subject::Event,
-        };
-        let mut row = self.block.row(&Head {
+        let head = Head {
             event_id: envelope.event_id,
             occurred_at: envelope.occurred_at,
             event_type: plan.place,
@@ -357,8 +347,10 @@ impl<'c, 't> Batch<'c, 't> {
             programme_code: envelope.programme_code,
             causation_id: None,
             subject_seq: 0,
-            subject,
-        });
+            subject: plan.app_subject(&self.slots),
+        };
+        plan.check_where(&head)?;
+        let mut row = self.block.row(&head);
         for (field, slot) in self.slots.iter().enumerate() {
             if let (Some(slot), Ok(field)) = (slot, u8::try_from(field)) {
                 slot.write(field, &mut row);
@@ -529,7 +521,7 @@ pub(crate) fn check_text(field: &Field, text: &str) -> Result<(), Fault> {
 }
 
 fn check_code(name: &str, text: &str) -> Result<(), Fault> {
-    code::check(text).map_err(|reason| Fault::new(reason, name))
+    code::check(text).map_err(|why| Fault::new(why.into(), name))
 }
 
 #[cfg(test)]

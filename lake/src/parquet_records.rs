@@ -15,11 +15,14 @@ use datafusion::{
     parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
 };
 use todoke_domain::Timestamp;
+use uuid::Uuid;
 
 use crate::{LakeError, rows::date_of};
 
 /// Rows decoded at a time: bounds the memory.
 const BATCH_ROWS: usize = 8_192;
+/// Bytes of a UUID.
+const UUID_BYTES: i32 = 16;
 
 /// The rows of one Parquet file, in its order.
 pub struct ParquetRecords {
@@ -56,7 +59,7 @@ impl ParquetRecords {
     }
 
     /// Writes the next row to the end of `out`; `false` if there is none. Absent values are left out, instants are
-    /// RFC 3339 texts and days `YYYY-MM-DD`; inside lists and structs instants are microseconds.
+    /// RFC 3339 texts, days `YYYY-MM-DD` and UUIDs hyphenated; inside lists and structs instants are microseconds.
     ///
     /// Errors: [`LakeError::NotRecords`] when the file is damaged.
     pub fn next_into(&mut self, out: &mut String) -> Result<bool, LakeError> {
@@ -140,6 +143,7 @@ fn is_readable(ty: &DataType) -> bool {
                         | DataType::Utf8
                         | DataType::LargeUtf8
                         | DataType::Utf8View
+                        | DataType::FixedSizeBinary(UUID_BYTES)
                 )
         }
     }
@@ -197,6 +201,10 @@ fn push(out: &mut String, array: &dyn Array, row: usize) {
         DataType::Float32 => push_float(out, f64::from(array.as_primitive::<Float32Type>().value(row))),
         DataType::Float64 => push_float(out, array.as_primitive::<Float64Type>().value(row)),
         DataType::Date32 => push_text(out, &date_of(array.as_primitive::<Date32Type>().value(row)).to_string()),
+        DataType::FixedSizeBinary(UUID_BYTES) => {
+            let id = Uuid::from_slice(array.as_fixed_size_binary().value(row)).unwrap_or_default();
+            push_text(out, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        }
         DataType::List(_) => {
             let items = array.as_list::<i32>().value(row);
             out.push('[');
@@ -245,7 +253,7 @@ fn push_text(out: &mut String, text: &str) {
 mod tests {
     use datafusion::{
         arrow::{
-            array::{BooleanArray, Int32Array, Int64Array, ListArray, TimestampMicrosecondArray},
+            array::{BooleanArray, FixedSizeBinaryArray, Int32Array, Int64Array, ListArray, TimestampMicrosecondArray},
             datatypes::Int32Type,
         },
         parquet::arrow::ArrowWriter,
@@ -256,7 +264,11 @@ mod tests {
     #[test]
     fn rows_are_json_objects_without_what_is_null() {
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
-        let columns: [(&str, ArrayRef); 6] = [
+        let id: Uuid = "01a1f6e5-8780-7000-8000-000000000001".parse().unwrap();
+        let ids = [Some(id.into_bytes()), None];
+        let ids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids.into_iter(), UUID_BYTES).unwrap();
+        let columns: [(&str, ArrayRef); 7] = [
+            ("id", Arc::new(ids)),
             ("name", Arc::new(StringViewArray::from(vec![Some("a\"b"), Some("plain")]))),
             ("at", Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None]).with_timezone("UTC"))),
             ("key", Arc::new(Int64Array::from(vec![Some(i64::MAX), Some(-1)]))),
@@ -279,7 +291,8 @@ mod tests {
         }
         assert_eq!(records.n_rows(), 2);
         let expected = concat!(
-            r#"{"name":"a\"b","at":"1970-01-01T00:00:00.000001Z","key":9223372036854775807,"yes":true,"list":[1,null]}"#,
+            r#"{"id":"01a1f6e5-8780-7000-8000-000000000001","#,
+            r#""name":"a\"b","at":"1970-01-01T00:00:00.000001Z","key":9223372036854775807,"yes":true,"list":[1,null]}"#,
             "\n",
             r#"{"name":"plain","key":-1,"n":3}"#,
             "\n"

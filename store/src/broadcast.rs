@@ -183,7 +183,7 @@ pub struct Round {
     pub routed_after: String,
     /// Messages in the inbox.
     pub n_created: i64,
-    /// People who had enough broadcasts that day.
+    /// People who had enough broadcasts that day, or for whom it could not be written.
     pub n_suppressed: i64,
     /// People handed to push and mail, or found not to want either.
     pub n_routed: i64,

@@ -40,6 +40,11 @@ const QUEUE: &str = concat!(
     ") THEN 1 ELSE 0 END AS BIGINT)"
 );
 
+const UNDER_WAY: &str = concat!(
+    "SELECT COUNT(DISTINCT account_id) FROM delivery WHERE ",
+    of_broadcast!("AND state = 'sent' AND leased_until_us > 0")
+);
+
 const HOLD: &str =
     concat!("UPDATE delivery SET state = 'held', version = version + 1 WHERE ", of_broadcast!("AND state = 'queued'"));
 
@@ -87,6 +92,12 @@ impl Tx {
     pub async fn broadcast_queue(&mut self, key: &str) -> Result<BroadcastQueue, StoreError> {
         let (queued, held, handed): (i64, i64, i64) = fetch_one!(self, (i64, i64, i64), QUEUE, key, self.wall.code())?;
         Ok(BroadcastQueue { queued: queued > 0, held: held > 0, handed: handed > 0 })
+    }
+
+    /// People for whom something of a broadcast was handed over and has no answer yet.
+    pub async fn broadcast_under_way(&mut self, key: &str) -> Result<i64, StoreError> {
+        let (n,): (i64,) = fetch_one!(self, (i64,), UNDER_WAY, key, self.wall.code())?;
+        Ok(n)
     }
 
     /// Keeps back what is queued of a broadcast; gives how many deliveries. The broadcast must be locked.

@@ -149,6 +149,34 @@ macro_rules! of_recipients {
 const OF_RECIPIENTS_SQLITE: &str = of_recipients!("IN (SELECT value FROM json_each($6))");
 const OF_RECIPIENTS_POSTGRES: &str = of_recipients!("= ANY(string_to_array($6, ','))");
 
+macro_rules! unreached {
+    ($columns:literal, $household:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM message m JOIN account a ON a.account_id = m.account_id ",
+            $household,
+            "WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.class = 'mandatory' AND m.read_at_us IS NULL
+                AND m.delivered_at_us IS NULL AND m.withdrawn_at_us IS NULL AND a.role IN ('guardian', 'proxy_guardian')
+                AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
+                    AND (d.attempts > 0 OR (d.channel = 'paper' AND d.state IN ('failed', 'returned'))))
+                AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
+                    AND (d.state IN ('delivered', 'opened', 'posted') OR (d.channel = 'email' AND d.state = 'accepted')))
+                AND (m.message_id < $3 OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id
+                    AND d.purpose = 'notification' AND NOT d.doubtful AND d.state IN ('queued', 'held', 'sent', 'accepted', 'printed')))",
+            $rest
+        )
+    };
+}
+
+const UNREACHED: &str = unreached!(
+    "m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.account_id, a.name,
+        COALESCE(g.guardian_no, '') AS guardian_no, COALESCE(g.phone, '') AS phone, COALESCE(g.address, '') AS address",
+    "LEFT JOIN guardian g ON g.guardian_id = a.guardian_id ",
+    " ORDER BY m.message_id DESC LIMIT $4"
+);
+const COUNT_UNREACHED: &str = unreached!("COUNT(DISTINCT m.account_id)", "", "");
+
 impl Tx {
     /// Messages that fit a search, newest first.
     pub async fn find_messages(
@@ -278,25 +306,18 @@ impl Tx {
         overdue: Timestamp,
         n_max: i64,
     ) -> Result<Vec<Unreached>, StoreError> {
-        fetch_all!(
-            self,
-            Unreached,
-            "SELECT m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.account_id, a.name,
-                COALESCE(g.guardian_no, '') AS guardian_no, COALESCE(g.phone, '') AS phone, COALESCE(g.address, '') AS address
-             FROM message m JOIN account a ON a.account_id = m.account_id LEFT JOIN guardian g ON g.guardian_id = a.guardian_id
-             WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.class = 'mandatory' AND m.read_at_us IS NULL
-                AND m.delivered_at_us IS NULL AND m.withdrawn_at_us IS NULL AND a.role IN ('guardian', 'proxy_guardian')
-                AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
-                    AND (d.attempts > 0 OR (d.channel = 'paper' AND d.state IN ('failed', 'returned'))))
-                AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
-                    AND (d.state IN ('delivered', 'opened', 'posted') OR (d.channel = 'email' AND d.state = 'accepted')))
-                AND (m.message_id < $3 OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id
-                    AND d.purpose = 'notification' AND NOT d.doubtful AND d.state IN ('queued', 'held', 'sent', 'accepted', 'printed')))
-             ORDER BY m.message_id DESC LIMIT $4",
-            self.wall.inside(code),
-            from.id_bound(),
-            overdue.id_bound(),
-            n_max,
-        )
+        fetch_all!(self, Unreached, UNREACHED, self.wall.inside(code), from.id_bound(), overdue.id_bound(), n_max,)
+    }
+
+    /// Number of people with a message of [`Self::unreached`].
+    pub async fn count_unreached(
+        &mut self,
+        code: &MunicipalityCode,
+        from: Timestamp,
+        overdue: Timestamp,
+    ) -> Result<i64, StoreError> {
+        let (n,): (i64,) =
+            fetch_one!(self, (i64,), COUNT_UNREACHED, self.wall.inside(code), from.id_bound(), overdue.id_bound(),)?;
+        Ok(n)
     }
 }

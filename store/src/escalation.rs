@@ -10,7 +10,8 @@ pub struct Escalation {
     /// The message.
     #[sqlx(try_from = "String")]
     pub message_id: MessageId,
-    /// `E1`, `E3`, `E4`, or `failed` when a delivery has failed for good.
+    /// `E4`, `again` for what asks for something and is unread, `failed` when a delivery has failed for good, or `count`
+    /// when the number of people that an operator was told has changed.
     pub rule: String,
     /// The wall.
     #[sqlx(try_from = "String")]

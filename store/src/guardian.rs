@@ -73,6 +73,27 @@ impl Tx {
         Ok(self.see(row))
     }
 
+    /// How several households want to be reached, `app`, `paper` or `both`, each with its id, in no order.
+    pub async fn contact_channels(
+        &mut self,
+        households: &[GuardianId],
+    ) -> Result<Vec<(GuardianId, String)>, StoreError> {
+        let sql = if self.is_postgres() {
+            "SELECT guardian_id, contact_channel FROM guardian
+             WHERE guardian_id = ANY(string_to_array($1, ',')) AND ($2 = '' OR municipality_code = $2)"
+        } else {
+            "SELECT guardian_id, contact_channel FROM guardian
+             WHERE guardian_id IN (SELECT value FROM json_each($1)) AND ($2 = '' OR municipality_code = $2)"
+        };
+        let among = self.among(households);
+        let rows: Vec<(String, String)> = fetch_all!(self, (String, String), sql, among, self.wall.code())?;
+        rows.into_iter()
+            .map(|(id, channel)| {
+                id.parse().map(|id| (id, channel)).map_err(|_| StoreError::Corrupt { what: "guardian id" })
+            })
+            .collect()
+    }
+
     /// Writes what may change of a household.
     pub async fn update_guardian(&mut self, row: &Guardian) -> Result<(), StoreError> {
         execute!(

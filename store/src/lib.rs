@@ -1,6 +1,7 @@
 //! The record: all SQL of Todoke, on SQLite (one node) or PostgreSQL (several).
 //!
-//! One [`Tx`] type carries every statement. A use case opens a write transaction, changes state, appends
+//! One [`Tx`] type carries every statement, but for the few reads that a request needs one by one, such as who sends it:
+//! those go without a transaction. A use case opens a write transaction, changes state, appends
 //! its events, messages and publications, and commits: all of it or nothing. Shared SQL is one text with
 //! `$1` marks; where the dialects differ there are two named functions.
 

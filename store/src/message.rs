@@ -72,6 +72,17 @@ macro_rules! select_message {
     };
 }
 
+/// What an operator did about a message that is out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Amendments {
+    /// When its words were replaced.
+    #[sqlx(rename = "corrected_at_us", try_from = "OptionalNumber")]
+    pub corrected_at: Option<Timestamp>,
+    /// When it was taken back.
+    #[sqlx(rename = "withdrawn_at_us", try_from = "OptionalNumber")]
+    pub withdrawn_at: Option<Timestamp>,
+}
+
 /// A first step of a message by its recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageStep {
@@ -133,6 +144,18 @@ impl Tx {
     pub async fn message_by_id(&mut self, id: MessageId) -> Result<Option<Message>, StoreError> {
         let row = fetch_optional!(self, Message, select_message!("WHERE message_id = $1"), id.to_string())?;
         Ok(self.see(row))
+    }
+
+    /// What was done about a message that is out; nothing about one that is not there.
+    pub async fn amendments(&mut self, id: MessageId) -> Result<Amendments, StoreError> {
+        let row = fetch_optional!(
+            self,
+            Amendments,
+            "SELECT corrected_at_us, withdrawn_at_us FROM message WHERE message_id = $1 AND ($2 = '' OR municipality_code = $2)",
+            id.to_string(),
+            self.wall.code(),
+        )?;
+        Ok(row.unwrap_or_default())
     }
 
     /// Replaces the words of a message; it counts as unread again.
@@ -220,6 +243,26 @@ impl Tx {
             select_message!("WHERE cause_event_id = $1 AND account_id = $2 ORDER BY message_id"),
             cause.to_string(),
             account.to_string(),
+        )?;
+        Ok(self.see_all(rows))
+    }
+
+    /// Messages that an event caused to accounts above `after` and that nobody has taken back, by account.
+    pub async fn standing_messages_of_cause(
+        &mut self,
+        cause: EventId,
+        after: &str,
+        n_max: i64,
+    ) -> Result<Vec<Message>, StoreError> {
+        let rows = fetch_all!(
+            self,
+            Message,
+            select_message!(
+                "WHERE cause_event_id = $1 AND account_id > $2 AND withdrawn_at_us IS NULL ORDER BY account_id LIMIT $3"
+            ),
+            cause.to_string(),
+            after,
+            n_max,
         )?;
         Ok(self.see_all(rows))
     }

@@ -5,7 +5,10 @@ use todoke_domain::{
     ids::{DeliveryId, PrintRunId},
 };
 
-use crate::{StoreError, Tx, column::OptionalText};
+use crate::{
+    StoreError, Tx,
+    column::{OptionalNumber, OptionalText},
+};
 
 /// A letter, from the queue to the post.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -28,7 +31,7 @@ pub struct PrintItem {
     /// Child QR to print on it.
     pub qr_token: Option<String>,
     /// `queued`, `printed`, `posted` or `returned`; `unaddressed` while nobody knows where to, `replaced` once another
-    /// letter goes in its place.
+    /// letter goes in its place, `withdrawn` when its message was taken back before it was printed.
     pub state: String,
     /// The run it is printed in; `None` while it waits.
     #[sqlx(try_from = "OptionalText")]
@@ -36,6 +39,9 @@ pub struct PrintItem {
     /// When it was queued.
     #[sqlx(rename = "created_at_us", try_from = "i64")]
     pub created_at: Timestamp,
+    /// When its message was taken back.
+    #[sqlx(rename = "withdrawn_at_us", try_from = "OptionalNumber")]
+    pub withdrawn_at: Option<Timestamp>,
 }
 
 /// Which letters to list.
@@ -53,7 +59,7 @@ macro_rules! select_letter {
     ($rest:literal) => {
         concat!(
             "SELECT letter_no, letter_kind, recipient_name, postal_code, address, title, body, qr_token, state, print_run_id, \
-             created_at_us FROM print_item ",
+             created_at_us, withdrawn_at_us FROM print_item ",
             $rest
         )
     };
@@ -89,6 +95,55 @@ impl Tx {
             before,
             after,
         )?;
+        Ok(n > 0)
+    }
+
+    /// Replaces the words of a letter that is in no run yet; `false` when it may be on paper already.
+    pub async fn reword_letter(
+        &mut self,
+        code: &MunicipalityCode,
+        letter_no: &str,
+        title: &str,
+        body: &str,
+    ) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "UPDATE print_item SET title = $3, body = $4 WHERE municipality_code = $1 AND letter_no = $2
+             AND state IN ('queued', 'unaddressed') AND print_run_id IS NULL",
+            self.wall.inside(code),
+            letter_no,
+            title,
+            body,
+        )?;
+        Ok(n > 0)
+    }
+
+    /// Notes that the message of a letter was taken back. A letter that is in no run yet leaves the queue with it; for
+    /// one that may be on paper already it is `false`, and its state stays.
+    pub async fn withdraw_letter(
+        &mut self,
+        code: &MunicipalityCode,
+        letter_no: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "UPDATE print_item SET state = 'withdrawn', withdrawn_at_us = $3 WHERE municipality_code = $1 AND letter_no = $2
+             AND state IN ('queued', 'unaddressed') AND print_run_id IS NULL",
+            self.wall.inside(code),
+            letter_no,
+            now.as_micros(),
+        )?;
+        if n == 0 {
+            execute!(
+                self,
+                "UPDATE print_item SET withdrawn_at_us = $3 WHERE municipality_code = $1 AND letter_no = $2
+                 AND withdrawn_at_us IS NULL",
+                self.wall.inside(code),
+                letter_no,
+                now.as_micros(),
+            )?;
+        }
         Ok(n > 0)
     }
 
@@ -142,6 +197,31 @@ impl Tx {
             of.state.as_str(),
             of.run.map(|id| id.to_string()).unwrap_or_default(),
             of.before.as_deref().unwrap_or_default(),
+            n_max,
+        )
+    }
+
+    /// Letters made from `from` on that came back or have no address, are no delivery of a message and have no newer one
+    /// with the same code, newest first.
+    pub async fn print_items_in_vain(
+        &mut self,
+        code: &MunicipalityCode,
+        from: Timestamp,
+        n_max: i64,
+    ) -> Result<Vec<PrintItem>, StoreError> {
+        fetch_all!(
+            self,
+            PrintItem,
+            select_letter!(
+                "WHERE municipality_code = $1 AND created_at_us >= $2 AND state IN ('returned', 'unaddressed')
+                 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.municipality_code = print_item.municipality_code
+                    AND d.channel = 'paper' AND d.target = print_item.letter_no)
+                 AND NOT EXISTS (SELECT 1 FROM print_item newer WHERE newer.municipality_code = print_item.municipality_code
+                    AND newer.qr_token = print_item.qr_token AND newer.letter_no > print_item.letter_no)
+                 ORDER BY letter_no DESC LIMIT $3"
+            ),
+            self.wall.inside(code),
+            from.as_micros(),
             n_max,
         )
     }

@@ -40,6 +40,8 @@ pub struct PrintRun {
     pub n_posted: i64,
     /// Letters that came back, those included in whose place another one goes.
     pub n_returned: i64,
+    /// Letters whose message was taken back since, whatever became of them.
+    pub n_withdrawn: i64,
     /// Who writes the letters, as it was then.
     pub sender_name: String,
     /// The lines under the sender's name, as they were then.
@@ -58,6 +60,8 @@ macro_rules! select_run {
                 (SELECT COUNT(*) FROM print_item i WHERE i.print_run_id = r.print_run_id AND i.state = 'posted') AS n_posted,
                 (SELECT COUNT(*) FROM print_item i WHERE i.print_run_id = r.print_run_id
                     AND i.state IN ('returned', 'replaced')) AS n_returned,
+                (SELECT COUNT(*) FROM print_item i WHERE i.print_run_id = r.print_run_id
+                    AND i.withdrawn_at_us IS NOT NULL) AS n_withdrawn,
                 r.sender_name, r.sender_contact, r.created_at_us
              FROM print_run r LEFT JOIN account a ON a.account_id = r.made_by ",
             $rest

@@ -40,6 +40,18 @@ pub struct QuarantinedEvent {
     pub received_at: Timestamp,
 }
 
+/// A content that an earlier version stored as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct UnlookedContent {
+    /// Id of the entry.
+    #[sqlx(try_from = "String")]
+    pub quarantine_id: QuarantineId,
+    /// Where it came in: `usage`, `events` or `history`.
+    pub entrance: String,
+    /// The event as it was sent.
+    pub content: String,
+}
+
 /// How many entries are in each state.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct QuarantineCount {
@@ -148,6 +160,36 @@ impl Tx {
             id.to_string(),
             state,
             now.as_micros(),
+        )?;
+        Ok(n > 0)
+    }
+
+    /// Contents of all municipalities that were stored before anybody looked at what may be kept of them.
+    pub async fn unlooked_contents(&mut self, n_max: i64) -> Result<Vec<UnlookedContent>, StoreError> {
+        fetch_all!(
+            self,
+            UnlookedContent,
+            "SELECT quarantine_id, entrance, content FROM quarantined_event
+             WHERE content_bytes IS NULL AND content <> '' ORDER BY quarantine_id LIMIT $1",
+            n_max,
+        )
+    }
+
+    /// Puts what may be kept in the place of such a content, and notes how long that was. `false` if the entry was
+    /// settled or looked at meanwhile.
+    pub async fn keep_of_content(
+        &mut self,
+        id: QuarantineId,
+        kept: &str,
+        content_bytes: i64,
+    ) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "UPDATE quarantined_event SET content = $2, content_bytes = $3
+             WHERE quarantine_id = $1 AND content_bytes IS NULL AND content <> ''",
+            id.to_string(),
+            kept,
+            content_bytes,
         )?;
         Ok(n > 0)
     }

@@ -3,11 +3,15 @@
 //! Secrets are kept as hashes; whoever reads the table cannot sign in with it.
 
 use todoke_domain::{
-    MunicipalityCode, Timestamp,
+    MunicipalityCode, Role, Timestamp,
     ids::{AccountId, ApiKeyId, ChallengeId, SessionId},
 };
 
-use crate::{Db, Store, StoreError, Tx, account::Account};
+use crate::{
+    Store, StoreError, Tx,
+    account::Account,
+    column::{OptionalNumber, OptionalText},
+};
 
 /// A pending one-time code.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -97,6 +101,37 @@ pub struct ApiKey {
     pub sources: Option<String>,
     /// When it was made, microseconds UTC.
     pub created_at_us: i64,
+    /// Who made it; `None` for the system, and for a key from before that was noted.
+    #[sqlx(try_from = "OptionalText")]
+    pub issued_by: Option<AccountId>,
+    /// Last request with it, to the minute; `None` before the first that was noted.
+    #[sqlx(rename = "used_at_us", try_from = "OptionalNumber")]
+    pub used_at: Option<Timestamp>,
+    /// When it was revoked.
+    #[sqlx(rename = "revoked_at_us", try_from = "OptionalNumber")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A key as those see it who manage keys.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ListedKey {
+    /// The key.
+    #[sqlx(flatten)]
+    pub key: ApiKey,
+    /// The role it acts with.
+    #[sqlx(try_from = "String")]
+    pub role: Role,
+    /// Name of who made it; empty where nobody is known.
+    pub issuer_name: String,
+}
+
+macro_rules! select_key {
+    ($rest:literal) => {
+        concat!(
+            "SELECT api_key_id, account_id, name, sources, created_at_us, issued_by, used_at_us, revoked_at_us FROM api_key ",
+            $rest
+        )
+    };
 }
 
 impl Tx {
@@ -305,7 +340,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         execute!(
             self,
-            "INSERT INTO api_key (api_key_id, municipality_code, account_id, name, token_hash, created_at_us, sources) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO api_key (api_key_id, municipality_code, account_id, name, token_hash, created_at_us, sources, issued_by)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             row.api_key_id.to_string(),
             code.as_str(),
             row.account_id.to_string(),
@@ -313,27 +349,32 @@ impl Tx {
             token_hash,
             row.created_at_us,
             row.sources.as_deref(),
+            row.issued_by.map(|id| id.to_string()),
         )?;
         Ok(())
     }
 
-    /// The account a living key acts for.
-    pub async fn api_key_account(&mut self, token_hash: &str) -> Result<Option<AccountId>, StoreError> {
-        let row: Option<(String,)> = fetch_optional!(
-            self,
-            (String,),
-            "SELECT account_id FROM api_key WHERE token_hash = $1 AND revoked_at_us IS NULL",
-            token_hash,
-        )?;
-        row.map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "account id" })).transpose()
+    /// A living key by the hash of its secret.
+    pub async fn api_key_by_hash(&mut self, token_hash: &str) -> Result<Option<ApiKey>, StoreError> {
+        fetch_optional!(self, ApiKey, select_key!("WHERE token_hash = $1 AND revoked_at_us IS NULL"), token_hash)
     }
 
-    /// Living keys of a municipality.
-    pub async fn api_keys(&mut self, code: &MunicipalityCode) -> Result<Vec<ApiKey>, StoreError> {
+    /// Notes that a key is in use.
+    pub async fn touch_api_key(&mut self, id: ApiKeyId, now: Timestamp) -> Result<(), StoreError> {
+        execute!(self, "UPDATE api_key SET used_at_us = $2 WHERE api_key_id = $1", id.to_string(), now.as_micros())?;
+        Ok(())
+    }
+
+    /// Keys of a municipality: the living ones, then those that were revoked, each oldest first.
+    pub async fn api_keys(&mut self, code: &MunicipalityCode) -> Result<Vec<ListedKey>, StoreError> {
         fetch_all!(
             self,
-            ApiKey,
-            "SELECT api_key_id, account_id, name, sources, created_at_us FROM api_key WHERE municipality_code = $1 AND revoked_at_us IS NULL ORDER BY created_at_us",
+            ListedKey,
+            "SELECT k.api_key_id, k.account_id, k.name, k.sources, k.created_at_us, k.issued_by, k.used_at_us, k.revoked_at_us,
+                m.role, COALESCE(i.name, '') AS issuer_name
+             FROM api_key k JOIN account m ON m.account_id = k.account_id LEFT JOIN account i ON i.account_id = k.issued_by
+             WHERE k.municipality_code = $1
+             ORDER BY CASE WHEN k.revoked_at_us IS NULL THEN 0 ELSE 1 END, k.created_at_us, k.api_key_id",
             self.wall.inside(code),
         )
     }
@@ -347,11 +388,30 @@ impl Tx {
         fetch_optional!(
             self,
             ApiKey,
-            "SELECT api_key_id, account_id, name, sources, created_at_us FROM api_key
-             WHERE municipality_code = $1 AND account_id = $2 AND revoked_at_us IS NULL",
+            select_key!("WHERE municipality_code = $1 AND account_id = $2 AND revoked_at_us IS NULL"),
             self.wall.inside(code),
             account.to_string(),
         )
+    }
+
+    /// Replaces the sources of a living key, if they are still `before`; `false` if not.
+    pub async fn set_key_sources(
+        &mut self,
+        code: &MunicipalityCode,
+        id: ApiKeyId,
+        before: Option<&str>,
+        sources: &str,
+    ) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "UPDATE api_key SET sources = $4
+             WHERE municipality_code = $1 AND api_key_id = $2 AND revoked_at_us IS NULL AND COALESCE(sources, '') = $3",
+            self.wall.inside(code),
+            id.to_string(),
+            before.unwrap_or_default(),
+            sources,
+        )?;
+        Ok(n > 0)
     }
 
     /// Revokes a key; `false` when there was no such living key.
@@ -396,21 +456,13 @@ macro_rules! select_signed_in {
 }
 
 impl Store {
-    /// The open session behind a token's hash. One statement without a transaction: every request asks this.
+    /// The open session behind a token's hash. Every request asks this.
     pub async fn signed_in_by_token(&self, token_hash: &str) -> Result<Option<SignedIn>, StoreError> {
-        self.signed_in(select_signed_in!("s.token_hash = $1"), token_hash).await
+        fetch_alone!(self, SignedIn, select_signed_in!("s.token_hash = $1"), token_hash)
     }
 
     /// The open session with this id.
     pub async fn signed_in_by_id(&self, id: SessionId) -> Result<Option<SignedIn>, StoreError> {
-        self.signed_in(select_signed_in!("s.session_id = $1"), &id.to_string()).await
-    }
-
-    async fn signed_in(&self, sql: &'static str, key: &str) -> Result<Option<SignedIn>, StoreError> {
-        let found = match &self.db {
-            Db::Sqlite { read, .. } => sqlx::query_as(sql).bind(key).fetch_optional(read).await,
-            Db::Postgres(pool) => sqlx::query_as(sql).bind(key).fetch_optional(pool).await,
-        };
-        Ok(found?)
+        fetch_alone!(self, SignedIn, select_signed_in!("s.session_id = $1"), id.to_string())
     }
 }

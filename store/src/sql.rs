@@ -96,6 +96,20 @@ macro_rules! fetch_one {
     };
 }
 
+/// Fetches at most one row of a statement as `$row`, without a transaction: one statement is its own snapshot, and the
+/// begin and the end of a transaction would each be one more way to the database and back. Only for reads.
+macro_rules! fetch_alone {
+    ($store:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {{
+        let found = match &$store.db {
+            $crate::Db::Sqlite { read, .. } => {
+                sqlx::query_as::<_, $row>($sql)$(.bind($bind))*.fetch_optional(read).await
+            }
+            $crate::Db::Postgres(pool) => sqlx::query_as::<_, $row>($sql)$(.bind($bind))*.fetch_optional(pool).await,
+        };
+        found.map_err($crate::StoreError::from)
+    }};
+}
+
 /// Adds an insert of a chunk of rows to the statements that wait.
 macro_rules! rows_with_later {
     ($tx:expr, $head:expr, $chunk:expr, $tail:expr, |$row:ident| $($bind:expr),+) => {

@@ -3,14 +3,14 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_tests::{
-    process::signal,
+    process::{signal, workspace_root},
     todoke::{DemoOptions, Todoke, cli_over, command_over},
     wait::eventually,
 };
@@ -55,6 +55,17 @@ const ALL: &str = "SELECT event_id, event_type, occurred_at, fiscal_year, actor_
     subject_kind, subject_id, session_id, screen_id, dwell_ms FROM events_app WHERE session_id = 'history' ORDER BY 1";
 const COUNT: &str = "SELECT COUNT(*), COUNT(DISTINCT event_id) FROM events_app WHERE session_id = 'history'";
 
+/// What DuckDB makes of a file of NDJSON: Parquet whose ids are UUIDs.
+fn by_duckdb(ndjson: &str) -> String {
+    let python = std::env::var("TODOKE_TEST_PYTHON")
+        .expect("TODOKE_TEST_PYTHON names a Python with tests/lake/requirements.txt; ./test sets it");
+    let parquet = ndjson.replace(".ndjson", ".parquet");
+    let script = workspace_root().join("tests/src/load/to_parquet.py");
+    let run = Command::new(python).arg(script).args([ndjson, &parquet]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    parquet
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_three_formats_give_the_same_rows_also_beside_a_running_server() {
     let dir = TempDir::with_prefix("todoke-backfill-").unwrap();
@@ -86,6 +97,9 @@ async fn the_three_formats_give_the_same_rows_also_beside_a_running_server() {
     let csv = file(dir.path(), "history.csv", exported.as_bytes());
     let printed = cli_over(&data, &["ingest", &csv, "--municipality", &town]).await.success();
     assert_eq!(printed, "history.csv: 30 taken, 0 repeated, 0 quarantined\n");
+    let of_duckdb = by_duckdb(&ndjson);
+    let printed = cli_over(&data, &["ingest", &of_duckdb, "--municipality", &town]).await.success();
+    assert_eq!(printed, "history.parquet: 30 taken, 0 repeated, 0 quarantined\n");
     cli_over(&data, &["lake", "compact"]).await.success();
     assert_eq!(rows(&data, &town, ALL).await, expected);
     let stats = cli_over(&data, &["lake", "stats"]).await.success();

@@ -255,7 +255,8 @@ async fn a_saved_segment_serves_broadcasts_and_surveys(db: &TestStore) {
     assert_eq!(extracted[0].payload["segment_id"], json!(saved.segment_id));
     let south = SegmentDraft { people: People::Guardians, when: ward(SOUTH) };
     scene.workflow.update_segment(&author, saved.segment_id, "北区の方", south, NOW).await.unwrap();
-    assert_eq!(scene.view(&made).await.segment.when(), &ward(NORTH), "what was made from it keeps the old definition");
+    let kept = scene.view(&made).await.segment.unwrap();
+    assert_eq!(kept.when(), &ward(NORTH), "what was made from it keeps the old definition");
     scene.workflow.delete_segment(&author, saved.segment_id, NOW).await.unwrap();
     assert!(scene.workflow.segments(&author).await.unwrap().is_empty());
 }
@@ -289,6 +290,12 @@ async fn everybody_is_told_only_with_four_eyes(db: &TestStore) {
     assert!(matches!(workflow.approve_broadcast(&theirs, id, NOW).await, Err(WorkflowError::NotFound(_))));
     assert!(matches!(workflow.approve_broadcast(&scene.city.parent(), id, NOW).await, Err(WorkflowError::Denied)));
     assert!(matches!(workflow.approve_broadcast(&scene.timer, id, NOW).await, Err(WorkflowError::Denied)));
+    // The author's own machine is no second person, nor is anybody else's.
+    let (_, key) = workflow.issue_api_key(&scene.second(), "連携", Role::MunicipalStaff, &[], NOW).await.unwrap();
+    let (machine, _) = workflow.account_of_key(&key).await.unwrap();
+    let machine = Actor::of(&machine, None);
+    assert!(matches!(workflow.approve_broadcast(&machine, id, NOW).await, Err(WorkflowError::Conflict(_))));
+    assert!(matches!(workflow.reject_broadcast(&machine, id, "機械", NOW).await, Err(WorkflowError::Conflict(_))));
     scene.send_all(NOW).await;
     assert!(events_of(db, "broadcast.started").await.is_empty(), "nothing goes out unapproved");
     assert!(workflow.broadcast(&scene.second(), id).await.unwrap().may_approve);

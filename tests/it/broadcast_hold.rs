@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::civil::date;
 use serde_json::json;
+use tempfile::TempDir;
 use todoke_domain::{
     Role,
     broadcast::{BroadcastKind, BroadcastState},
@@ -12,7 +14,7 @@ use todoke_domain::{
     segment::Condition,
 };
 use todoke_notifier::Kind;
-use todoke_store::{Wall, message::MessageStep};
+use todoke_store::{Durability, Store, Wall, broadcast::Broadcast, message::MessageStep};
 use todoke_tests::{
     crowd::crowd,
     stores::TestStore,
@@ -38,9 +40,12 @@ todoke_tests::on_both_databases! {
     what_waits_for_the_morning_is_suppressed_by_a_stop,
     what_was_read_while_it_was_held_does_not_go,
     what_comes_back_to_be_tried_again_is_held_or_suppressed_too,
+    one_of_which_only_what_is_under_way_is_left_can_be_paused_and_stopped,
     what_a_crash_leaves_of_a_stop_the_sender_finishes,
     who_changed_or_submitted_it_cannot_release_it,
     a_broken_broadcast_keeps_no_other_from_going_out,
+    words_that_lack_a_value_cost_their_messages_and_the_operator_is_told,
+    words_that_lose_a_value_on_the_way_cost_what_leaves_the_app,
     a_test_goes_to_who_tries_it_out_and_counts_nowhere,
 }
 
@@ -217,6 +222,38 @@ async fn what_comes_back_to_be_tried_again_is_held_or_suppressed_too(db: &TestSt
     assert_eq!(night.pushed(), 0);
 }
 
+async fn one_of_which_only_what_is_under_way_is_left_can_be_paused_and_stopped(db: &TestStore) {
+    let mut night = Night::of(db).await;
+    let id = night.sent().await;
+    let hand_over = async |night: &Night| {
+        let (now, lease) = (night.scene.now(), night.scene.now().plus(Duration::from_secs(60)));
+        let mut tx = db.begin_write(Wall::None).await.unwrap();
+        assert_eq!(tx.claim_deliveries(Provider::Fcm, 1, now, lease).await.unwrap().len(), 1);
+        tx.commit().await.unwrap();
+        assert_eq!(night.states().await, ["sent"], "a provider has it, and has not answered");
+    };
+    night.scene.pass(11 * HOUR);
+    hand_over(&night).await;
+    let paused = night.pause(id).await.unwrap();
+    assert_eq!((paused.state, paused.under_way), (BroadcastState::Paused, Some(1)));
+    night.scene.pass(61);
+    night.scene.send().await;
+    night.stride().await;
+    assert_eq!(night.states().await, ["held"], "what comes back does not go again");
+    let resumed = night.resume(id).await;
+    assert_eq!((resumed.state, resumed.under_way), (BroadcastState::Sent, Some(0)));
+
+    night.scene.pass(HOUR);
+    hand_over(&night).await;
+    let stopped = night.cancel(id).await.unwrap();
+    assert_eq!((stopped.state, stopped.under_way), (BroadcastState::Cancelled, Some(1)));
+    night.scene.pass(61);
+    night.scene.send().await;
+    night.stride().await;
+    assert_eq!((night.pushed(), night.states().await), (0, vec!["suppressed"]));
+    assert!(matches!(night.cancel(id).await, Err(WorkflowError::Conflict(_))), "nothing is left");
+}
+
 async fn what_a_crash_leaves_of_a_stop_the_sender_finishes(db: &TestStore) {
     let scene = Scene::of(db).await;
     crowd(db, &town(), SOUTH, 1_150, NOW).await;
@@ -305,6 +342,66 @@ async fn a_broken_broadcast_keeps_no_other_from_going_out(db: &TestStore) {
     assert_eq!(scene.view(&broken).await.state, BroadcastState::Sent, "it is tried again");
 }
 
+/// A meeting for a ward, with a place.
+fn meeting(ward_code: &str) -> BroadcastDraft {
+    BroadcastDraft {
+        event_on: Some(date(2026, 6, 20)),
+        place: "区民センター".to_owned(),
+        ..draft(BroadcastKind::Event, ward(ward_code))
+    }
+}
+
+/// The record loses the place of a meeting.
+async fn lose_the_place(db: &TestStore, id: BroadcastId) {
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let row = tx.lock_broadcast(id).await.unwrap().unwrap();
+    tx.update_broadcast(&Broadcast { place: String::new(), ..row }).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn words_that_lack_a_value_cost_their_messages_and_the_operator_is_told(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    crowd(db, &town(), SOUTH, 3, NOW).await;
+    let meeting = scene.released(meeting(SOUTH), NOW).await;
+    lose_the_place(db, meeting.broadcast_id).await;
+    let trial = scene.workflow.try_broadcast(&scene.author(), meeting.broadcast_id, NOW).await;
+    assert!(matches!(trial, Err(WorkflowError::Conflict(_))), "{trial:?}");
+    scene.send_all(NOW).await;
+    let over = scene.view(&meeting).await;
+    assert_eq!((over.state, &over.counters["created"]), (BroadcastState::Sent, &json!(0)), "it is not tried for ever");
+    assert_eq!(over.rounds[0].suppressed, 3);
+    let suppressed = events_of(db, "message.suppressed").await;
+    assert!(suppressed.iter().all(|event| event.payload["reason"] == json!("template_error")), "{suppressed:?}");
+    let created: BTreeSet<String> = events_of(db, "message.created")
+        .await
+        .into_iter()
+        .filter(|event| event.payload["message_type"] == json!("broadcast.event"))
+        .map(|event| event.subject_id)
+        .collect();
+    let dropped: BTreeSet<String> = suppressed.into_iter().map(|event| event.subject_id).collect();
+    assert_eq!((dropped.len(), dropped), (3, created), "one for each person");
+    let alarms = inbox(db, &scene.city.operator, "operator.message_faulty").await;
+    assert_eq!(alarms.len(), 1);
+    assert!(alarms[0].body.contains("broadcast.event"), "{}", alarms[0].body);
+}
+
+async fn words_that_lose_a_value_on_the_way_cost_what_leaves_the_app(db: &TestStore) {
+    let night = Night::of(db).await;
+    let (workflow, author, now) = (&night.scene.workflow, night.author(), night.scene.now());
+    let id = workflow.create_broadcast(&author, meeting(NORTH), now).await.unwrap().broadcast_id;
+    workflow.submit_broadcast(&author, id, now).await.unwrap();
+    let first = night.sender.stride(&Actor::system(town(), "timer"), now).await.unwrap();
+    assert_eq!((first.created, first.routed), (1, 0), "it is in the inbox, and the push is next");
+    lose_the_place(db, id).await;
+    night.stride().await;
+    assert_eq!(night.view(id).await.state, BroadcastState::Sent);
+    let message = night.scene.message(&night.scene.city.parent, "broadcast.event").await;
+    assert!(night.scene.deliveries(message).await.is_empty());
+    let told = night.scene.events("message.suppressed").await;
+    assert_eq!(told, [json!({ "message_id": message, "reason": "template_error" })]);
+    assert_eq!(inbox(db, &night.scene.city.operator, "operator.message_faulty").await.len(), 1);
+}
+
 async fn a_test_goes_to_who_tries_it_out_and_counts_nowhere(db: &TestStore) {
     let mut scene = delivery_scene::Scene::of(db).await;
     let operator = scene.city.operator.clone();
@@ -343,6 +440,42 @@ async fn a_test_goes_to_who_tries_it_out_and_counts_nowhere(db: &TestStore) {
     assert!(matches!(denied, Err(WorkflowError::Denied)));
     workflow.cancel_broadcast(&author, id, NOW).await.unwrap();
     assert!(matches!(workflow.try_broadcast(&author, id, NOW).await, Err(WorkflowError::Conflict(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broadcast_that_cannot_be_read_is_listed_as_faulty_beside_the_others_and_can_be_cancelled() {
+    let dir = TempDir::with_prefix("todoke-faulty-").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    let draft = json!({ "kind": "segment", "title": "講座のご案内", "body": "11月の講座です。" });
+    let sound = text(&operator.post("/v1/broadcasts", &draft).await.expect(201), "broadcast_id");
+    let faulty = text(&operator.post("/v1/broadcasts", &draft).await.expect(201), "broadcast_id");
+    todoke.stop().await;
+    let record = Store::open_sqlite(&dir.path().join("data/record.sqlite"), Durability::Full).await.unwrap();
+    let mut tx = record.begin_write(Wall::None).await.unwrap();
+    let row = tx.lock_broadcast(faulty.parse().unwrap()).await.unwrap().unwrap();
+    let definition = r#"{"people":"households","when":{"kind":"no_longer_known"}}"#.to_owned();
+    tx.update_broadcast(&Broadcast { definition, ..row }).await.unwrap();
+    tx.commit().await.unwrap();
+    record.close().await;
+
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    let listed = operator.get("/v1/broadcasts").await.expect(200);
+    let of = |id: &str| {
+        let found = listed["items"].as_array().unwrap().iter().find(|item| item["broadcast_id"] == id);
+        found.unwrap_or_else(|| panic!("{id} is not listed: {listed}"))
+    };
+    assert!(of(&sound)["fault"].is_null() && of(&sound)["segment"].is_object(), "{}", of(&sound));
+    let told = text(of(&faulty), "fault");
+    assert!(told.contains("読み取れません") && of(&faulty)["segment"].is_null(), "{}", of(&faulty));
+    let path = format!("/v1/broadcasts/{faulty}");
+    assert_eq!(operator.get(&path).await.expect(200)["fault"], told.as_str(), "its page says so too");
+    let refused = operator.post(&format!("{path}/submit"), &json!({})).await.expect(409);
+    assert!(refused.to_string().contains(&told), "{refused}");
+    let cancelled = operator.post(&format!("{path}/cancel"), &json!({})).await.expect(200);
+    assert_eq!((&cancelled["state"], &cancelled["under_way"]), (&json!("cancelled"), &json!(0)));
+    todoke.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

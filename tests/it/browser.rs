@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use todoke_tests::{
+    account,
+    http::Client,
     node,
     standin::Providers,
-    todoke::{DemoOptions, Todoke},
+    todoke::{DemoOptions, Todoke, recently},
     wait::eventually,
 };
 
@@ -76,6 +78,7 @@ async fn every_audiences_pages_fit_phone_and_desktop_without_a_fault() {
         ("operator", "staff", "/staff/operator/broadcasts/new", "operator-broadcast"),
         ("municipal_staff", "staff", "/staff/city", "city-board"),
         ("municipal_staff", "staff", "/staff/city/reports", "city-reports"),
+        ("municipal_staff", "staff", "/staff/city/api-keys", "city-api-keys"),
         ("operator", "staff", "/staff/operator/data", "operator-data"),
         ("analyst", "staff", "/staff/analyst", "analyst-sql"),
         ("analyst", "staff", "/staff/analyst/data", "analyst-data"),
@@ -109,6 +112,37 @@ async fn a_broadcast_goes_from_draft_to_inbox_with_four_eyes() {
     todoke.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_city_makes_a_key_for_a_system_changes_its_sources_and_ends_it() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let event = |n: u32, source: &str| {
+        json!({"specversion": "1.0", "id": n.to_string(), "source": source, "type": "support.replied", "time": recently(),
+               "data": {"inquiry_id": "q", "topic": "coupon", "channel": "phone", "closed_hours": false}})
+    };
+    let input = json!({
+        "base": todoke.base_url(),
+        "city": credentials(&todoke, "municipal_staff"),
+        "events": [event(1, "/desk"), event(2, "/night")],
+    });
+    let seen = script("keys.mjs", &input, &[]).await;
+    let shows = |field: &str, words: &str| assert!(seen[field].as_str().unwrap().contains(words), "{words}: {seen}");
+    shows("refused", "送信元");
+    shows("secret", "tdk_");
+    for words in ["コールセンター", "/desk", "記録なし", "有効"] {
+        shows("made", words);
+    }
+    shows("changed", "/night");
+    assert!(!seen["changed"].as_str().unwrap().contains("記録なし"), "it was used: {seen}");
+    assert_eq!(
+        (&seen["before"], &seen["after"], &seen["last"]),
+        (&json!([1, 0]), &json!([0, 1]), &json!(401)),
+        "{seen}"
+    );
+    shows("ended", "終了");
+    assert_eq!((&seen["shownAgain"], &seen["faults"]), (&json!(false), &json!([])), "{seen}");
+    todoke.stop().await;
+}
+
 /// A payment whose mail came back, as the newest that the operator hears of.
 async fn unreached(todoke: &Todoke, server: &MailBox) -> String {
     let scene = Scene::of(todoke).await;
@@ -127,6 +161,22 @@ async fn unreached(todoke: &Todoke, server: &MailBox) -> String {
     id
 }
 
+/// The invitation of a household that is not registered, which came back; gives the letter's number.
+async fn returned_letter(operator: &Client) -> String {
+    let headers = [("content-type", "text/csv"), ("x-file-name", "movement.csv")];
+    operator.request("POST", "/v1/imports/movement", &headers, journey::MOVEMENT.to_owned()).await.expect(201);
+    operator.post("/v1/solicitations/run", &json!({})).await.expect(200);
+    let queue = operator.get("/v1/print-queue?limit=200&state=queued").await.expect(200);
+    let letters = queue["items"].as_array().unwrap();
+    let letter = letters.iter().find(|letter| letter["recipient"] == "試験 ゆず 様の保護者様");
+    let letter_no = text(letter.unwrap_or_else(|| panic!("no letter: {queue}")), "letter_no");
+    for state in ["printed", "posted", "returned"] {
+        let marks = json!({"letter_nos": [letter_no], "state": state});
+        assert_eq!(operator.post("/v1/print-queue/marks", &marks).await.expect(200)["marked"], 1, "{state}");
+    }
+    letter_no
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     let server = MailBox::open().await;
@@ -137,7 +187,10 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     ];
     let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
     let id = unreached(&todoke, &server).await;
-    let input = json!({ "base": todoke.base_url(), "operator": credentials(&todoke, "operator") });
+    let operator = todoke.sign_in("operator").await;
+    let letter_no = returned_letter(&operator).await;
+    let input =
+        json!({ "base": todoke.base_url(), "operator": credentials(&todoke, "operator"), "letterNo": letter_no });
     let seen = script("deliveries.mjs", &input, &[]).await;
     let shows = |field: &str, words: &str| assert!(seen[field].as_str().unwrap().contains(words), "{words}: {seen}");
     shows("row", "クーポンを利用しました");
@@ -145,9 +198,13 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     shows("life", "メール");
     shows("life", "bounced:5.1.1");
     shows("funnel", "coupon.used");
+    shows("letter", "試験 ゆず 様の保護者様");
+    shows("letter", "返戻");
+    shows("letter", "次にすること：住所を確認する、もう一度送る");
     assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    let replaced = operator.get("/v1/print-queue?limit=200&state=replaced").await.expect(200);
+    assert_eq!(replaced["items"][0]["letter_no"], letter_no.as_str(), "another one waits in its place");
     // Both the repetition and the correction leave; the address is a good one again.
-    let operator = todoke.sign_in("operator").await;
     eventually("the correction is mailed", LIMIT, async || {
         let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
         life["deliveries"].as_array()?.iter().any(|row| row["state"] == "accepted").then_some(())
@@ -243,6 +300,23 @@ async fn a_family_sees_an_invited_childs_code_and_each_step_without_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_registers_in_the_language_that_the_browser_asks_for_or_another() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let who = journey::credentials();
+    let input = json!({
+        "base": todoke.base_url(), "email": who.email, "password": who.password,
+        "language": "ja-easy", "words": "やさしい にほんご",
+    });
+    let seen = script("register.mjs", &input, &[]).await;
+    assert_eq!(seen["offered"], json!({"en-US": "ja", "ja-easy": "ja-easy", "ja-JP": "ja"}), "{seen}");
+    assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    let (family, _) = account::sign_in(&todoke.client(), &who, "guardian").await;
+    assert_eq!(family.get("/v1/me").await.expect(200)["language"], "ja-easy");
+    assert_eq!(inbox(&family).await[0]["title"], "登録（とうろく）ができました");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn usage_of_a_phone_out_of_reach_arrives_once_and_the_last_screen_by_beacon() {
     let todoke = Todoke::demo(DemoOptions::small()).await;
     let guardian = todoke.sign_in("guardian").await;
@@ -306,5 +380,36 @@ async fn a_push_is_shown_without_names_leads_to_its_screen_and_the_inbox_is_kept
     assert_eq!((&seen["screen"], &seen["left"]), (&message["link"], &json!(0)), "{seen}");
     assert!(message_about(&scene.guardian, &used).await["read_at"].is_string(), "tapped is read");
     assert_eq!(seen["faults"], json!([]), "{seen}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_the_browser_changes_takes_the_place_of_the_old_one() {
+    let providers = Providers::start().await;
+    let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;
+    let scene = Scene::of(&todoke).await;
+    providers.equip(&scene.guardian, 1).await;
+    let [_, _, service] = providers.all();
+    let input = json!({
+        "base": todoke.base_url(), "guardian": credentials(&todoke, "guardian"), "service": service.standin.url(),
+    });
+    let seen = script("renewal.mjs", &input, &[]).await;
+    assert_eq!((&seen["heard"], &seen["pages"]), (&json!([true]), &json!(0)), "by itself, with no page open: {seen}");
+    assert_eq!(seen["registered"]["status"], 200, "{seen}");
+    assert_eq!(seen["renewed"], seen["registered"], "under the id of before: {seen}");
+    assert_eq!(seen["faults"], json!([]), "{seen}");
+    let devices = scene.guardian.get("/v1/devices").await.expect(200);
+    assert_eq!(devices["items"].as_array().unwrap().len(), 4, "one more than the three of before: {devices}");
+
+    let used = text(&scene.pay("browser-renewal-1", 300).await.expect(201), "use_id");
+    let message_id = text(&message_about(&scene.guardian, &used).await, "message_id");
+    let tag = text(&on_the_phone(&providers, &message_id).await["data"], "tag");
+    let mut paths = eventually("both browsers are sent a push", LIMIT, async || {
+        let paths: Vec<String> = tagged(&service, &tag).into_iter().map(|push| push.path).collect();
+        (paths.len() >= 2).then_some(paths)
+    })
+    .await;
+    paths.sort_unstable();
+    assert_eq!(paths, ["/push/1", "/push/browser-2"], "the subscription of before gets nothing");
     todoke.stop().await;
 }

@@ -303,6 +303,12 @@ async fn each_guard_refuses_with_its_reason_and_books_nothing(db: &TestStore) {
         refused("4", |asked| asked.programme_code = "other".to_owned()).await,
         Outcome::Refused("programme_not_eligible")
     );
+    let by_words = refused("4w", |asked| asked.programme_code = "佐藤花子".to_owned()).await;
+    assert_eq!(by_words, Outcome::Refused("programme_not_eligible"));
+    let events = crate::register::events_of(db, "coupon.use_refused").await;
+    let programmes: Vec<_> = events.iter().map(|event| event.programme_code.as_deref()).collect();
+    let known = Some(PROGRAMME);
+    assert_eq!(programmes, [known, known, known, None, None], "a programme that there is not may be any words");
     let elsewhere = Facility {
         facility_id: FacilityId::new(NOW),
         facility_no: "1000002".to_owned(),

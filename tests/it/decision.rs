@@ -120,7 +120,7 @@ async fn a_cancellation_fee_comes_off_the_balance_and_is_told(db: &TestStore) {
 }
 
 /// A set whose coupons are credited every month from the day of approval.
-async fn monthly_set(db: &TestStore, city: &City) -> CouponSet {
+pub(crate) async fn monthly_set(db: &TestStore, city: &City) -> CouponSet {
     let mut set = city.set.clone();
     set.coupon_set_id = todoke_domain::ids::CouponSetId::new(after(1));
     set.terms.distribution_cycle = todoke_domain::coupon::DistributionCycle::Monthly;
@@ -131,7 +131,7 @@ async fn monthly_set(db: &TestStore, city: &City) -> CouponSet {
 }
 
 /// Noon of a day.
-fn noon(day: jiff::civil::Date) -> Timestamp {
+pub(crate) fn noon(day: jiff::civil::Date) -> Timestamp {
     Timestamp::jst_midnight(day).plus(Duration::from_secs(12 * 3_600))
 }
 

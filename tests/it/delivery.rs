@@ -55,6 +55,7 @@ todoke_tests::on_both_databases! {
     who_corrected_withdrew_and_sent_again_stays_in_the_log,
     a_message_is_found_by_whom_it_is_for_its_type_and_its_day,
     a_message_is_found_among_those_of_few_and_of_many,
+    a_mail_that_is_sent_again_goes_to_the_address_of_now,
     codes_go_once_their_mail_has_left,
     a_token_belongs_to_who_registered_it_last,
     what_waits_for_somebody_who_left_is_not_sent,
@@ -400,6 +401,7 @@ async fn a_look_that_fails_keeps_no_other_from_being_done(db: &TestStore) {
         state: "queued".to_owned(),
         print_run_id: None,
         created_at: NOW,
+        withdrawn_at: None,
     };
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     tx.insert_print_item(&town(), &taken).await.unwrap();
@@ -407,16 +409,22 @@ async fn a_look_that_fails_keeps_no_other_from_being_done(db: &TestStore) {
     scene.raise("application.deficiency_found", "a1", json!({ "application_kind": "coupon" })).await;
     scene.resumed("c1").await;
     scene.send().await;
-    for message_type in ["application.coupon.deficient", "coupon.resumed"] {
+    // What a mail system says in words is no code, and no words go into events.
+    for (message_type, code) in
+        [("application.coupon.deficient", "5.1.1"), ("coupon.resumed", "hanako@example.jp:gone")]
+    {
         let bounce = BouncedMail {
             message_id: scene.message(&parent, message_type).await,
             address: None,
             permanent: true,
-            code: "5.1.1".to_owned(),
+            code: code.to_owned(),
         };
         assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
         scene.pass(1);
     }
+    let failed = scene.events("message.failed").await;
+    let codes: Vec<_> = failed.iter().map(|payload| payload["error_code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["bounced:5.1.1", "bounced"]);
     assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1, "the one without letter");
     assert_eq!(inbox(db, &scene.city.operator, "operator.contact_failed").await.len(), 1);
     assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 0, "the other is left alone for a while");
@@ -575,6 +583,27 @@ async fn who_corrected_withdrew_and_sent_again_stays_in_the_log(db: &TestStore) 
     let expected = [("correct", id), ("withdraw", id), ("resend", mailed)];
     let expected = expected.map(|(what, id)| (what.to_owned(), id.to_string(), by));
     assert_eq!(interventions(db).await, expected, "once each; what was refused is none");
+}
+
+async fn a_mail_that_is_sent_again_goes_to_the_address_of_now(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    let operator = scene.city.operator();
+    scene.channels[&Provider::Smtp].answer([Outcome::Refused { code: "550" }]);
+    scene.resumed("c1").await;
+    scene.send().await;
+    let id = scene.message(&parent, "coupon.resumed").await;
+    let mail = scene.deliveries(id).await.remove(0);
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let mut account = tx.lock_account(parent.account_id).await.unwrap().unwrap();
+    account.email = Some("moved@example.jp".to_owned());
+    tx.update_account(&account).await.unwrap();
+    tx.commit().await.unwrap();
+    scene.workflow.resend_delivery(&operator, mail.delivery_id, scene.now()).await.unwrap();
+    assert_eq!(scene.send().await, 1);
+    let rows = scene.deliveries(id).await;
+    let again = rows.iter().find(|row| row.state == DeliveryState::Accepted).unwrap();
+    assert_eq!(again.target, "moved@example.jp");
 }
 
 async fn a_message_is_found_by_whom_it_is_for_its_type_and_its_day(db: &TestStore) {

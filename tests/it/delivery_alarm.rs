@@ -2,7 +2,8 @@
 //! section where nobody looks, and what does not count as looking. And what shows once although two messages tell it.
 
 use serde_json::json;
-use todoke_domain::{Role, Timestamp, delivery::Provider, ids::MessageId, parameter::CONTACT};
+use todoke_domain::{Role, Timestamp, delivery::Provider, ids::MessageId, parameter::CONTACT, time::add_days};
+use todoke_notifier::Outcome;
 use todoke_store::{
     Wall, account::Account, escalation::Escalation, message::MessageStep, municipality::ParameterValue,
 };
@@ -14,7 +15,7 @@ use crate::{
     coupon_use::{request, workflow},
     delivery_scene::Scene,
     message_rules::told,
-    register::{events_of, inbox},
+    register::{events_of, family, inbox},
 };
 
 todoke_tests::on_both_databases! {
@@ -22,10 +23,14 @@ todoke_tests::on_both_databases! {
     a_missing_value_costs_its_message_only_and_the_operator_is_told,
     who_issued_an_account_is_told_when_its_mail_comes_back,
     account_managers_are_told_when_who_issued_it_is_gone,
+    a_dead_address_of_an_office_is_told_once_until_it_is_another_one,
+    a_facilitys_manager_is_told_of_the_dead_address_of_its_staff,
     a_section_is_told_again_on_the_channels_of_the_row,
     a_filter_that_fetches_the_links_of_a_mail_ends_nothing,
     a_mail_that_was_forwarded_comes_back_from_another_address,
     a_failure_during_a_look_is_looked_at_again,
+    colleagues_who_have_not_come_yet_get_no_mail,
+    the_number_of_people_nothing_reached_is_corrected_once_for_all_that_failed,
 }
 
 async fn an_approval_and_the_distribution_of_its_child_show_once(db: &TestStore) {
@@ -125,6 +130,73 @@ async fn account_managers_are_told_when_who_issued_it_is_gone(db: &TestStore) {
     comes_back(&scene, mail).await;
     assert_eq!(inbox(db, &manager, "account.issue_bounced").await.len(), 1);
     assert!(inbox(db, &issuer, "account.issue_bounced").await.is_empty());
+}
+
+/// Mails the operator that an import failed, and gives the mail's message.
+async fn failed_import(scene: &mut Scene, subject: &str) -> MessageId {
+    // The newest message of a type is known by its time.
+    scene.pass(1);
+    scene.raise("import.failed", subject, json!({})).await;
+    assert_eq!(scene.send().await, 1);
+    scene.message(&scene.city.operator, "import.failed").await
+}
+
+async fn a_dead_address_of_an_office_is_told_once_until_it_is_another_one(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let manager = employ(db, Role::MunicipalAdmin, "admin@example.jp").await;
+    let operator = scene.city.operator.clone();
+    let first = failed_import(&mut scene, "i1").await;
+    comes_back(&scene, first).await;
+    let alarms = inbox(db, &manager, "account.mail_failed").await;
+    assert_eq!(alarms.len(), 1);
+    assert!(alarms[0].body.contains(&operator.name), "{}", alarms[0].body);
+    assert!(inbox(db, &operator, "operator.contact_failed").await.is_empty(), "that is for families");
+    assert_eq!(scene.send().await, 1);
+    let mail = scene.sent(Provider::Smtp).pop().unwrap();
+    assert_eq!(mail.label, "account.mail_failed");
+    assert!(!mail.body.contains(&operator.name), "no name travels: {}", mail.body);
+
+    scene.channels[&Provider::Smtp].answer([Outcome::Gone { code: "unknown_mailbox", since: None }]);
+    failed_import(&mut scene, "i2").await;
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 1, "once for an address");
+
+    let late = failed_import(&mut scene, "i3").await;
+    let moved = Account { email: Some("moved@example.jp".to_owned()), ..operator };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_account(&moved).await.unwrap();
+    tx.commit().await.unwrap();
+    comes_back(&scene, late).await;
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 1, "nobody writes to that one any more");
+    scene.channels[&Provider::Smtp].answer([Outcome::Refused { code: "content_refused" }]);
+    failed_import(&mut scene, "i4").await;
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 1, "the mail was refused, not its address");
+    scene.channels[&Provider::Smtp].answer([Outcome::Gone { code: "unknown_mailbox", since: None }]);
+    failed_import(&mut scene, "i5").await;
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 2, "the new one is dead, too");
+}
+
+async fn a_facilitys_manager_is_told_of_the_dead_address_of_its_staff(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let admin = employ(db, Role::MunicipalAdmin, "admin@example.jp").await;
+    let manager = Account {
+        facility_id: scene.city.staff.facility_id,
+        ..account(&town(), Role::FacilityManager, "manager@example.jp")
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_account(&manager, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let told = async |who: &Account| inbox(db, who, "account.mail_failed").await.len();
+    scene.raise("system.incident_detected", "s1", json!({})).await;
+    scene.send().await;
+    let of_staff = scene.message(&scene.city.staff, "system.incident").await;
+    comes_back(&scene, of_staff).await;
+    assert_eq!((told(&manager).await, told(&admin).await), (1, 0));
+    let of_manager = scene.message(&manager, "system.incident").await;
+    comes_back(&scene, of_manager).await;
+    assert_eq!((told(&manager).await, told(&admin).await), (1, 1), "who manages managers");
 }
 
 async fn a_section_is_told_again_on_the_channels_of_the_row(db: &TestStore) {
@@ -233,4 +305,50 @@ async fn a_failure_during_a_look_is_looked_at_again(db: &TestStore) {
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     assert_eq!(tx.claim_escalations(10, NOW, after(60)).await.unwrap().len(), 1, "without waiting for the lease");
     tx.commit().await.unwrap();
+}
+
+async fn colleagues_who_have_not_come_yet_get_no_mail(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let later =
+        Account { valid_from: add_days(NOW.jst_date(), 30), ..account(&town(), Role::Operator, "later@example.jp") };
+    let issued = Account { state: "issued".to_owned(), ..account(&town(), Role::Operator, "issued@example.jp") };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    for colleague in [&later, &issued] {
+        tx.insert_account(colleague, NOW).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    scene.raise("import.failed", "i1", json!({})).await;
+    assert_eq!(scene.send().await, 1, "to the one who works there");
+    scene.pass(86_400);
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(scene.send().await, 1, "and again");
+    for colleague in [&later, &issued] {
+        assert_eq!(inbox(db, colleague, "import.failed").await.len(), 2, "what happened stands in the inbox");
+    }
+}
+
+async fn the_number_of_people_nothing_reached_is_corrected_once_for_all_that_failed(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let operator = scene.city.operator();
+    let mut mails = Vec::new();
+    for no in 10..14 {
+        let parent = family(db, &town(), no, "27127", NOW.jst_date()).await.parent;
+        let household = parent.guardian_id.unwrap();
+        scene.workflow.set_suspended(&operator, household, true, "misuse", None, scene.now()).await.unwrap();
+        mails.push(scene.message(&parent, "coupon.suspended").await);
+    }
+    assert_eq!(scene.send().await, 4);
+    let told = async || {
+        let mut told = inbox(db, &scene.city.operator, "operator.contact_failed").await;
+        assert_eq!(told.len(), 1);
+        told.remove(0).body
+    };
+    comes_back(&scene, mails[0]).await;
+    assert!(told().await.contains("1名"));
+    for mail in &mails[1..] {
+        let bounce = BouncedMail { message_id: *mail, address: None, permanent: true, code: "5.1.1".to_owned() };
+        assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
+    }
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 4, "three failures and one count");
+    assert!(told().await.contains("4名"));
 }

@@ -142,6 +142,10 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         delivery_of_letter(tx.delivery_of_letter(&city.code, "X26-0000009")),
         delivery_funnel(tx.delivery_funnel(&city.code, NOW.minus(Duration::from_secs(60)), after(60))),
         unreached(tx.unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60), 10)),
+        count_unreached(async {
+            let n = tx.count_unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60)).await;
+            n.map(|n| 0..n)
+        }),
         find_messages(tx.find_messages(&city.code, anything(None), 10)),
         find_messages_of(tx.find_messages(&city.code, anything(Some("%")), 10)),
         unread_among(tx.unread_among(&[account])),
@@ -172,8 +176,12 @@ async fn nothing_on_its_way_in_another_municipality_is_claimed_or_changed(db: &T
     assert!(!walled.has_due_deliveries(Provider::Fcm, NOW).await.unwrap());
     assert!(walled.claim_escalations(10, NOW, after(60)).await.unwrap().is_empty());
     assert!(!walled.remove_device(theirs.parent.account_id, device, "own_wish", NOW).await.unwrap());
+    let address = theirs.parent.email.as_deref().unwrap();
+    assert!(!walled.note_mail_failed(theirs.parent.account_id, address).await.unwrap());
     assert!(!walled.withdraw_message(theirs.message.message_id, NOW).await.unwrap());
     assert!(!walled.mark_print_item(&theirs.code, "X26-0000009", "queued", "printed").await.unwrap());
+    assert!(!walled.reword_letter(&theirs.code, "X26-0000009", "題", "本文").await.unwrap());
+    assert!(!walled.withdraw_letter(&theirs.code, "X26-0000009", NOW).await.unwrap());
     walled.commit().await.unwrap();
     let mut open = db.begin_write(Wall::None).await.unwrap();
     assert_eq!(open.claim_deliveries(Provider::Fcm, 10, NOW, after(60)).await.unwrap().len(), 1);

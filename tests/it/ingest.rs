@@ -164,6 +164,63 @@ async fn a_key_speaks_for_its_own_sources_only() {
     todoke.stop().await;
 }
 
+/// The sources of a key are changed by whoever may issue keys, count at once, and are noted like its begin and end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources_of_a_key_are_changed_at_once_and_each_step_is_in_the_audit() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let city = todoke.sign_in("municipal_admin").await;
+    let desk = system(&todoke, &city, "desk", &["/desk"]).await;
+    let listed = async || {
+        let keys = city.get("/v1/api-keys").await.expect(200);
+        keys["items"].as_array().unwrap().iter().find(|key| key["name"] == "desk").unwrap().clone()
+    };
+    let from = async |source: &str| {
+        let event = json!({"specversion": "1.0", "id": "1", "source": source, "type": "support.replied", "time": recently(),
+                           "data": {"inquiry_id": "q", "topic": "coupon", "channel": "phone", "closed_hours": false}});
+        send(&desk, "/v1/events", "application/cloudevents+json", None, event.to_string().into()).await
+    };
+    let key = listed().await;
+    assert_eq!(
+        (&key["used_at"], &key["revoked_at"], &key["role"]),
+        (&Value::Null, &Value::Null, &json!("support_desk"))
+    );
+    assert_ne!(key["issued_by"], "", "{key}");
+    let path = format!("/v1/api-keys/{}", key["api_key_id"].as_str().unwrap());
+    let version = key["version"].as_str().unwrap();
+    let change = async |who: &Client, sources: Value| {
+        let headers = [("content-type", "application/json"), ("if-match", version)];
+        who.request("PATCH", &path, &headers, json!({ "sources": sources }).to_string()).await
+    };
+    assert_eq!(from("/night").await.expect(202)["rejected"][0]["reason"], "source_not_allowed");
+    assert_ne!(listed().await["used_at"], Value::Null);
+    for (who, status) in [("operator", 403), ("neighbour_municipal_admin", 404)] {
+        let refused = change(&todoke.sign_in(who).await, json!(["/night"])).await;
+        assert_eq!(refused.status, status, "{who}: {}", refused.text());
+    }
+    assert_eq!(change(&city, json!(["*"])).await.expect(422)["errors"][0]["field"], "sources");
+    assert_eq!(listed().await["sources"], json!(["/desk"]));
+    assert_eq!(change(&city, json!(["/night"])).await.expect(200)["sources"], json!(["/night"]));
+    let stale = change(&city, json!(["/desk"])).await;
+    assert_eq!(stale.status, 409, "somebody else changed them meanwhile: {}", stale.text());
+    assert_eq!(from("/night").await.expect(202)["accepted"], 1);
+    assert_eq!(from("/desk").await.expect(202)["rejected"][0]["reason"], "source_not_allowed");
+    assert_eq!(city.delete(&path).await.status, 204);
+    assert_eq!(from("/night").await.status, 401);
+    assert_eq!(change(&city, json!(["/desk"])).await.status, 404, "what has ended is not changed");
+    let ended = listed().await;
+    assert_ne!(ended["revoked_at"], Value::Null, "{ended}");
+    assert_eq!(ended["sources"], json!(["/night"]));
+    let analyst = todoke.sign_in("analyst").await;
+    let id = ended["api_key_id"].as_str().unwrap();
+    let query = format!("SELECT what FROM events_access WHERE subject_id = '{id}' ORDER BY occurred_at");
+    let expected = ["api_key_issued", "api_key_sources_set", "api_key_revoked"].map(|what| [json!(what)]);
+    eventually("the audit has each step", Duration::from_secs(60), async || {
+        (sql(&analyst, &query).await == expected).then_some(())
+    })
+    .await;
+    todoke.stop().await;
+}
+
 /// What two cities' systems call the same are two events, and a system that got another key repeats its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outside_id_belongs_to_its_city_and_its_source_and_not_to_a_key() {

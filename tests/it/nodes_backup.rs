@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use todoke_tests::{
     http::Client,
@@ -96,6 +97,26 @@ impl Nodes {
     /// How a node's place ends; the host's name stands before it.
     fn place_of(&self, node: &str) -> String {
         format!(":{}", self.data(node).canonicalize().unwrap().display())
+    }
+
+    async fn forget(&self, node: &str, more: &[&str]) -> Output {
+        let command = [&["lake", "forget-node", node][..], more].concat();
+        cli_with(&self.data("first"), &command, &self.settings).await
+    }
+
+    /// The nodes that the record says were forgotten, by the names of their logs, each with its municipality.
+    async fn forgotten(&self) -> Vec<(String, String)> {
+        let mut record = PgConnection::connect(postgres::shared_url()).await.unwrap();
+        let query = format!(
+            "SELECT municipality_code, body FROM \"{}\".event WHERE event_type = 'access.audited'",
+            self.schema
+        );
+        let events: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut record).await.unwrap();
+        let named = events.into_iter().filter_map(|(town, body)| {
+            let event: todoke_domain::Event = serde_json::from_str(&body).unwrap();
+            (event.payload["what"] == "node_forgotten").then_some((event.subject_id, town))
+        });
+        named.collect()
     }
 
     async fn back_up(&self, to: &str, more: &[&str]) -> Output {
@@ -222,5 +243,45 @@ async fn a_backup_without_the_log_of_a_killed_node_is_refused_unless_it_is_asked
     let (restored, data, settings) = nodes.restore("whole").await;
     assert!(restored.ends_with("\nsound\n"), "{restored}");
     assert_eq!(visits_in(&data, &nodes.town, &settings).await, all_of(BEFORE));
+    drop_schema(&nodes.schema).await;
+}
+
+/// Its note would stand in the way of every erasure and backup for ever; while it runs, or may be started, it is no one's
+/// to take away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_gone_for_good_is_forgotten_when_somebody_says_so_and_not_while_it_runs() {
+    let nodes = Nodes::prepared("forgotten", None).await;
+    let (one, other) = (nodes.serve("first").await, nodes.serve("second").await);
+    report(&other.client().with_bearer(&nodes.guardian), BEFORE).await;
+    let (own, log) = (nodes.log_of("first"), nodes.log_of("second"));
+    let running = nodes.forget(&log, &["--yes"]).await;
+    assert!(!running.status.success() && running.stderr.contains("runs"), "{}", running.stderr);
+    assert!(running.stderr.contains(&nodes.place_of("second")), "{}", running.stderr);
+    let here = nodes.forget(&own, &["--yes"]).await;
+    assert!(!here.status.success() && here.stderr.contains("is here"), "{}", here.stderr);
+    let unknown = nodes.forget("host-3:/srv/todoke", &["--yes"]).await;
+    assert!(!unknown.status.success() && unknown.stderr.contains("host-3:/srv/todoke"), "{}", unknown.stderr);
+    other.kill().await;
+
+    let place = nodes.notes()[&log].clone();
+    let asked = nodes.forget(&place, &["--wait", "3"]).await;
+    assert!(!asked.status.success(), "{}", asked.stdout);
+    for said in [place.as_str(), &log, "lost", "--yes"] {
+        assert!(asked.stderr.contains(said), "{said}: {}", asked.stderr);
+    }
+    assert!(nodes.notes().contains_key(&log), "nobody said so yet");
+    assert!(nodes.forgotten().await.is_empty());
+    let done = nodes.forget(&place, &["--wait", "3", "--yes"]).await.success();
+    assert!(done.contains(&place) && done.contains(&log), "{done}");
+    let notes = nodes.notes();
+    assert!(notes.contains_key(&own) && !notes.contains_key(&log) && !notes.contains_key("backup"), "{notes:?}");
+    let forgotten = nodes.forgotten().await;
+    assert!(forgotten.contains(&(log.clone(), nodes.town.clone())), "{forgotten:?}");
+    assert!(forgotten.iter().all(|(named, _)| *named == log), "{forgotten:?}");
+
+    // Nobody waits for it any more, and what runs is in the backup as before.
+    let whole = nodes.back_up("whole", &["--wait", "1"]).await.success();
+    assert!(!whole.contains("without") && !whole.contains(&log), "{whole}");
+    one.stop().await;
     drop_schema(&nodes.schema).await;
 }

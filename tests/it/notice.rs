@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use jiff::civil::Date;
-use todoke_domain::{Role, Timestamp, time::add_days};
-use todoke_store::message::MessageStep;
+use serde_json::json;
+use todoke_domain::{Role, Timestamp, channel::Channel, delivery::Provider, time::add_days};
+use todoke_store::{Wall, guardian::Guardian, message::MessageStep};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, WorkflowError, notice::NoticeDraft};
 
 use crate::{
     city::{City, NOW, neighbour, town},
     coupon_use::workflow,
+    delivery_scene::Scene,
     register::{events_of, family, inbox},
 };
 
@@ -18,6 +20,9 @@ todoke_tests::on_both_databases! {
     its_audience_is_told_once,
     it_stands_from_its_first_to_its_last_day,
     what_is_taken_back_is_told_nobody_else,
+    who_wants_letters_is_told_in_the_inbox_only,
+    what_is_taken_back_leaves_every_inbox_and_does_not_ring_in_the_morning,
+    what_is_taken_back_leaves_the_devices_that_show_it,
 }
 
 fn draft(audience: &str, valid_from: Option<Date>, days: i32) -> NoticeDraft {
@@ -112,4 +117,74 @@ async fn what_is_taken_back_is_told_nobody_else(db: &TestStore) {
     assert_eq!(workflow.due_notices(&Actor::system(town(), "timer"), NOW).await.unwrap(), 0);
     assert!(workflow.notices(&city.parent(), NOW).await.unwrap().is_empty());
     assert_eq!(events_of(db, "notice.withdrawn").await.len(), 1);
+}
+
+async fn who_wants_letters_is_told_in_the_inbox_only(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let by_app = family(db, &town(), 10, "27127", NOW.jst_date()).await;
+    let guardian = Guardian { contact_channel: "paper".to_owned(), ..city.guardian.clone() };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_guardian(&guardian).await.unwrap();
+    tx.commit().await.unwrap();
+    let workflow = workflow(db.store());
+    workflow.publish_notice(&city.operator(), draft("guardians", None, 10), NOW).await.unwrap();
+    assert_eq!(workflow.due_notices(&Actor::system(town(), "timer"), NOW).await.unwrap(), 2);
+    let created = events_of(db, "message.created").await;
+    for (reader, channels) in
+        [(&city.parent, json!(["live", "inbox"])), (&by_app.parent, json!(["live", "inbox", "push"]))]
+    {
+        let own = created.iter().find(|event| event.payload["recipient_key"] == json!(reader.person_key));
+        assert_eq!(own.expect("everybody is told").payload["channels"], channels, "{}", reader.name);
+    }
+}
+
+async fn what_is_taken_back_leaves_every_inbox_and_does_not_ring_in_the_morning(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let mut readers = vec![scene.city.staff.clone(), scene.city.parent.clone()];
+    for no in 0..250 {
+        readers.push(family(db, &town(), no + 10, "27127", NOW.jst_date()).await.parent);
+    }
+    scene.device(&scene.city.parent, Provider::Fcm, "phone").await;
+    let (timer, operator) = (Actor::system(town(), "timer"), scene.city.operator());
+    // 22:00: paced push waits for the morning.
+    scene.pass(10 * 3_600);
+    let notice = scene.workflow.publish_notice(&operator, draft("all", None, 5), scene.now()).await.unwrap();
+    assert_eq!(scene.workflow.due_notices(&timer, scene.now()).await.unwrap(), 253);
+    assert_eq!(scene.send().await, 0);
+    let message = scene.message(&scene.city.parent, "notice.published").await;
+    assert_eq!(scene.states(message).await, [("fcm", "notification", "queued")]);
+    scene.workflow.withdraw_notice(&operator, notice.notice_id, scene.now()).await.unwrap();
+    let (other, now) = (workflow(db.open_again().await), scene.now());
+    let (one, two) = tokio::join!(scene.workflow.due_notices(&timer, now), other.due_notices(&timer, now));
+    assert_eq!((one.unwrap(), two.unwrap()), (0, 0), "nobody is told of it");
+    other.store().close().await;
+    for reader in &readers {
+        assert!(inbox(db, reader, "notice.published").await.is_empty(), "{:?}", reader.email);
+    }
+    assert_eq!(scene.states(message).await, [("fcm", "notification", "superseded")]);
+    scene.pass(12 * 3_600);
+    assert_eq!(scene.send().await, 0, "it is 10:00, and nothing rings");
+    assert_eq!(scene.events("message.superseded").await.len(), 1);
+}
+
+async fn what_is_taken_back_leaves_the_devices_that_show_it(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    scene.device(&scene.city.parent, Provider::Fcm, "phone").await;
+    let (timer, operator) = (Actor::system(town(), "timer"), scene.city.operator());
+    let notice = scene.workflow.publish_notice(&operator, draft("guardians", None, 5), NOW).await.unwrap();
+    assert_eq!(scene.workflow.due_notices(&timer, NOW).await.unwrap(), 1);
+    assert_eq!(scene.send().await, 1);
+    let message = scene.message(&scene.city.parent, "notice.published").await;
+    scene.workflow.withdraw_notice(&operator, notice.notice_id, scene.now()).await.unwrap();
+    for _ in 0..2 {
+        scene.workflow.due_notices(&timer, scene.now()).await.unwrap();
+        scene.send().await;
+    }
+    let states = [("fcm", "notification", "superseded"), ("fcm", "withdraw", "accepted")];
+    assert_eq!(scene.states(message).await, states);
+    let channel = Channel::Guardian(scene.city.parent.account_id).to_string();
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let live = tx.publications_since(&channel, 0, 10).await.unwrap().publications;
+    let last = &live.last().expect("an open inbox hears of it").data;
+    assert!(last.contains("message.withdrawn") && !last.contains("年末年始"), "{last}");
 }

@@ -1,15 +1,19 @@
 //! Applications on paper beside those of the app (flow F04): the same states, letters instead of messages,
 //! codes that stand for documents, and the file of what could not be matched.
 
-use jiff::civil::date;
+use jiff::{ToSpan, civil::date};
 use serde_json::{Value, json};
 use todoke_domain::{
+    Timestamp,
     channel::Channel,
     number::NumberKind,
-    reason::{DEFICIENCY, REJECTION},
+    reason::{DEFICIENCY, INTERVENTION, REJECTION},
 };
 use todoke_store::{
     Wall,
+    account::Account,
+    guardian::Guardian,
+    message::MessageStep,
     print_item::{LettersOf, PrintItem},
 };
 use todoke_tests::stores::TestStore;
@@ -23,6 +27,7 @@ use todoke_workflow::{
 use crate::{
     city::{City, NOW, after, town},
     coupon_use::workflow,
+    decision::{monthly_set, noon},
     register::{RELATION_HEADER, events_of, file, import, inbox, kana, move_people, movement},
 };
 
@@ -35,6 +40,10 @@ todoke_tests::on_both_databases! {
     a_code_on_the_form_stands_for_the_documents,
     a_new_code_is_printed_and_the_old_one_is_void,
     the_error_file_names_each_error_with_its_code,
+    each_distribution_reaches_a_paper_household_as_a_letter,
+    who_chose_paper_after_applying_gets_letters_that_say_everything,
+    a_deficiency_that_nobody_has_read_is_told_again_once,
+    a_deficiency_that_was_read_or_corrected_is_not_told_again,
 }
 
 /// A city whose numbers go on after those of the fixture.
@@ -82,6 +91,23 @@ async fn letters(workflow: &Workflow, city: &City, kind: &str) -> Vec<PrintItem>
     all
 }
 
+/// (channel, state) of the deliveries of the newest message of a type.
+async fn ways(db: &TestStore, account: &Account, message_type: &str) -> Vec<(String, &'static str)> {
+    let message = inbox(db, account, message_type).await.remove(0).message_id;
+    let ways = db.begin_read(Wall::None).await.unwrap().deliveries_of(message).await.unwrap();
+    ways.into_iter().map(|way| (way.channel, way.state.as_str())).collect()
+}
+
+fn by_letter() -> Vec<(String, &'static str)> {
+    vec![("paper".to_owned(), "queued")]
+}
+
+/// The account of a household that an office keyed in.
+async fn household_of(db: &TestStore, application: &ApplicationView) -> Account {
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    tx.household_accounts(application.guardian_id).await.unwrap().remove(0)
+}
+
 /// A paper application that waits for its decision.
 async fn under_review(workflow: &Workflow, city: &City, no: &str) -> ApplicationView {
     move_people(workflow, city, &[movement(no, "2026-05-05", "birth", "2026-05-10")], NOW).await;
@@ -118,14 +144,10 @@ async fn a_paper_application_runs_through_the_same_states_with_letters(db: &Test
     let states: Vec<&str> = approved.history.iter().map(|step| step.state.as_str()).collect();
     assert_eq!(states, ["submitted", "deficient", "resubmitted", "matching", "under_review", "approved"]);
     assert_eq!(letters(&workflow, &city, "distribution").await.len(), 1);
-    let mut tx = db.begin_read(Wall::None).await.unwrap();
-    let household = tx.household_accounts(paper.guardian_id).await.unwrap().remove(0);
-    drop(tx);
+    let household = household_of(db, &paper).await;
     for message_type in ["application.coupon.deficient", "coupon.distributed"] {
-        let message = inbox(db, &household, message_type).await.remove(0).message_id;
-        let ways = db.begin_read(Wall::None).await.unwrap().deliveries_of(message).await.unwrap();
-        let ways: Vec<(&str, &str)> = ways.iter().map(|way| (way.channel.as_str(), way.state.as_str())).collect();
-        assert_eq!(ways, [("paper", "queued")], "{message_type}: the letter is a delivery of the message");
+        let ways = ways(db, &household, message_type).await;
+        assert_eq!(ways, by_letter(), "{message_type}: the letter is a delivery of the message");
     }
     let mut tx = db.begin_read(operator.wall()).await.unwrap();
     let coupon = tx.coupon_of_application(id).await.unwrap().unwrap();
@@ -183,9 +205,7 @@ async fn the_examiner_sees_whether_the_applicant_is_in_the_household(db: &TestSt
     let seen = workflow.application(&operator, unknown.application_id).await.unwrap();
     assert_eq!(seen.guardian_confirmed, Some(false), "whoever opens it later sees it as well");
 
-    let mut tx = db.begin_read(Wall::None).await.unwrap();
-    let household = tx.household_accounts(known.guardian_id).await.unwrap().remove(0);
-    drop(tx);
+    let household = household_of(db, &known).await;
     let own = workflow.application(&Actor::of(&household, None), known.application_id).await.unwrap();
     assert_eq!(own.guardian_confirmed, None, "what the examiner looks at is not the applicant's to see");
 }
@@ -368,4 +388,115 @@ async fn the_error_file_names_each_error_with_its_code(db: &TestStore) {
     let told = inbox(db, &city.operator, "application.coupon.matching_failed").await;
     assert_eq!(told.len(), before + 1);
     assert!(told[0].body.starts_with("照合できなかった児童が5件あります。"), "{}", told[0].body);
+}
+
+async fn each_distribution_reaches_a_paper_household_as_a_letter(db: &TestStore) {
+    let (city, workflow) = stage(db).await;
+    let set = monthly_set(db, &city).await;
+    let paper = under_review(&workflow, &city, "A1").await;
+    let verdict = Verdict::Approve(Some(set.coupon_set_id));
+    workflow.decide_application(&city.operator(), paper.application_id, &verdict, after(1)).await.unwrap();
+    let timer = Actor::system(town(), "timer");
+    let run = workflow.distribute_due(&timer, noon(NOW.jst_date() + 1.month())).await.unwrap();
+    assert_eq!(run.coupons, 1);
+
+    let sent = letters(&workflow, &city, "distribution").await;
+    let [second, first] = sent.as_slice() else { panic!("one letter for each lot: {sent:?}") };
+    for part in ["15,000円", "2029年5月3日", set.title.as_str(), "使える事業：一時保育", "お問い合わせ先："]
+    {
+        assert!(first.body.contains(part) && second.body.contains(part), "{part} is missing: {sent:?}");
+    }
+    assert!(first.body.contains(&format!("（受付番号 {}）は承認されました。", paper.application_no)), "{first:?}");
+    assert!(second.body.contains("30,000円") && !second.body.contains("承認"), "{second:?}");
+    let household = household_of(db, &paper).await;
+    assert_eq!(inbox(db, &household, "coupon.distributed").await.len(), 2);
+    assert_eq!(ways(db, &household, "coupon.distributed").await, by_letter());
+}
+
+async fn who_chose_paper_after_applying_gets_letters_that_say_everything(db: &TestStore) {
+    let (city, workflow) = stage(db).await;
+    let operator = city.operator();
+    let online = apply_with_code(&workflow, &city, "A2").await.unwrap();
+    let id = online.application_id;
+    let guardian = Guardian { contact_channel: "paper".to_owned(), ..city.guardian.clone() };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_guardian(&guardian).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let missing = Deficiency { items: vec!["document_expired".to_owned()], text: None };
+    workflow.find_deficiency(&operator, id, &missing, after(1)).await.unwrap();
+    let letter = letters(&workflow, &city, "deficiency").await.remove(0);
+    assert!(letter.body.contains(&DEFICIENCY.text("document_expired", None).unwrap()), "{letter:?}");
+    workflow.resubmit_application(&city.parent(), id, &[], after(2)).await.unwrap();
+    workflow.complete_documents(&operator, id, after(3)).await.unwrap();
+    workflow.decide_application(&operator, id, &Verdict::Approve(None), after(4)).await.unwrap();
+    assert_eq!(letters(&workflow, &city, "distribution").await.len(), 1);
+    workflow.revoke_decision(&operator, id, "こども課", "city_request", None, after(5)).await.unwrap();
+    let letter = letters(&workflow, &city, "message").await.remove(0);
+    let reason = format!("理由：{}", INTERVENTION.text("city_request", None).unwrap());
+    for part in [reason.as_str(), online.application_no.as_str(), "残高は0円"] {
+        assert!(letter.body.contains(part), "{part} is missing: {letter:?}");
+    }
+    for message_type in ["application.coupon.deficient", "coupon.distributed", "application.coupon.revoked"] {
+        assert_eq!(ways(db, &city.parent, message_type).await, by_letter(), "{message_type}");
+    }
+}
+
+fn day(n: u64) -> Timestamp {
+    after(n * 86_400)
+}
+
+async fn a_deficiency_that_nobody_has_read_is_told_again_once(db: &TestStore) {
+    let (city, workflow) = stage(db).await;
+    let operator = city.operator();
+    let online = apply_with_code(&workflow, &city, "A2").await.unwrap();
+    let paper = workflow.submit_application(&operator, &on_paper(&kana_of("A1"), "2026-05-05"), NOW).await.unwrap();
+    let missing = Deficiency { items: vec!["document_missing".to_owned()], text: None };
+    for id in [online.application_id, paper.application_id] {
+        workflow.find_deficiency(&operator, id, &missing, after(1)).await.unwrap();
+    }
+    workflow.due_escalations(day(7)).await.unwrap();
+    let told = async || inbox(db, &city.parent, "application.coupon.deficient").await;
+    assert_eq!(told().await.len(), 1, "the week ends in a second");
+    for n in [8, 16] {
+        workflow.due_escalations(day(n)).await.unwrap();
+        let messages = told().await;
+        assert_eq!(messages.len(), 2, "once more, and not a third time");
+        assert_eq!(messages[0].body, messages[1].body);
+        assert_eq!(letters(&workflow, &city, "deficiency").await.len(), 2);
+    }
+    let mailed = ways(db, &city.parent, "application.coupon.deficient").await;
+    assert_eq!(mailed, [("email".to_owned(), "queued")]);
+    let household = household_of(db, &paper).await;
+    assert_eq!(ways(db, &household, "application.coupon.deficient").await, by_letter());
+}
+
+async fn a_deficiency_that_was_read_or_corrected_is_not_told_again(db: &TestStore) {
+    let (city, workflow) = stage(db).await;
+    let operator = city.operator();
+    let id = apply_with_code(&workflow, &city, "A2").await.unwrap().application_id;
+    let missing = Deficiency { items: vec!["document_missing".to_owned()], text: None };
+    let find = async |n| drop(workflow.find_deficiency(&operator, id, &missing, day(n)).await.unwrap());
+    let correct = async |n| drop(workflow.resubmit_application(&city.parent(), id, &[], day(n)).await.unwrap());
+    let told_by = async |n| {
+        workflow.due_escalations(day(n)).await.unwrap();
+        inbox(db, &city.parent, "application.coupon.deficient").await
+    };
+    find(0).await;
+    let first = told_by(0).await.remove(0).message_id;
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    assert!(tx.note_step(city.parent.account_id, first, MessageStep::Read, after(1)).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(told_by(8).await.len(), 1, "it was read");
+
+    correct(9).await;
+    find(10).await;
+    correct(11).await;
+    find(13).await;
+    assert_eq!(told_by(18).await.len(), 3, "another deficiency was told of since");
+    assert_eq!(told_by(20).await.len(), 4, "and nobody has read of that one");
+    correct(21).await;
+    find(22).await;
+    correct(23).await;
+    assert_eq!(told_by(30).await.len(), 5, "it is corrected");
 }

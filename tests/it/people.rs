@@ -2,7 +2,7 @@
 
 use todoke_domain::{
     Role, Timestamp,
-    catalogue::messages::{self, Channel, Class},
+    catalogue::messages::{self, Category, Channel, Class},
     time::add_days,
 };
 use todoke_store::{
@@ -13,7 +13,7 @@ use todoke_store::{
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
     Actor, Workflow, WorkflowError,
-    account::{ChildInput, Entrance, OfficeDraft, Registration, SignIn},
+    account::{ChildInput, Entrance, OfficeDraft, ProfileChange, Registration, SignIn},
     error::SignInError,
     survey::{Conditions, SurveyDraft},
 };
@@ -26,7 +26,9 @@ use crate::{
 
 todoke_tests::on_both_databases! {
     nothing_is_kept_of_a_registration_without_consent,
+    who_wants_letters_confirms_the_address_all_the_same,
     the_proxy_is_one_and_goes_with_the_guardian,
+    words_where_the_lake_keeps_codes_are_refused,
     a_third_manager_is_refused,
     an_address_has_one_role,
     a_new_password_is_told_and_ends_the_old_one,
@@ -61,10 +63,9 @@ async fn employ(db: &TestStore, role: Role, email: &str) -> Account {
     row
 }
 
-async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
-    City::found(db, &town(), 1_000).await;
-    let workflow = workflow(db.store());
-    let consented = Registration {
+/// A registration that lacks nothing.
+fn consented() -> Registration {
+    Registration {
         email: "new.parent@example.jp".to_owned(),
         password: PASSWORD.to_owned(),
         name: "試験 太郎".to_owned(),
@@ -79,7 +80,27 @@ async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
             child_qr: None,
         }],
         ..Registration::default()
-    };
+    }
+}
+
+async fn who_wants_letters_confirms_the_address_all_the_same(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let by_letter = Registration { contact_channel: Some("paper".to_owned()), children: Vec::new(), ..consented() };
+    let address = by_letter.email.clone();
+    workflow.register(&town(), by_letter, NOW).await.unwrap();
+    let mails = mails_to(db, &address).await;
+    assert_eq!(mails.len(), 1, "the link that confirms it");
+    let account = workflow.confirm_registration(&token_of(&mails[0]), after(1)).await.unwrap();
+    assert_eq!(account.state, "active");
+    assert_eq!(inbox(db, &account, "account.registered").await.len(), 1);
+    assert_eq!(mails_to(db, &address).await.len(), 1, "from then on the choice holds");
+}
+
+async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
+    City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let consented = consented();
     for (refused, field) in [
         (Registration { terms: false, ..consented.clone() }, "consents.terms"),
         (Registration { privacy: false, ..consented.clone() }, "consents.privacy"),
@@ -93,17 +114,42 @@ async fn nothing_is_kept_of_a_registration_without_consent(db: &TestStore) {
     }
 }
 
+/// The relation of a proxy and the ward go into events, and with those into the lake.
+async fn words_where_the_lake_keeps_codes_are_refused(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let parent = city.parent();
+    for words in ["叔母の佐藤花子", "Sato Hanako", "090-1234-5678", "hanako", ""] {
+        let proxy = workflow.add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", words, NOW).await;
+        assert_eq!(refused_field(proxy), "relation", "{words}");
+    }
+    for words in ["佐藤花子", "Hanako", "12345", ""] {
+        let change = ProfileChange { ward_code: Some(words.to_owned()), ..ProfileChange::default() };
+        assert_eq!(refused_field(workflow.change_profile(&parent, &change, NOW).await), "ward_code", "{words}");
+    }
+    let moved = ProfileChange { ward_code: Some("271276".to_owned()), ..ProfileChange::default() };
+    workflow.change_profile(&parent, &moved, NOW).await.unwrap();
+    workflow.add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "spouse", NOW).await.unwrap();
+    for (event_type, field, code) in
+        [("account.updated", "ward_code", "271276"), ("account.proxy_registered", "relation", "spouse")]
+    {
+        let told = events_of(db, event_type).await;
+        assert_eq!((told.len(), told[0].payload[field].as_str()), (1, Some(code)), "{event_type}");
+    }
+}
+
 async fn the_proxy_is_one_and_goes_with_the_guardian(db: &TestStore) {
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());
     let parent = city.parent();
-    let add =
-        async |email: &str, now| workflow.add_proxy(&parent, email, "大阪 太郎", "オオサカ タロウ", "父", now).await;
+    let add = async |email: &str, now| {
+        workflow.add_proxy(&parent, email, "大阪 太郎", "オオサカ タロウ", "spouse", now).await
+    };
     let proxy = add("proxy@example.jp", NOW).await.unwrap();
     let second = add("second@example.jp", after(1)).await;
     assert!(matches!(second, Err(WorkflowError::Conflict(_))), "one proxy: {second:?}");
     let by_proxy =
-        workflow.add_proxy(&Actor::of(&proxy, None), "x@example.jp", "大阪 次", "オオサカ ツギ", "父", NOW).await;
+        workflow.add_proxy(&Actor::of(&proxy, None), "x@example.jp", "大阪 次", "オオサカ ツギ", "spouse", NOW).await;
     assert!(matches!(by_proxy, Err(WorkflowError::Denied)), "{by_proxy:?}");
     workflow.delete_own_account(&parent, after(2)).await.unwrap();
     let mut tx = db.begin_read(Wall::None).await.unwrap();
@@ -156,7 +202,7 @@ async fn an_address_has_one_role(db: &TestStore) {
         assert_eq!(refused_field(workflow.issue_account(&admin, &draft, NOW).await), "email");
     }
     let staff = city.staff.email.as_deref().unwrap();
-    let proxy = workflow.add_proxy(&city.parent(), staff, "大阪 太郎", "オオサカ タロウ", "父", NOW).await;
+    let proxy = workflow.add_proxy(&city.parent(), staff, "大阪 太郎", "オオサカ タロウ", "spouse", NOW).await;
     assert_eq!(refused_field(proxy), "email");
 }
 
@@ -257,12 +303,21 @@ async fn with_mail_off_optional_mail_stops_and_mandatory_mail_comes(db: &TestSto
     assert_eq!(workflow.receive_mail(&city.parent()).await.unwrap(), None, "households have switches of their own");
     assert_eq!(refused_field(workflow.set_receive_mail(&city.parent(), false, NOW).await), "receive_mail");
 
+    employ(db, Role::MunicipalStaff, "fresh@example.jp").await;
+    let (_, key) = workflow.issue_api_key(&actor, "連携", Role::MunicipalStaff, &[], NOW).await.unwrap();
+    let (machine, _) = workflow.account_of_key(&key).await.unwrap();
+
     workflow.set_receive_mail(&actor, false, NOW).await.unwrap();
     assert_eq!(workflow.receive_mail(&actor).await.unwrap(), Some(false));
+    let switches = workflow.preferences(&actor).await.unwrap();
+    let off = |category: Category| switches.iter().any(|item| item.category == category.as_str() && !item.enabled);
+    assert!(off(Category::Account), "every category with optional mail, {switches:?}");
     let first = closed_survey(&workflow, &city, 1).await;
     workflow.present_survey(&city.operator(), first, later(150_000)).await.unwrap();
     assert_eq!(inbox(db, &official, "survey.results_ready").await.len(), 1, "the inbox is the record and stays on");
     assert!(mails_to(db, "official@example.jp").await.is_empty(), "optional mail has stopped");
+    assert_eq!(mails_to(db, "fresh@example.jp").await.len(), 1, "on until turned off");
+    assert!(inbox(db, &machine, "survey.results_ready").await.is_empty(), "a machine reads nothing");
     workflow.request_password_reset("official@example.jp", later(160_000)).await.unwrap();
     assert_eq!(mails_to(db, "official@example.jp").await.len(), 1, "mandatory mail comes");
 
@@ -350,8 +405,10 @@ async fn the_identity_permission_is_given_and_withdrawn_at_any_time(db: &TestSto
     }
     assert_eq!(events_of(db, "account.identity_permission_granted").await.len(), 2, "what is so already is no change");
     assert_eq!(events_of(db, "account.identity_permission_withdrawn").await.len(), 1);
-    let proxy =
-        workflow.add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "父", after(5)).await.unwrap();
+    let proxy = workflow
+        .add_proxy(&parent, "proxy@example.jp", "大阪 太郎", "オオサカ タロウ", "spouse", after(5))
+        .await
+        .unwrap();
     let by_proxy = workflow.set_consent(&Actor::of(&proxy, None), "identity_data", true, after(6)).await;
     assert!(matches!(by_proxy, Err(WorkflowError::Denied)), "it is the guardian's alone: {by_proxy:?}");
     let told = inbox(db, &city.parent, "account.identity_permission_changed").await;

@@ -14,7 +14,11 @@ use todoke_tests::{
     stores::TestStore,
     todoke::{DemoOptions, Todoke},
 };
-use todoke_workflow::{Workflow, WorkflowError, import::ImportKind, messaging::LetterStep};
+use todoke_workflow::{
+    Workflow, WorkflowError,
+    import::ImportKind,
+    messaging::{Correction, LetterStep},
+};
 
 use crate::{
     city::{City, NOW, after, neighbour, town},
@@ -32,6 +36,11 @@ todoke_tests::on_both_databases! {
     a_letter_that_comes_back_is_told_and_goes_out_again,
     a_household_without_an_address_is_told_of_and_gets_its_letter_later,
     a_letter_without_an_address_keeps_its_code,
+    a_letter_of_no_message_that_comes_back_is_listed_and_goes_to_where_the_register_has_the_child,
+    a_letter_of_no_message_whose_child_moved_out_has_nowhere_to_go,
+    a_letter_that_waits_follows_a_correction_and_a_withdrawal,
+    a_letter_in_a_run_stays_and_shows_that_its_message_was_withdrawn,
+    a_letter_that_came_back_goes_out_again_in_corrected_words,
 }
 
 /// Letters, newest first.
@@ -280,6 +289,134 @@ async fn a_letter_without_an_address_keeps_its_code(db: &TestStore) {
     assert_eq!((again.state.as_str(), again.address.as_str()), ("queued", "北区9-9"));
 }
 
+/// Letters of no message that reached nobody, and what to do about them.
+async fn in_vain(workflow: &Workflow, city: &City) -> Vec<(String, Vec<&'static str>)> {
+    let found = workflow.letters_in_vain(&city.operator(), 10, after(2)).await.unwrap();
+    found.into_iter().map(|one| (one.letter.letter_no, one.next)).collect()
+}
+
+async fn a_letter_of_no_message_that_comes_back_is_listed_and_goes_to_where_the_register_has_the_child(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let other = City::found(db, &neighbour(), 1_000).await;
+    let (workflow, operator) = (workflow(db.store()), city.operator());
+    invite(&workflow, &city, &["A1", "A2"]).await;
+    let all = letters(&workflow, &city, &LettersOf::default()).await;
+    let first = all.iter().find(|letter| letter.recipient_name.contains("子A1")).unwrap();
+    let no = first.letter_no.as_str();
+    let sent = [LetterStep::Printed, LetterStep::Posted];
+    mark(&workflow, &city, no, &sent).await;
+    assert!(in_vain(&workflow, &city).await.is_empty(), "a letter that was posted has arrived");
+    let early = workflow.resend_letter(&operator, no, after(1)).await;
+    assert!(matches!(early, Err(WorkflowError::Conflict(_))), "{early:?}");
+
+    mark(&workflow, &city, no, &[LetterStep::Returned]).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(no.to_owned(), vec!["address", "resend"])]);
+    assert!(next_steps(&workflow, &city).await.is_empty(), "no message went with it");
+    assert!(in_vain(&workflow, &other).await.is_empty());
+    let theirs = workflow.resend_letter(&other.operator(), no, after(1)).await;
+    assert!(matches!(theirs, Err(WorkflowError::NotFound(_))), "{theirs:?}");
+    let parents = workflow.letters_in_vain(&city.parent(), 10, after(2)).await;
+    assert!(matches!(parents, Err(WorkflowError::Denied)), "{parents:?}");
+
+    let moved = movement("A1", "2026-05-05", "change", "2026-05-20").replace("1-A1", "9-9");
+    move_people(&workflow, &city, &[moved], after(1)).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(no.to_owned(), vec!["resend"])], "the address is another one now");
+    let again_no = workflow.resend_letter(&operator, no, after(1)).await.unwrap();
+    let twice = workflow.resend_letter(&operator, no, after(1)).await;
+    assert!(matches!(twice, Err(WorkflowError::Conflict(_))), "{twice:?}");
+    let all = letters(&workflow, &city, &LettersOf::default()).await;
+    let again = all.iter().find(|letter| letter.letter_no == again_no).unwrap();
+    assert_eq!((again.state.as_str(), again.address.as_str()), ("queued", "大阪市北区9-9"));
+    assert_eq!((&again.body, &again.qr_token), (&first.body, &first.qr_token), "with its code");
+    assert!(in_vain(&workflow, &city).await.is_empty(), "it is on its way");
+    let audited = events_of(db, "access.audited").await;
+    assert_eq!(audited.iter().filter(|event| event.payload["what"] == "resend").count(), 1);
+
+    mark(&workflow, &city, &again_no, &sent).await;
+    mark(&workflow, &city, &again_no, &[LetterStep::Returned]).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(again_no, vec!["address", "resend"])], "once for its household");
+}
+
+async fn a_letter_of_no_message_whose_child_moved_out_has_nowhere_to_go(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let (workflow, operator) = (workflow(db.store()), city.operator());
+    invite(&workflow, &city, &["A1"]).await;
+    let no = letters(&workflow, &city, &LettersOf::default()).await.remove(0).letter_no;
+    mark(&workflow, &city, &no, &[LetterStep::Printed, LetterStep::Posted, LetterStep::Returned]).await;
+    move_people(&workflow, &city, &[movement("A1", "2026-05-05", "move_out", "2026-05-20")], after(1)).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(no.clone(), vec!["address"])]);
+    let refused = workflow.resend_letter(&operator, &no, after(1)).await;
+    assert!(matches!(refused, Err(WorkflowError::Conflict(_))), "{refused:?}");
+}
+
+/// Corrects a message, and gives the new words.
+async fn corrected(workflow: &Workflow, city: &City, id: MessageId) -> (String, String) {
+    let new = Correction {
+        title: "訂正のお知らせ".to_owned(), body: "正しくは次のとおりです。".to_owned()
+    };
+    workflow.correct_message(&city.operator(), id, &new, after(1)).await.unwrap();
+    (new.title, new.body)
+}
+
+async fn a_letter_that_waits_follows_a_correction_and_a_withdrawal(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let (workflow, operator) = (workflow(db.store()), city.operator());
+    household(db, &city, "paper", "北区2-2").await;
+    let id = told(db, &workflow, &city).await;
+    let new = corrected(&workflow, &city, id).await;
+    let letter = letters(&workflow, &city, &LettersOf::default()).await.remove(0);
+    assert_eq!((letter.title, letter.body), new);
+    assert_eq!(ways(db, id).await, [("queued", None)], "it goes as it would have");
+
+    workflow.withdraw_message(&operator, id, after(2)).await.unwrap();
+    let all = letters(&workflow, &city, &LettersOf::default()).await;
+    assert_eq!((all.len(), all[0].state.as_str(), all[0].withdrawn_at), (1, "withdrawn", Some(after(2))));
+    assert_eq!(ways(db, id).await, [("superseded", Some("withdrawn".to_owned()))]);
+    let run = workflow.make_print_run(&operator, 10, after(3)).await;
+    assert!(matches!(run, Err(WorkflowError::Conflict(_))), "it has left the queue: {run:?}");
+    let marked = workflow.mark_letters(&operator, &[letter.letter_no], LetterStep::Printed, after(3)).await.unwrap();
+    assert_eq!(marked, 0);
+}
+
+async fn a_letter_in_a_run_stays_and_shows_that_its_message_was_withdrawn(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let (workflow, operator) = (workflow(db.store()), city.operator());
+    household(db, &city, "paper", "北区2-2").await;
+    let id = told(db, &workflow, &city).await;
+    let run = workflow.make_print_run(&operator, 10, NOW).await.unwrap().print_run_id;
+    let file = workflow.print_run_csv(&operator, run).await.unwrap();
+    corrected(&workflow, &city, id).await;
+    workflow.withdraw_message(&operator, id, after(2)).await.unwrap();
+    assert_eq!(workflow.print_run_csv(&operator, run).await.unwrap(), file, "it may be on paper already");
+    let (seen, held) = workflow.print_run(&operator, run).await.unwrap();
+    assert_eq!((seen.n_queued, seen.n_withdrawn), (1, 1));
+    assert_eq!((held[0].state.as_str(), held[0].withdrawn_at), ("queued", Some(after(2))), "the office sees it");
+
+    let steps = [LetterStep::Printed, LetterStep::Posted, LetterStep::Returned];
+    mark(&workflow, &city, &held[0].letter_no, &steps).await;
+    assert_eq!(ways(db, id).await, [("returned", None)], "what became of it is noted all the same");
+    let returned = db.begin_read(Wall::None).await.unwrap().deliveries_of(id).await.unwrap()[0].delivery_id;
+    let again = workflow.resend_delivery(&operator, returned, after(3)).await;
+    assert!(matches!(again, Err(WorkflowError::Conflict(_))), "{again:?}");
+}
+
+async fn a_letter_that_came_back_goes_out_again_in_corrected_words(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let (workflow, operator) = (workflow(db.store()), city.operator());
+    household(db, &city, "paper", "北区2-2").await;
+    let id = told(db, &workflow, &city).await;
+    let first = letters(&workflow, &city, &LettersOf::default()).await.remove(0);
+    let steps = [LetterStep::Printed, LetterStep::Posted, LetterStep::Returned];
+    mark(&workflow, &city, &first.letter_no, &steps).await;
+    let new = corrected(&workflow, &city, id).await;
+    let returned = db.begin_read(Wall::None).await.unwrap().deliveries_of(id).await.unwrap()[0].delivery_id;
+    workflow.resend_delivery(&operator, returned, after(2)).await.unwrap();
+    let mut all = letters(&workflow, &city, &LettersOf::default()).await;
+    assert_eq!((&all[1].title, &all[1].body), (&first.title, &first.body), "what was printed stays what it was");
+    let again = all.remove(0);
+    assert_eq!((again.title, again.body), new);
+}
+
 const FONT: &str = "dashboards/web/node_modules/@expo-google-fonts/noto-sans-jp/400Regular/NotoSansJP_400Regular.ttf";
 
 /// Letters as the operator's list gives them.
@@ -330,7 +467,7 @@ async fn an_operator_prints_a_run_fetches_it_twice_and_marks_it() {
     let returned = listed(&operator, "&state=returned").await;
     assert!(returned.iter().any(|letter| letter["letter_no"] == letter_no.as_str()), "{returned:?}");
     let runs = operator.get("/v1/print-runs").await.expect(200);
-    assert_eq!(runs["items"][0]["n_returned"], 1, "{runs}");
+    assert_eq!((&runs["items"][0]["n_returned"], &runs["items"][0]["n_withdrawn"]), (&json!(1), &json!(0)), "{runs}");
     let unknown = "/v1/print-runs/01900000-0000-7000-8000-000000000000/letters.pdf";
     assert_eq!(operator.get(unknown).await.status, 404);
     todoke.stop().await;

@@ -1,11 +1,16 @@
 //! Bad events never vanish: every one of them is kept or its sender is told to come again, nothing that somebody typed
 //! is kept, and a replay takes what the rules of now allow.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
+use todoke_domain::{Timestamp, ids::QuarantineId};
 use todoke_tests::{
     http::{Answer, Client},
     todoke::{DemoOptions, Todoke, recently},
+    wait::eventually,
 };
 
 use crate::{
@@ -39,6 +44,20 @@ async fn send_event(who: &Client, event: &Value) -> Value {
 async fn replay(operator: &Client, path: &str) -> [Value; 2] {
     let done = operator.post(path, &json!({})).await.expect(200);
     ["taken", "held"].map(|what| done[what].clone())
+}
+
+/// Everything that is held, oldest first.
+async fn held_by_pages(operator: &Client, n_max: usize) -> Vec<Value> {
+    let first = format!("/v1/lake/quarantine?limit={n_max}");
+    let (mut held, mut path) = (Vec::new(), first.clone());
+    loop {
+        let page = operator.get(&path).await.expect(200);
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= n_max, "{page}");
+        held.extend(items.clone());
+        let Some(next) = page["next"].as_str() else { return held };
+        path = format!("{first}&cursor={next}");
+    }
 }
 
 const REPLAY: &str = "/v1/lake/quarantine/replay";
@@ -79,7 +98,7 @@ async fn a_replay_takes_app_usage_and_events_of_systems_that_are_acceptable_now(
         "SELECT COUNT(*) FROM events_support WHERE inquiry_id = 'held'",
         "SELECT COUNT(*) FROM events_app WHERE session_id = 'ways-in' AND screen_id = 'G01'",
     ] {
-        todoke_tests::wait::eventually("it is in the lake", std::time::Duration::from_secs(60), async || {
+        eventually("it is in the lake", Duration::from_secs(60), async || {
             (sql(&analyst, query).await == [[json!(1)]]).then_some(())
         })
         .await;
@@ -113,15 +132,7 @@ async fn every_bad_event_is_listed_page_by_page_and_no_word_of_it_is_kept() {
     assert_eq!(send_event(&desk, &written).await["rejected"][0]["reason"], "forbidden_field");
 
     let operator = todoke.sign_in("operator").await;
-    let (mut held, mut path) = (Vec::new(), "/v1/lake/quarantine?limit=4".to_owned());
-    loop {
-        let page = operator.get(&path).await.expect(200);
-        let items = page["items"].as_array().unwrap();
-        assert!(items.len() <= 4, "{page}");
-        held.extend(items.clone());
-        let Some(next) = page["next"].as_str() else { break };
-        path = format!("/v1/lake/quarantine?limit=4&cursor={next}");
-    }
+    let held = held_by_pages(&operator, 4).await;
     let told: Vec<(&str, bool)> = held
         .iter()
         .map(|entry| (entry["reason"].as_str().unwrap(), entry["can_be_replayed"].as_bool().unwrap()))
@@ -132,7 +143,7 @@ async fn every_bad_event_is_listed_page_by_page_and_no_word_of_it_is_kept() {
     assert_eq!(told.len(), 6, "{told:?}");
     let torn = held.iter().find(|entry| entry["reason"] == "not_json").unwrap();
     assert!(torn["content_bytes"].as_u64() > Some(0), "{torn}");
-    todoke_tests::wait::eventually("the log is in the lake", std::time::Duration::from_secs(60), async || {
+    eventually("the log is in the lake", Duration::from_secs(60), async || {
         let health = operator.get("/v1/lake/health").await.expect(200);
         (health["staged_rows"] == 0 && health["log_backlog_bytes"] == 0).then_some(())
     })
@@ -144,6 +155,67 @@ async fn every_bad_event_is_listed_page_by_page_and_no_word_of_it_is_kept() {
         assert!(!bytes.windows(words.len()).any(|window| window == words), "words in {}", file.display());
     }
     todoke.stop().await;
+}
+
+/// An earlier version kept contents as they were sent: with the next start they are looked at by the rule of now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_that_an_earlier_version_kept_leave_the_record_when_this_one_starts() {
+    const WORDS: &str = "ひみつの検索語";
+    // More than are looked at in one transaction.
+    const SEARCHES: usize = 300;
+    let dir = TempDir::with_prefix("todoke-words-").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let (file, town) = (todoke.data_dir().join("record.sqlite"), todoke.municipality());
+    todoke.stop().await;
+    let url = format!("sqlite://{}", file.display());
+    let mut search = view(1);
+    search["event_type"] = json!("app.search_performed");
+    search["words"] = json!(WORDS);
+    search["colour"] = json!("red");
+    let mut reply = replied("r-1");
+    reply["data"]["text"] = json!(WORDS);
+    let mut contents = vec![("usage", search.to_string()); SEARCHES];
+    contents.push(("events", reply.to_string()));
+    contents.push(("usage", format!("{{\"words\":\"{WORDS}")));
+    let mut record = SqliteConnection::connect(&url).await.unwrap();
+    let received_at: Timestamp = recently().parse().unwrap();
+    for (entrance, content) in &contents {
+        let entry =
+            "INSERT INTO quarantined_event (quarantine_id, municipality_code, entrance, sender, reason, content, state,
+                        received_at_us)
+                     VALUES ($1, $2, $3, '{}', 'unknown_field', $4, 'held', $5)";
+        let id = QuarantineId::new(received_at).to_string();
+        let entry = sqlx::query(entry).bind(id).bind(&town).bind(entrance).bind(content);
+        entry.bind(received_at.as_micros()).execute(&mut record).await.unwrap();
+    }
+    record.close().await.unwrap();
+
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let operator = todoke.sign_in("operator").await;
+    let held = eventually("all contents were looked at", Duration::from_secs(60), async || {
+        let held = held_by_pages(&operator, 200).await;
+        held.iter().all(|entry| entry["content_bytes"].is_u64()).then_some(held)
+    })
+    .await;
+    let mut lengths: Vec<usize> = held.iter().map(|entry| entry["content_bytes"].as_u64().unwrap() as usize).collect();
+    let mut expected: Vec<usize> = contents.iter().map(|(_, content)| content.len()).collect();
+    lengths.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(lengths, expected, "how long they were is known");
+    let n_lost = held.iter().filter(|entry| entry["can_be_replayed"] == false).count();
+    assert_eq!(n_lost, 1, "nobody can read what is torn, and so none of it is kept");
+    todoke.stop().await;
+
+    let mut record = SqliteConnection::connect(&url).await.unwrap();
+    let kept: Vec<(String,)> =
+        sqlx::query_as("SELECT content FROM quarantined_event").fetch_all(&mut record).await.unwrap();
+    // The last one to close brings the log of SQLite into the file.
+    record.close().await.unwrap();
+    assert!(kept.iter().all(|(content,)| !content.contains(WORDS)), "{kept:?}");
+    let counted = kept.iter().filter(|(content,)| content.contains("\"text_length\":7")).count();
+    assert_eq!(counted, SEARCHES + 1, "of words the number of characters stays");
+    let (bytes, words) = (std::fs::read(&file).unwrap(), WORDS.as_bytes());
+    assert!(!bytes.windows(words.len()).any(|window| window == words), "words in {}", file.display());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::civil::{date, time};
-use todoke_domain::{Timestamp, number::NumberKind, qr::QrToken, time::add_days};
+use todoke_domain::{Timestamp, number::NumberKind, parameter::CONTACT, qr::QrToken, time::add_days};
 use todoke_store::{
     Wall,
+    municipality::ParameterValue,
     print_item::{LettersOf, PrintItem},
 };
 use todoke_tests::stores::TestStore;
@@ -31,6 +32,7 @@ todoke_tests::on_both_databases! {
     two_nodes_invite_nobody_twice,
     the_monthly_run_happens_once,
     who_has_moved_out_is_invited_again_after_coming_back,
+    a_text_without_its_value_costs_itself_and_not_the_run,
 }
 
 async fn letters(workflow: &Workflow, city: &City) -> Vec<PrintItem> {
@@ -249,4 +251,41 @@ async fn who_has_moved_out_is_invited_again_after_coming_back(db: &TestStore) {
     let mut tx = db.begin_read(Wall::None).await.unwrap();
     let row = tx.solicitation_of_resident(&city.code, "A1").await.unwrap().unwrap();
     assert_eq!((row.state.as_str(), row.repeats, row.last_sent_on), ("solicited", 0, Some(days(35).jst_date())));
+}
+
+/// The register has no names for A1, whose mother has the app, and A2; and nobody knows the desk that invites to the
+/// app.
+async fn a_text_without_its_value_costs_itself_and_not_the_run(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let born = ["A1", "A2", "A3"].map(|no| movement(no, "2025-07-07", "birth", "2025-07-10"));
+    move_people(&workflow, &city, &born, NOW).await;
+    let relation = file(RELATION_HEADER, &["A1,P1,オオサカ ハナコ,1992-02-03,母".to_owned()]);
+    assert!(import(&workflow, &city, ImportKind::HouseholdRelation, &relation, NOW).await.is_completed());
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let blank = ParameterValue { name: CONTACT.name.to_owned(), effective_from: NOW.jst_date(), value: " ".to_owned() };
+    tx.set_parameter(&town(), &blank, "test", NOW).await.unwrap();
+    for no in ["A1", "A2"] {
+        let mut nameless = tx.resident(&town(), no).await.unwrap().unwrap();
+        nameless.name = " ".to_owned();
+        tx.upsert_residents(&[nameless]).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+
+    let run = workflow.run_solicitation(&city.operator(), NOW).await.unwrap();
+    assert_eq!(run, Solicited { targets: 3, app: 1, paper: 1 }, "the run goes on");
+    let letters = letters(&workflow, &city).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].recipient_name, "佐藤 子A3 様の保護者様");
+    assert!(!letters[0].body.contains("子育て応援アプリ登録のご案内"), "{}", letters[0].body);
+    assert!(events_of(db, "account.registration_invited").await.is_empty());
+    assert!(inbox(db, &city.parent, "coupon.solicited").await.is_empty());
+    let suppressed = events_of(db, "message.suppressed").await;
+    let faulty = suppressed.iter().filter(|event| event.payload["reason"].as_str() == Some("template_error"));
+    assert_eq!(faulty.count(), 3, "the message to A1, the letter to A2, and the invitation on that to A3");
+    let alarms = inbox(db, &city.operator, "operator.message_faulty").await;
+    assert_eq!(alarms.len(), 2, "once a day for each type");
+    for kind in ["coupon.solicited", "account.registration_invited"] {
+        assert!(alarms.iter().any(|alarm| alarm.body.contains(kind)), "{kind}");
+    }
 }

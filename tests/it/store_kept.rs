@@ -40,6 +40,7 @@ todoke_tests::on_both_databases! {
     what_an_answer_rests_on_is_there_when_it_is_given,
     who_is_done_does_not_wait_for_a_long_transaction_that_comes_next,
     an_authority_is_no_municipality,
+    a_content_of_an_earlier_version_is_looked_at_once,
     a_replay_of_quarantined_events_can_be_noticed,
 }
 
@@ -163,14 +164,17 @@ async fn ending_an_account_ends_its_sessions_devices_and_keys(db: &TestStore) {
         name: "BI".to_owned(),
         sources: None,
         created_at_us: NOW.as_micros(),
+        issued_by: None,
+        used_at: None,
+        revoked_at: None,
     };
     tx.insert_api_key(&key, &town(), "key").await.unwrap();
     assert!(tx.is_trusted_device("device", account_id, NOW).await.unwrap());
     assert!(!tx.is_trusted_device("device", account_id, later).await.unwrap(), "trust runs out");
-    assert_eq!(tx.api_key_account("key").await.unwrap(), Some(account_id));
+    assert_eq!(tx.api_key_by_hash("key").await.unwrap().map(|key| key.account_id), Some(account_id));
     tx.end_sessions_of(account_id, NOW).await.unwrap();
     assert!(!tx.is_trusted_device("device", account_id, NOW).await.unwrap());
-    assert_eq!(tx.api_key_account("key").await.unwrap(), None);
+    assert!(tx.api_key_by_hash("key").await.unwrap().is_none());
     tx.commit().await.unwrap();
     assert!(db.signed_in_by_token("one").await.unwrap().is_none());
     assert!(db.signed_in_by_token("two").await.unwrap().is_none());
@@ -390,25 +394,49 @@ async fn an_authority_is_no_municipality(db: &TestStore) {
     assert!(tx.municipality(&prefecture).await.unwrap().is_some(), "its accounts have a name to show");
 }
 
+/// An event of which nothing is kept.
+fn held_event(at: Timestamp) -> QuarantinedEvent {
+    QuarantinedEvent {
+        quarantine_id: QuarantineId::new(at),
+        municipality_code: town(),
+        account_id: None,
+        entrance: "usage".to_owned(),
+        sender: "{}".to_owned(),
+        event_id: None,
+        reason: "not_json".to_owned(),
+        field: None,
+        content: String::new(),
+        content_bytes: Some(1),
+        state: "held".to_owned(),
+        received_at: at,
+    }
+}
+
+async fn a_content_of_an_earlier_version_is_looked_at_once(db: &TestStore) {
+    let whole = QuarantinedEvent { content: "words".to_owned(), content_bytes: None, ..held_event(NOW) };
+    let looked_at = QuarantinedEvent { content: "{}".to_owned(), ..held_event(NOW) };
+    let empty = QuarantinedEvent { content_bytes: None, ..held_event(NOW) };
+    let mut tx = db.begin_write(Wall::Around(town())).await.unwrap();
+    tx.insert_quarantined(&[whole.clone(), looked_at, empty]).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let found = tx.unlooked_contents(10).await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].quarantine_id, found[0].content.as_str()), (whole.quarantine_id, "words"));
+    assert!(tx.keep_of_content(whole.quarantine_id, "", 5).await.unwrap());
+    assert!(tx.unlooked_contents(10).await.unwrap().is_empty());
+    assert!(!tx.keep_of_content(whole.quarantine_id, "words", 5).await.unwrap(), "once is enough");
+    let held = tx.quarantined_events(&town(), None, 10).await.unwrap();
+    let kept = held.iter().find(|entry| entry.quarantine_id == whole.quarantine_id).unwrap();
+    assert_eq!((kept.content.as_str(), kept.content_bytes), ("", Some(5)));
+}
+
 async fn a_replay_of_quarantined_events_can_be_noticed(db: &TestStore) {
     let replays = async || db.begin_read(Wall::None).await.unwrap().replays().await.unwrap();
     assert_eq!(replays().await, (0, 0), "nothing was replayed");
     for (n, state) in [(1, "replayed"), (2, "dropped"), (3, "replayed")] {
         let at = NOW.plus(Duration::from_secs(n));
-        let entry = QuarantinedEvent {
-            quarantine_id: QuarantineId::new(at),
-            municipality_code: town(),
-            account_id: None,
-            entrance: "usage".to_owned(),
-            sender: "{}".to_owned(),
-            event_id: None,
-            reason: "not_json".to_owned(),
-            field: None,
-            content: String::new(),
-            content_bytes: Some(1),
-            state: "held".to_owned(),
-            received_at: at,
-        };
+        let entry = held_event(at);
         let mut tx = db.begin_write(Wall::Around(town())).await.unwrap();
         tx.insert_quarantined(std::slice::from_ref(&entry)).await.unwrap();
         tx.commit().await.unwrap();

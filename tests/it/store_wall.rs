@@ -84,6 +84,7 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
         consents(tx.consents(city.parent.account_id)),
         preferences(tx.preferences(city.parent.account_id)),
         guardian(tx.guardian(city.guardian.guardian_id)),
+        contact_channels(tx.contact_channels(&[city.guardian.guardian_id])),
         find_guardians(tx.find_guardians(code, "%", 10)),
         child(tx.child(city.child.child_id)),
         children_of(tx.children_of(city.guardian.guardian_id)),
@@ -97,6 +98,7 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
         facility_programmes(tx.facility_programmes(code)),
         message(tx.message(city.parent.account_id, city.message.message_id)),
         messages_of_cause(tx.messages_of_cause(city.message.cause_event_id, city.parent.account_id)),
+        standing_messages_of_cause(tx.standing_messages_of_cause(city.message.cause_event_id, "", 10)),
         inbox(tx.inbox(city.parent.account_id, false, None, 10)),
     ]
 }
@@ -155,6 +157,7 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         registered_guardians(tx.registered_guardians(code)),
         print_item(tx.print_item(code, "X26-0000001")),
         print_items(tx.print_items(code, &LettersOf::default(), 10)),
+        print_items_in_vain(tx.print_items_in_vain(code, NOW, 10)),
         waiting_print_items(async { tx.waiting_print_items(code).await.map(counted) }),
         print_items_of_run(tx.print_items_of_run(code, more.run)),
         print_run(tx.print_run(code, more.run)),
@@ -284,6 +287,9 @@ async fn enrich_household(tx: &mut Tx, city: &City) {
         name: "BI".to_owned(),
         sources: None,
         created_at_us: NOW.as_micros(),
+        issued_by: None,
+        used_at: None,
+        revoked_at: None,
     };
     tx.insert_api_key(&key, &city.code, "hash").await.unwrap();
     let caused = Event {
@@ -400,7 +406,10 @@ async fn enrich_printing(tx: &mut Tx, city: &City, id: PrintRunId) {
     assert_eq!(tx.make_print_run(&city.code, &run, 10).await.unwrap(), 1);
     let printed = tx.print_item(&city.code, "X26-0000001").await.unwrap().unwrap();
     let waiting = PrintItem { letter_no: "X26-0000002".to_owned(), print_run_id: None, ..printed };
-    tx.insert_print_item(&city.code, &waiting).await.unwrap();
+    let nowhere = PrintItem { letter_no: "X26-0000003".to_owned(), state: "unaddressed".to_owned(), ..waiting.clone() };
+    for letter in [&waiting, &nowhere] {
+        tx.insert_print_item(&city.code, letter).await.unwrap();
+    }
 }
 
 async fn enrich_linked(tx: &mut Tx, city: &City) {
@@ -485,6 +494,7 @@ async fn enrich_register(tx: &mut Tx, city: &City, import_id: ImportId) {
         state: text("queued"),
         print_run_id: None,
         created_at: NOW,
+        withdrawn_at: None,
     };
     tx.insert_print_item(&code, &letter).await.unwrap();
     let quarantined = QuarantinedEvent {
@@ -552,6 +562,7 @@ async fn enrich_announcements(tx: &mut Tx, city: &City, more: &More) {
         told: false,
         published_at: NOW,
         withdrawn_at: None,
+        taken_after: None,
     };
     tx.insert_notice(&notice).await.unwrap();
     let request = CityRequest {

@@ -9,6 +9,10 @@ use todoke_tests::{
     todoke::{DemoOptions, Todoke, recent_id, recently},
     wait::eventually,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::scene::sql;
 
@@ -99,5 +103,35 @@ async fn without_consent_nothing_is_collected() {
     })
     .await;
     assert!(times_in_lake(&analyst, 1).await.is_empty(), "collected without consent");
+    todoke.stop().await;
+}
+
+/// A withdrawal holds from its commit on, also for a request that began before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_on_its_way_while_consent_is_withdrawn_is_not_kept() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let guardian = todoke.sign_in("guardian").await;
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await.expect(204);
+    let body = json!({"device_key": 4_711, "events": visit(3)}).to_string();
+    let base_url = guardian.base_url();
+    let address = base_url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/usage HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+        guardian.bearer().unwrap(),
+        body.len(),
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server asks for the body when it knows who sends it.
+    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut asked = vec![0; go_on.len()];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&asked), String::from_utf8_lossy(go_on));
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": false})).await.expect(204);
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202") && answer.contains("\"consent\":false"), "{answer}");
     todoke.stop().await;
 }

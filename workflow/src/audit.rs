@@ -41,6 +41,14 @@ pub enum Access {
     Resend,
     /// The operator asked to do one of these.
     Request,
+    /// A machine's key made.
+    IssueKey,
+    /// The sources replaced that a key may send events of.
+    SetKeySources,
+    /// A key ended.
+    RevokeKey,
+    /// A node of the lake given up, with what only its log had.
+    ForgetNode,
     /// A person forgotten in the lake.
     Erase,
 }
@@ -65,6 +73,10 @@ impl Access {
             Self::Withdraw => "withdraw",
             Self::Resend => "resend",
             Self::Request => "request",
+            Self::IssueKey => "api_key_issued",
+            Self::SetKeySources => "api_key_sources_set",
+            Self::RevokeKey => "api_key_revoked",
+            Self::ForgetNode => "node_forgotten",
             Self::Erase => "erase",
         }
     }
@@ -97,6 +109,14 @@ impl Workflow {
         }
         let mut work = self.begin(actor, now).await?;
         work.audit(what, Subject::new(object_kind, &actor.municipality_code), rows);
+        work.commit().await?;
+        Ok(())
+    }
+
+    /// Notes that a node was given up, by the name of its log: events of the municipality that only it had are lost.
+    pub async fn note_forgotten_node(&self, actor: &Actor, log: &str, now: Timestamp) -> Result<(), WorkflowError> {
+        let mut work = self.begin(actor, now).await?;
+        work.audit(Access::ForgetNode, Subject::new("node", log), 1);
         work.commit().await?;
         Ok(())
     }

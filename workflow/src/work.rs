@@ -97,11 +97,6 @@ impl Work<'_> {
         event
     }
 
-    /// The newest event of a type in this use case.
-    pub(crate) fn newest_event(&self, event_type: &str) -> Option<EventId> {
-        self.events.iter().rev().find(|event| event.event_type == event_type).map(|event| event.event_id)
-    }
-
     /// Notes an event that happened at a place.
     pub fn event_at(
         &mut self,

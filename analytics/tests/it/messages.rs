@@ -194,6 +194,31 @@ async fn a_message_whose_repetition_was_dropped_went_out_itself() {
 }
 
 #[tokio::test]
+async fn a_letter_that_came_back_has_reached_nobody() {
+    let mut city = City::new(OSAKA);
+    let noon = at("2026-06-01", "12:00");
+    let mut letter = |id: &str, step: &str, when: Timestamp| {
+        city.event(&format!("message.paper_{step}"), when, json!({"message_id": id, "letter_kind": "message"}));
+    };
+    for id in ["m-1", "m-2", "m-3", "m-4"] {
+        letter(id, "posted", at("2026-06-01", "15:00"));
+    }
+    // Long after the 24 hours; and within them, where another letter followed, in time and too late.
+    letter("m-2", "returned", at("2026-06-20", "09:00"));
+    for (id, day) in [("m-3", "2026-06-02"), ("m-4", "2026-06-03")] {
+        letter(id, "returned", at("2026-06-02", "09:00"));
+        letter(id, "posted", at(day, "10:00"));
+    }
+    for id in ["m-1", "m-2", "m-3", "m-4"] {
+        made(&mut city, id, "coupon.suspended", "mandatory", &["inbox", "paper"], noon);
+    }
+    city.view("s-1", "GA01", at("2026-06-21", "09:00"));
+    let lake = Fixture::new(&[&city]).await;
+    let all = &lake.figures(R13, "2026-06-01", "2026-06-03", "").await[0];
+    check(all, json!({"created": 4, "paper_posted": 4, "paper_returned": 3, "unreached_mandatory": 2}));
+}
+
+#[tokio::test]
 async fn reachable_devices_are_those_whose_last_word_was_yes() {
     let mut city = City::new(OSAKA);
     let mut word = |device: i64, granted: bool, when: Timestamp| {

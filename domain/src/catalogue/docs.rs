@@ -90,6 +90,9 @@ fn push_message(text: &mut String, message: &MessageType) {
         let after = escalation.after_min.map_or_else(String::new, |min| format!(" after {min} min"));
         writeln!(text, "- Escalation {}{after}", escalation.rule.as_str()).unwrap();
     }
+    if let Some(days) = message.again_after_days {
+        writeln!(text, "- Unread: again after {days} days").unwrap();
+    }
     for (locale, variant, template) in message.templates() {
         let (subject, body) = (template.subject.as_str(), template.body.as_str());
         writeln!(text, "\n{locale}, {variant}: **{subject}**  \n{body}").unwrap();

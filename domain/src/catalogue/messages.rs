@@ -240,6 +240,8 @@ pub struct MessageType {
     pub dedupe: Dedupe,
     /// In order; see [`MessageType::escalations_for`].
     pub escalation: Vec<Escalation>,
+    /// Days after which a guardian who has not read it is told once more, while what it asks for is still to be done.
+    pub again_after_days: Option<u16>,
     /// Validity, reminders and timers of the row, for people.
     pub deadline: Option<String>,
     /// Mark of the specification.
@@ -420,6 +422,8 @@ struct RawMessage {
     #[serde(default)]
     escalation: Vec<Escalation>,
     #[serde(default)]
+    again_after_days: Option<u16>,
+    #[serde(default)]
     batch_from_timer: Option<String>,
     #[serde(default)]
     deadline: Option<String>,
@@ -485,6 +489,7 @@ impl RawMessage {
             must_contain: self.must_contain,
             dedupe: self.dedupe,
             escalation: self.escalation,
+            again_after_days: self.again_after_days,
             deadline: self.deadline,
             source: self.source,
             template_version: self.template_version,

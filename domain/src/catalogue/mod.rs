@@ -5,6 +5,7 @@
 //! `docs/catalogues/` come from them. To add a message or an event, add a row there.
 
 mod cause;
+pub mod code;
 pub mod events;
 mod field_type;
 pub mod format;

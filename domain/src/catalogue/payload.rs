@@ -4,6 +4,7 @@ use jiff::civil::Date;
 use serde_json::{Map, Value};
 
 use super::{
+    code::{self, NotACode},
     events::{self, DataClass, EventType, Field, LakeUse},
     field_type::FieldType,
 };
@@ -44,6 +45,16 @@ pub enum PayloadError {
         /// The type, as the catalogue writes it.
         expected: String,
     },
+    /// A text that is no code: words, or a number of a person.
+    #[error("`{event_type}`: `{field}` holds a text that is {why}")]
+    Words {
+        /// The event type.
+        event_type: &'static str,
+        /// The field of the payload or of the envelope.
+        field: String,
+        /// What is wrong with it.
+        why: NotACode,
+    },
     /// The field is known to the record only, or to the restricted dataset only.
     #[error("`{event_type}`: `{field}` is of class {} and must not leave the record", class.as_str())]
     PersonalData {
@@ -66,28 +77,28 @@ pub enum PayloadError {
     },
 }
 
-/// Checks a whole event: its payload, and the envelope fields its type needs.
+/// Checks a whole event: its payload, the envelope fields its type needs, and those of the envelope that say where.
 ///
 /// # Errors
 /// The first thing that is wrong, see [`PayloadError`].
 pub fn check(event: &Event) -> Result<(), PayloadError> {
     check_payload(&event.event_type, &event.payload)?;
     let event_type = known(&event.event_type)?;
-    for field in &event_type.envelope_required {
-        let set = match field.as_str() {
-            "facility_id" => event.facility_id.is_some(),
-            "programme_code" => event.programme_code.is_some(),
-            _ => true,
-        };
-        if !set {
-            return Err(PayloadError::MissingField { event_type: &event_type.name, field: field.clone() });
+    for (field, value) in [("facility_id", &event.facility_id), ("programme_code", &event.programme_code)] {
+        match value {
+            Some(text) => code::check(text).map_err(|why| words(&event_type.name, field, why))?,
+            None if event_type.envelope_required.iter().any(|required| required == field) => {
+                return Err(PayloadError::MissingField { event_type: &event_type.name, field: field.to_owned() });
+            }
+            None => {}
         }
     }
     Ok(())
 }
 
 /// Checks that a payload holds exactly the lake-visible fields of its type: none unknown, none of class
-/// B, D or E, all non-null ones set, each of its type and range. A nullable field may be null or absent.
+/// B, D or E, all non-null ones set, each of its type and range, each text a code. A nullable field may be null or
+/// absent.
 ///
 /// # Errors
 /// The first thing that is wrong, see [`PayloadError`].
@@ -139,7 +150,12 @@ fn check_field(
         event_type,
         field: format!("{}{}", field.name, wrong.path),
         expected: wrong.expected,
-    })
+    })?;
+    code::check_all(value).map_err(|why| words(event_type, &field.name, why))
+}
+
+fn words(event_type: &'static str, field: &str, why: NotACode) -> PayloadError {
+    PayloadError::Words { event_type, field: field.to_owned(), why }
 }
 
 fn set<'a>(payload: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -262,6 +278,22 @@ mod tests {
             panic!("a line without amount passed");
         };
         assert_eq!(field, "lines[0].amount");
+    }
+
+    #[test]
+    fn texts_must_be_codes() {
+        for (field, value) in [
+            ("purpose", json!("佐藤花子")),
+            ("initiated_by", json!("Sato Hanako")),
+            ("coupon_set_id", json!("090-1234-5678")),
+            ("lines", json!([{"lot_id": "123456789012", "bucket": null, "amount": 1}])),
+        ] {
+            let refused = with(field, value);
+            assert!(
+                matches!(&refused, Err(PayloadError::Words { field: named, .. }) if named == field),
+                "{field}: {refused:?}"
+            );
+        }
     }
 
     #[test]

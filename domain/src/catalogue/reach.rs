@@ -350,6 +350,17 @@ pub enum Contact {
     Both,
 }
 
+impl Contact {
+    /// From the code in the record, `app`, `paper` or `both`.
+    pub fn of(contact_channel: &str) -> Self {
+        match contact_channel {
+            "paper" => Self::Paper,
+            "both" => Self::Both,
+            _ => Self::App,
+        }
+    }
+}
+
 /// What decides the channels of one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {

@@ -1,9 +1,8 @@
-//! Accounts of offices, and keys for machines.
+//! Accounts of offices.
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use todoke_domain::{Role, Timestamp};
 use todoke_store::account::Account;
 use todoke_workflow::{
     account::{OfficeChange, OfficeDraft, account_revision},
@@ -19,12 +18,7 @@ use super::{
 use crate::{auth::Caller, problem::Problem, state::AppState};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, issue))
-        .routes(routes!(shared))
-        .routes(routes!(change, delete))
-        .routes(routes!(list_keys, issue_key))
-        .routes(routes!(revoke_key))
+    OpenApiRouter::new().routes(routes!(list, issue)).routes(routes!(shared)).routes(routes!(change, delete))
 }
 
 fn account_item(account: &Account) -> Value {
@@ -131,44 +125,5 @@ async fn change(
     responses((status = 204, description = "deleted; its sessions and sockets end at once")))]
 async fn delete(State(app): State<AppState>, caller: Caller, At(account): At<String>) -> Result<StatusCode, Problem> {
     app.workflow.delete_office_account(&caller.actor, path_id(&account)?, app.now()).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-#[utoipa::path(get, path = "/v1/api-keys", tag = "accounts", responses((status = 200, description = "living keys, without their secrets")))]
-async fn list_keys(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
-    let keys = app.workflow.api_keys(&caller.actor).await?;
-    let items = keys.into_iter().map(|key| {
-        let sources = key.sources.and_then(|sources| serde_json::from_str::<Value>(&sources).ok());
-        let created_at = Timestamp::from_micros(key.created_at_us);
-        json!({ "api_key_id": key.api_key_id, "name": key.name, "sources": sources, "created_at": created_at })
-    });
-    Ok(Json(all(items.collect())))
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-struct KeyBody {
-    name: String,
-    /// Role the machine acts with, e.g. `analyst`
-    role: String,
-    /// Sources whose events it may send to `/v1/events`: each a `source` or, with `*` at its end, the begin of some.
-    /// Without any it sends no events
-    #[serde(default)]
-    sources: Vec<String>,
-}
-
-#[utoipa::path(post, path = "/v1/api-keys", tag = "accounts", request_body = KeyBody, responses((status = 201, description = "the key is shown this once")))]
-async fn issue_key(
-    State(app): State<AppState>,
-    caller: Caller,
-    Body(body): Body<KeyBody>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    let role: Role = body.role.parse().map_err(|_| Problem::invalid_field("role", "役割を選んでください。"))?;
-    let (id, key) = app.workflow.issue_api_key(&caller.actor, &body.name, role, &body.sources, app.now()).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "api_key_id": id, "api_key": key }))))
-}
-
-#[utoipa::path(delete, path = "/v1/api-keys/{api_key_id}", tag = "accounts", params(("api_key_id" = String, Path)), responses((status = 204, description = "revoked at once")))]
-async fn revoke_key(State(app): State<AppState>, caller: Caller, At(key): At<String>) -> Result<StatusCode, Problem> {
-    app.workflow.revoke_api_key(&caller.actor, path_id(&key)?, app.now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -98,7 +98,7 @@ async fn reject(
 }
 
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/pause", tag = "broadcasts", params(("broadcast_id" = String, Path)),
-    responses((status = 200, description = "nothing more goes out for now, also of what is queued"), (status = 409, description = "all of it has left, or it is not under way")))]
+    responses((status = 200, description = "nothing more goes out for now, also of what is queued; `under_way` people had theirs at a provider already"), (status = 409, description = "nothing of it is left, or it is not under way")))]
 async fn pause(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!(app.workflow.pause_broadcast(&caller.actor, path_id(&id)?, app.now()).await?)))
 }
@@ -110,7 +110,7 @@ async fn resume(State(app): State<AppState>, caller: Caller, At(id): At<String>)
 }
 
 #[utoipa::path(post, path = "/v1/broadcasts/{broadcast_id}/cancel", tag = "broadcasts", params(("broadcast_id" = String, Path)),
-    responses((status = 200, description = "ended; what went out stays, what is queued is suppressed"), (status = 409, description = "all of it has left already")))]
+    responses((status = 200, description = "ended; what went out stays, what is queued is suppressed; `under_way` people had theirs at a provider already"), (status = 409, description = "nothing of it is left")))]
 async fn cancel(State(app): State<AppState>, caller: Caller, At(id): At<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!(app.workflow.cancel_broadcast(&caller.actor, path_id(&id)?, app.now()).await?)))
 }

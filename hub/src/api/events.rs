@@ -44,7 +44,7 @@ async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode
     let sources = app.workflow.sources_of_machine(&caller.account).await?;
     if sources.as_ref().is_some_and(Vec::is_empty) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "no-source", "No source").detail(
-            "このキーには送信元が設定されていないため、記録を送信できません。送信元を指定してキーを発行してください。",
+            "このキーには送信元が設定されていないため、記録を送信できません。APIキーの画面で送信元を指定してください。",
         ));
     }
     let config = &app.config().ingest;

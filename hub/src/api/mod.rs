@@ -23,6 +23,7 @@ mod imports;
 mod inbox;
 mod input;
 mod intake;
+mod keys;
 mod lake;
 mod me;
 mod my_surveys;
@@ -82,6 +83,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(home::routes())
         .merge(imports::routes())
         .merge(inbox::routes())
+        .merge(keys::routes())
         .merge(lake::routes())
         .merge(me::routes())
         .merge(my_surveys::routes())

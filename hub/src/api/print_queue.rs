@@ -33,6 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(mark))
+        .routes(routes!(resend))
         .routes(routes!(runs))
         .routes(routes!(make_run))
         .routes(routes!(sheets))
@@ -43,7 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LetterQuery {
-    /// `queued`, `unaddressed`, `printed`, `posted`, `returned` or `replaced`
+    /// `queued`, `unaddressed`, `printed`, `posted`, `returned`, `replaced` or `withdrawn`
     state: Option<String>,
     /// Letters of this run only
     print_run_id: Option<String>,
@@ -83,6 +84,7 @@ struct LetterLine {
     state: String,
     print_run_id: Option<PrintRunId>,
     created_at: todoke_domain::Timestamp,
+    withdrawn_at: Option<todoke_domain::Timestamp>,
 }
 
 impl From<PrintItem> for LetterLine {
@@ -95,6 +97,7 @@ impl From<PrintItem> for LetterLine {
             state: item.state,
             print_run_id: item.print_run_id,
             created_at: item.created_at,
+            withdrawn_at: item.withdrawn_at,
         }
     }
 }
@@ -112,6 +115,18 @@ async fn mark(State(app): State<AppState>, caller: Caller, Body(body): Body<Mark
     let step = letter_step(&body.state)?;
     let marked = app.workflow.mark_letters(&caller.actor, &body.letter_nos, step, app.now()).await?;
     Ok(Json(json!({ "marked": marked })))
+}
+
+#[utoipa::path(post, path = "/v1/print-queue/{letter_no}/resend", tag = "solicitations", params(("letter_no" = String, Path)),
+    responses((status = 202, description = "queued once more under a new number, to where the register has the child now"),
+              (status = 409, description = "it is on its way, was sent again already, is a message's, or nobody knows an address")))]
+async fn resend(
+    State(app): State<AppState>,
+    caller: Caller,
+    At(letter_no): At<String>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let again = app.workflow.resend_letter(&caller.actor, &letter_no, app.now()).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "letter_no": again }))))
 }
 
 fn letter_step(state: &str) -> Result<LetterStep, Problem> {
@@ -159,6 +174,7 @@ struct RunLine {
     n_printed: i64,
     n_posted: i64,
     n_returned: i64,
+    n_withdrawn: i64,
 }
 
 impl From<PrintRun> for RunLine {
@@ -172,6 +188,7 @@ impl From<PrintRun> for RunLine {
             n_printed: run.n_printed,
             n_posted: run.n_posted,
             n_returned: run.n_returned,
+            n_withdrawn: run.n_withdrawn,
         }
     }
 }
@@ -309,6 +326,7 @@ mod tests {
                 state: "queued".to_owned(),
                 print_run_id: None,
                 created_at: Timestamp::from_micros(0),
+                withdrawn_at: None,
             };
             letter(item, "https://todoke.example.jp/").app
         };

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Common,
     erase::{self, EraseArgs},
+    forget_node::{self, ForgetNodeArgs},
     output,
 };
 use crate::{
@@ -45,6 +46,8 @@ enum What {
     Retain(Common),
     /// Takes one person out of the lake and writes a certificate; needs the server to be stopped
     Erase(EraseArgs),
+    /// Takes away the note of another node that is gone for good; what only its log had is lost
+    ForgetNode(ForgetNodeArgs),
     /// Reads every file and compares it with the log, and the events with the record
     Verify(Common),
     /// Events that could not be taken as they were sent
@@ -88,6 +91,7 @@ pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
         What::Vacuum(common) => vacuum(&common).await,
         What::Retain(common) => retain(&common).await,
         What::Erase(args) => erase::run(&args).await,
+        What::ForgetNode(args) => forget_node::run(&args).await,
         What::Verify(common) => verify(&common).await,
         What::Quarantine(QuarantineCommand::List(args)) => held(&args).await,
         What::Quarantine(QuarantineCommand::Replay(args)) => replay(&args).await,

@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod doctor;
 mod erase;
+mod forget_node;
 mod import;
 mod ingest;
 mod lake;

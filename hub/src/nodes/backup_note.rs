@@ -5,6 +5,8 @@
 //! answers with the position up to which the lake has it. The note is newer than what was acknowledged before the
 //! backup, so no clocks of two machines are compared. A node that stops takes its own note away instead, because its
 //! log is empty.
+//!
+//! The same note asks which nodes run at all (`GoneNode`): then they answer without bringing anything.
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +37,9 @@ struct Request {
     id: String,
     /// Who backs up, for people.
     place: String,
+    /// Only asks who runs.
+    #[serde(default)]
+    is_call: bool,
 }
 
 /// A node's answer.
@@ -54,15 +59,17 @@ async fn request_at(location: &LakeLocation) -> anyhow::Result<Option<Request>> 
 /// Errors: a backup copies files of the lake.
 pub(super) async fn refuse_beside_a_backup(location: &LakeLocation) -> anyhow::Result<()> {
     match request_at(location).await? {
-        Some(request) => Err(under_way(&request.place)),
+        Some(request) => Err(under_way(&request)),
         None => Ok(()),
     }
 }
 
-fn under_way(place: &str) -> anyhow::Error {
+fn under_way(request: &Request) -> anyhow::Error {
+    let place = &request.place;
+    let what = if request.is_call { "is asking which nodes run" } else { "is backing up the lake" };
     anyhow::anyhow!(
-        "{place} is backing up the lake: try again afterwards, and if that was cut off, back up there again or delete the \
-         note nodes/{BACKUP}"
+        "{place} {what}: try again afterwards, and if that was cut off, do it there again or delete the note \
+         nodes/{BACKUP}"
     )
 }
 
@@ -110,11 +117,17 @@ impl Answering {
     async fn look(&mut self) -> anyhow::Result<()> {
         match request_at(&self.location).await? {
             Some(request) if self.answered.as_ref() != Some(&request.id) => {
-                let through = self.usage.flushed().await;
+                let through = if request.is_call { 0 } else { self.usage.flushed().await };
                 let answer = serde_json::to_string(&Answer { request: request.id.clone(), through })?;
                 self.location.put_note(&answer_of(self.usage.id()), &answer).await?;
                 self.answered = Some(request.id);
-                tracing::info!(backup.place = request.place, log.position = through, "a backup has what is in the log");
+                if !request.is_call {
+                    tracing::info!(
+                        backup.place = request.place,
+                        log.position = through,
+                        "a backup has what is in the log"
+                    );
+                }
             }
             None if self.answered.is_some() => {
                 self.location.remove_note(&answer_of(self.usage.id())).await?;
@@ -124,6 +137,17 @@ impl Answering {
         }
         Ok(())
     }
+}
+
+/// What was heard of a node that was asked whether it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It runs.
+    Answer,
+    /// It took its note away: it has stopped, and its log is empty.
+    Stop,
+    /// Nothing, and its note is there.
+    Nothing,
 }
 
 /// That a backup is under way. Nobody is erased meanwhile, and there is one at a time.
@@ -144,16 +168,25 @@ impl BackupNote {
     ///
     /// Errors: another backup is under way, or a person is being erased.
     pub async fn leave(config: &Config) -> anyhow::Result<Option<Self>> {
+        Self::leave_as(config, false).await
+    }
+
+    /// As [`Self::leave`], but only asks who runs.
+    pub(super) async fn call(config: &Config) -> anyhow::Result<Option<Self>> {
+        Self::leave_as(config, true).await
+    }
+
+    async fn leave_as(config: &Config, is_call: bool) -> anyhow::Result<Option<Self>> {
         let Some(location) = shared_location(config)? else { return Ok(None) };
         let lock = lock(&config.data)?;
-        let request = Request { id: uuid::Uuid::new_v4().simple().to_string(), place: described(config) };
+        let request = Request { id: uuid::Uuid::new_v4().simple().to_string(), place: described(config), is_call };
         let text = serde_json::to_string(&request)?;
         if !location.note(BACKUP, &text).await.context("the backup cannot be noted at the lake")? {
             // One that was cut off here is over: its lock is ours. That of another node is its own.
             if let Some(there) = request_at(&location).await?
                 && there.place != request.place
             {
-                return Err(under_way(&there.place));
+                return Err(under_way(&there));
             }
             location.put_note(BACKUP, &text).await.context("the backup cannot be noted at the lake")?;
         }
@@ -210,10 +243,28 @@ impl BackupNote {
                 Instant::now() < deadline,
                 "the log of {} did not come to the lake within {} s, so that a backup would lack what it acknowledged: \
                  start it if it does not run, give it more time (--wait) if it does, or give --without and its place or the \
-                 name of its log for a backup that says that it lacks it",
+                 name of its log for a backup that says that it lacks it; if it is gone for good, see `todoke lake forget-node`",
                 listed(&waiting),
                 wait_max.as_secs()
             );
+            sleep(ANSWERS_LOOK).await;
+        }
+    }
+
+    /// What is heard of the node with a log within `wait_max`.
+    pub(super) async fn heard_of(&self, log: &str, wait_max: Duration) -> anyhow::Result<Heard> {
+        let deadline = Instant::now() + wait_max;
+        loop {
+            let notes = self.location.notes().await?;
+            if self.answer(&notes, log).is_some() {
+                return Ok(Heard::Answer);
+            }
+            if !notes.contains_key(log) {
+                return Ok(Heard::Stop);
+            }
+            if Instant::now() >= deadline {
+                return Ok(Heard::Nothing);
+            }
             sleep(ANSWERS_LOOK).await;
         }
     }

@@ -7,9 +7,11 @@
 //! A lake in the data folder has one node, which the lock of its log and its run file tell.
 
 mod backup_note;
+mod gone;
 mod restored;
 
 pub use backup_note::{Answering, BackupNote};
+pub use gone::GoneNode;
 pub use restored::{LogsCheck, Restored};
 
 use std::{collections::BTreeMap, fs};
@@ -147,7 +149,7 @@ impl ErasureNote {
         anyhow::ensure!(
             others.is_empty(),
             "logs of other nodes may hold the person: stop {}; one that was killed has to be started and stopped once \
-             more",
+             more, one that is gone for good to be forgotten (`todoke lake forget-node`)",
             listed(&others)
         );
         backup_note::refuse_beside_a_backup(&self.location).await

@@ -3,46 +3,11 @@
 //! A device sends its events as one program writes them: the same names in the same order, type for type. Comparing
 //! them with those of the event before is a fraction of looking each of them up.
 
-use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+use std::borrow::Cow;
 
 use todoke_domain::catalogue::events::{self, Field, FieldType};
 
-use crate::{RejectReason, json::Scan, row};
-
-/// What reading an event of a type needs to know, looked up once per process.
-pub(super) struct Plan {
-    name: &'static str,
-    pub(super) place: u16,
-    pub(super) fields: &'static [Field],
-    pub(super) facility_required: bool,
-    pub(super) programme_required: bool,
-    pub(super) guardian_key: Option<usize>,
-    pub(super) device_key: Option<usize>,
-    pub(super) platform: Option<usize>,
-    pub(super) session_id: Option<usize>,
-    pub(super) text_length: Option<usize>,
-}
-
-static PLANS: LazyLock<HashMap<&'static str, Plan>> = LazyLock::new(|| {
-    let plan = |event_type: &'static events::EventType| {
-        let field = |name: &str| event_type.fields.iter().position(|field| field.name == name);
-        let requires = |name: &str| event_type.envelope_required.iter().any(|required| required == name);
-        let plan = Plan {
-            name: &event_type.name,
-            place: row::place_of(event_type)?,
-            fields: &event_type.fields,
-            facility_required: requires("facility_id"),
-            programme_required: requires("programme_code"),
-            guardian_key: field("guardian_key"),
-            device_key: field("device_key"),
-            platform: field("platform"),
-            session_id: field("session_id"),
-            text_length: field("text_length"),
-        };
-        Some((event_type.name.as_str(), plan))
-    };
-    events::all().iter().filter(|event_type| event_type.group == "app").filter_map(plan).collect()
-});
+use crate::{RejectReason, json::Scan, plan::Plan};
 
 /// What a member is for.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +64,7 @@ impl Shape {
             }
         }
         let event_type = shape.event_type.and_then(|at| members[at].1.as_str());
-        shape.plan = event_type.and_then(|name| PLANS.get(name));
+        shape.plan = event_type.and_then(Plan::of).filter(|plan| plan.is_app());
         let fields = shape.plan.map_or([].as_slice(), |plan| plan.fields);
         shape.parts = members.iter().map(|(name, _)| part(name, fields)).collect();
         *self = shape;

@@ -262,6 +262,28 @@ fn recorded(n: usize, event_type: &EventType, payload: Map<String, Value>) -> Ev
     }
 }
 
+/// Fields that take codes take no words, whichever use case fills them.
+#[test]
+fn words_in_any_field_of_the_records_events_are_refused_at_its_commit() {
+    for event_type in events::all() {
+        let good = recorded(1, event_type, in_order(event_type));
+        assert_eq!(events::check(&good), Ok(()), "{}", event_type.name);
+        for mark in MARKS {
+            for field in &event_type.fields {
+                let mut planted = good.clone();
+                planted.payload.insert(field.name.clone(), marked(&field.ty, mark));
+                assert!(events::check(&planted).is_err(), "{}.{}: {mark}", event_type.name, field.name);
+            }
+            for place in [
+                Event { programme_code: Some(mark.to_owned()), ..good.clone() },
+                Event { facility_id: Some(mark.to_owned()), ..good.clone() },
+            ] {
+                assert!(events::check(&place).is_err(), "{}: {mark}", event_type.name);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn personal_data_of_the_record_are_refused_at_its_commit_and_once_more_by_the_lake() {
     let (mut made, mut n_planted) = (Vec::new(), 0);

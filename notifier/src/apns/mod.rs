@@ -8,15 +8,18 @@ mod signer;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, header, uri::PathAndQuery};
 use todoke_domain::Timestamp;
 
 pub use self::settings::{ApnsError, ApnsSettings};
-use self::{answer::Meaning, signer::Signer};
+use self::{
+    answer::Meaning,
+    payload::Payload,
+    signer::{Signed, Signer},
+};
 use crate::{
     Address, Channel, Outcome, Outgoing,
-    http::{HttpClient, Limits, Origin, Reach, Reply, Roots},
+    http::{HttpClient, Limits, Origin, Reach, Reply, Roots, post},
 };
 
 const APNS_ID: HeaderName = HeaderName::from_static("apns-id");
@@ -81,14 +84,15 @@ impl Apns {
         &self,
         origin: &Origin,
         path: &PathAndQuery,
-        headers: HeaderMap,
-        body: Bytes,
+        payload: &Payload,
+        signed: &Signed,
     ) -> Result<Reply, Outcome> {
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = origin.uri(path.clone());
-        *request.headers_mut() = headers;
-        self.client.post(origin, request, body).await.map_err(Outcome::from)
+        let request = || {
+            let mut headers = payload.headers(&self.topic);
+            headers.insert(header::AUTHORIZATION, signed.authorization());
+            post(origin.uri(path.clone()), headers)
+        };
+        self.client.post(origin, request, payload.body.clone()).await.map_err(Outcome::from)
     }
 
     async fn attempt(
@@ -105,21 +109,17 @@ impl Apns {
         let path: PathAndQuery = format!("/3/device/{token}")
             .parse()
             .map_err(|_| Outcome::Gone { code: "bad_device_token", since: None })?;
-        let payload = payload::payload(outgoing, &self.topic, now)?;
-        let body = Bytes::from(payload.body);
+        let payload = Payload::new(outgoing, now)?;
         let environment = if sandbox { &self.sandbox } else { &self.production };
         let origin = &environment.origin;
         let signed = self.signer.token(now)?;
-        let mut headers = payload.headers;
-        headers.insert(http::header::AUTHORIZATION, signed.authorization());
-        let reply = self.post(origin, &path, headers.clone(), body.clone()).await?;
+        let reply = self.post(origin, &path, &payload, &signed).await?;
         match environment.meaning(&reply, now) {
             Meaning::Final(outcome) => Ok(outcome),
             Meaning::TokenExpired => {
                 let expired = Outcome::Later { code: "expired_provider_token", after: None };
                 let signed = self.signer.renewed(&signed, now).ok_or(expired.clone())?;
-                headers.insert(http::header::AUTHORIZATION, signed.authorization());
-                let reply = self.post(origin, &path, headers, body).await?;
+                let reply = self.post(origin, &path, &payload, &signed).await?;
                 Ok(match environment.meaning(&reply, now) {
                     Meaning::Final(outcome) => outcome,
                     Meaning::TokenExpired => expired,

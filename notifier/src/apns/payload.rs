@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use todoke_domain::Timestamp;
@@ -16,8 +17,12 @@ const LIFE_MAX: Duration = Duration::from_secs(28 * 86_400);
 
 /// A request without its authorisation.
 pub(super) struct Payload {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
+    message_id: HeaderValue,
+    tag: HeaderValue,
+    expiration: HeaderValue,
+    shown: bool,
+    urgent: bool,
 }
 
 #[derive(Serialize)]
@@ -57,34 +62,50 @@ struct Alert<'a> {
     body: &'a str,
 }
 
-pub(super) fn payload(outgoing: &Outgoing, topic: &HeaderValue, now: Timestamp) -> Result<Payload, Outcome> {
-    let life = expiry::life(outgoing, LIFE_MAX, now)?;
-    let tag = tag(outgoing);
-    let message_id = outgoing.message_id.to_string();
-    let shown = outgoing.kind != Kind::Withdraw;
-    let build = |title: &str, body: &str| {
-        let body = Body {
-            aps: aps(outgoing, &tag, shown.then_some(Alert { title, body })),
-            message_id: &message_id,
-            kind: outgoing.kind.code(),
-            tag: &tag,
-            link: &outgoing.link,
-            receipt: outgoing.receipt.as_deref(),
+impl Payload {
+    pub(super) fn new(outgoing: &Outgoing, now: Timestamp) -> Result<Self, Outcome> {
+        let life = expiry::life(outgoing, LIFE_MAX, now)?;
+        let tag = tag(outgoing);
+        let message_id = outgoing.message_id.to_string();
+        let shown = outgoing.kind != Kind::Withdraw;
+        let build = |title: &str, body: &str| {
+            let body = Body {
+                aps: aps(outgoing, &tag, shown.then_some(Alert { title, body })),
+                message_id: &message_id,
+                kind: outgoing.kind.code(),
+                tag: &tag,
+                link: &outgoing.link,
+                receipt: outgoing.receipt.as_deref(),
+            };
+            serde_json::to_vec(&body).unwrap_or_default()
         };
-        serde_json::to_vec(&body).unwrap_or_default()
-    };
-    let body = fit(BYTES_MAX, &outgoing.title, &outgoing.body, build).ok_or(Outcome::Refused { code: "too_large" })?;
-    let urgent = outgoing.kind == Kind::Notification && outgoing.speed == Speed::Now;
-    let text = |text: &str| HeaderValue::from_str(text).map_err(|_| Outcome::Refused { code: "bad_header" });
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(APNS_PUSH_TYPE, HeaderValue::from_static(if shown { "alert" } else { "background" }));
-    headers.insert(APNS_PRIORITY, HeaderValue::from_static(if urgent { "10" } else { "5" }));
-    headers.insert(APNS_TOPIC, topic.clone());
-    headers.insert(APNS_ID, once(text(&message_id)?));
-    headers.insert(APNS_COLLAPSE_ID, once(text(&tag)?));
-    headers.insert(APNS_EXPIRATION, once(HeaderValue::from(now.plus(life).as_seconds())));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Ok(Payload { headers, body })
+        let body =
+            fit(BYTES_MAX, &outgoing.title, &outgoing.body, build).ok_or(Outcome::Refused { code: "too_large" })?;
+        let text = |text: String| {
+            HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|_| Outcome::Refused { code: "bad_header" })
+        };
+        Ok(Self {
+            body: Bytes::from(body),
+            message_id: once(text(message_id)?),
+            tag: once(text(tag)?),
+            expiration: once(HeaderValue::from(now.plus(life).as_seconds())),
+            shown,
+            urgent: outgoing.kind == Kind::Notification && outgoing.speed == Speed::Now,
+        })
+    }
+
+    pub(super) fn headers(&self, topic: &HeaderValue) -> HeaderMap {
+        // With room for the authorisation.
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(APNS_PUSH_TYPE, HeaderValue::from_static(if self.shown { "alert" } else { "background" }));
+        headers.insert(APNS_PRIORITY, HeaderValue::from_static(if self.urgent { "10" } else { "5" }));
+        headers.insert(APNS_TOPIC, topic.clone());
+        headers.insert(APNS_ID, self.message_id.clone());
+        headers.insert(APNS_COLLAPSE_ID, self.tag.clone());
+        headers.insert(APNS_EXPIRATION, self.expiration.clone());
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        headers
+    }
 }
 
 fn aps<'a>(outgoing: &Outgoing, tag: &'a str, alert: Option<Alert<'a>>) -> Aps<'a> {

@@ -6,14 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use serde::{Deserialize, Serialize};
 use todoke_domain::Timestamp;
 
 use super::settings::{FcmError, ServiceAccount};
 use crate::{
     Outcome,
-    http::{HttpClient, Origin, retry_after},
+    http::{HttpClient, Origin, post, retry_after},
     jwt::Rs256,
 };
 
@@ -164,13 +164,14 @@ impl AccessTokens {
         };
         let key_id = Some(self.key_id.as_str()).filter(|id| !id.is_empty());
         let assertion = self.key.sign(key_id, &claims).map_err(|_| later("signing_failed"))?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        request.headers_mut().insert(header::CONTENT_TYPE, form);
         let body = Bytes::from(format!("{GRANT}{assertion}"));
-        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let length = body.len();
+        let request = || {
+            let mut headers = HeaderMap::with_capacity(2);
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            post(self.uri.clone(), headers)
+        };
         // No message was in this request, so no message can have arrived by it, answer or not.
         let reply = self.client.post(&self.origin, request, body).await.map_err(|_| later("token_unavailable"))?;
         if !reply.status.is_success() {

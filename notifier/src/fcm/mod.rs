@@ -7,18 +7,18 @@ mod settings;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use todoke_domain::Timestamp;
 
 pub use self::settings::{FcmError, FcmSettings, ServiceAccount};
 use self::{
-    access::AccessTokens,
+    access::{Access, AccessTokens},
     answer::Meaning,
     payload::{Form, payload},
 };
 use crate::{
     Address, Channel, Outcome, Outgoing,
-    http::{HttpClient, Limits, Origin, Reach, Reply, Roots},
+    http::{HttpClient, Limits, Origin, Reach, Reply, Roots, post},
 };
 
 /// The channel to Android devices, and to others whose app uses Firebase.
@@ -56,29 +56,29 @@ impl Fcm {
         })
     }
 
-    async fn post(&self, authorization: HeaderValue, body: Bytes) -> Result<Reply, Outcome> {
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.send.clone();
-        let mut headers = HeaderMap::with_capacity(3);
-        headers.insert(header::AUTHORIZATION, authorization);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        *request.headers_mut() = headers;
+    async fn post(&self, access: &Access, body: Bytes) -> Result<Reply, Outcome> {
+        let length = body.len();
+        let request = || {
+            let mut headers = HeaderMap::with_capacity(3);
+            headers.insert(header::AUTHORIZATION, access.authorization());
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            post(self.send.clone(), headers)
+        };
         self.client.post(&self.origin, request, body).await.map_err(Outcome::from)
     }
 
     async fn attempt(&self, outgoing: &Outgoing, token: &str, now: Timestamp) -> Result<Outcome, Outcome> {
         let body = Bytes::from(payload(outgoing, token, &self.form, now)?);
         let access = self.access.get(now).await?;
-        let reply = self.post(access.authorization(), body.clone()).await?;
+        let reply = self.post(&access, body.clone()).await?;
         match answer::meaning(&reply, now) {
             Meaning::Final(outcome) => Ok(outcome),
             Meaning::TokenRefused => {
                 // Revoked or expired early: once with a new one, and if that is refused too, the account is at fault.
                 self.access.refused(&access);
                 let access = self.access.get(now).await?;
-                let reply = self.post(access.authorization(), body).await?;
+                let reply = self.post(&access, body).await?;
                 Ok(match answer::meaning(&reply, now) {
                     Meaning::Final(outcome) => outcome,
                     Meaning::TokenRefused => Outcome::Later { code: "unauthenticated", after: None },

@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::{task::JoinSet, time::Instant};
 
 pub use connect::RootsError;
@@ -46,6 +46,15 @@ pub(crate) struct Reply {
 pub(crate) fn once(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
+}
+
+/// The head of a POST request.
+pub(crate) fn post(uri: Uri, headers: HeaderMap) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
 }
 
 /// Why there is no answer.
@@ -130,13 +139,19 @@ impl HttpClient {
         }
     }
 
-    /// Sends a request with its body and reads the answer.
+    /// Sends a request with its body and reads the answer. `request` makes its head: keeping a copy for the rare
+    /// second time would cost more than making it again.
     ///
     /// A request that a closing connection did not take is sent once more over a new one; nothing else is repeated.
     /// Dropped before the end, the stream is reset and the request may or may not have arrived.
-    pub(crate) async fn post(&self, origin: &Origin, request: Request<()>, body: Bytes) -> Result<Reply, Failure> {
-        match self.attempt(origin, request.clone(), body.clone()).await {
-            Err(Failure::NotSent(http2::NOT_TAKEN)) => self.attempt(origin, request, body).await,
+    pub(crate) async fn post(
+        &self,
+        origin: &Origin,
+        request: impl Fn() -> Request<()>,
+        body: Bytes,
+    ) -> Result<Reply, Failure> {
+        match self.attempt(origin, request(), body.clone()).await {
+            Err(Failure::NotSent(http2::NOT_TAKEN)) => self.attempt(origin, request(), body).await,
             result => result,
         }
     }

@@ -7,7 +7,7 @@ mod vapid;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use todoke_domain::Timestamp;
 
 use self::{encrypt::Subscription, payload::Words, vapid::Vapid};
@@ -17,7 +17,7 @@ pub use self::{
 };
 use crate::{
     Address, Channel, Outcome, Outgoing,
-    http::{HttpClient, Limits, Origin, Reach, Reply, Roots, once, retry_after},
+    http::{HttpClient, Limits, Origin, Reach, Reply, Roots, once, post, retry_after},
     tag::tag,
 };
 
@@ -61,10 +61,7 @@ impl WebPush {
         let tag = tag(outgoing);
         let words = Words::new(outgoing, &tag, now)?;
         let uri = origin.uri(path);
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
+        let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::AUTHORIZATION, self.vapid.authorization(&origin, now)?);
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("aes128gcm"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -72,25 +69,30 @@ impl WebPush {
         headers.insert(URGENCY, HeaderValue::from_static(outgoing.speed.urgency()));
         let topic = HeaderValue::from_str(&tag).map_err(|_| Outcome::Refused { code: "bad_header" })?;
         headers.insert(TOPIC, once(topic));
-        let reply = self.post(&origin, request.clone(), &words.json(encrypt::PLAIN_BYTES_MAX)?, subscription).await?;
+        let reply = self.post(&origin, (&uri, &headers), &words.json(encrypt::PLAIN_BYTES_MAX)?, subscription).await?;
         if reply.status != StatusCode::PAYLOAD_TOO_LARGE {
             return Ok(meaning(&reply, now));
         }
         // A service with a lower limit than the standard's: once with hardly more than the heading.
-        let reply = self.post(&origin, request, &words.json(encrypt::SHORT_BYTES_MAX)?, subscription).await?;
+        let reply = self.post(&origin, (&uri, &headers), &words.json(encrypt::SHORT_BYTES_MAX)?, subscription).await?;
         Ok(meaning(&reply, now))
     }
 
     async fn post(
         &self,
         origin: &Origin,
-        mut request: Request<()>,
+        (uri, headers): (&Uri, &HeaderMap),
         plain: &[u8],
         subscription: &Subscription,
     ) -> Result<Reply, Outcome> {
         let body =
             subscription.encrypt(plain).map_err(|_| Outcome::Later { code: "encryption_failed", after: None })?;
-        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let length = body.len();
+        let request = || {
+            let mut headers = headers.clone();
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            post(uri.clone(), headers)
+        };
         match self.client.post(origin, request, Bytes::from(body)).await {
             // An endpoint inside our network is not a browser's: no later attempt would make it one.
             Err(crate::http::Failure::NotSent(crate::http::NOT_ALLOWED)) => {

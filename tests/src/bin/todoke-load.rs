@@ -6,6 +6,10 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use todoke_tests::load::{Record, backfill, bare, broadcast, fan_out, handover, ingest, overload, pay, push, recovery};
 
+/// The server's, so that what is measured in this process costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "usage: todoke-load pay [rate=500 seconds=10 households=30]
        todoke-load pay-postgres [rate=500 seconds=10 households=30]
        todoke-load fan-out [sockets=1000 rate=20 seconds=10]
@@ -117,5 +121,10 @@ async fn run(mode: &str, rest: &[String]) -> Result<()> {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (mode, rest) = arguments.split_first().context(USAGE)?;
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run(mode, rest))
+    // The server's dispatcher has a thread of its own.
+    let mut runtime = match mode.as_str() {
+        "push-client" => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.worker_threads(2).enable_all().build()?.block_on(run(mode, rest))
 }

@@ -29,7 +29,7 @@ const CONNECTIONS: u64 = 16;
 const FLUSH_AGE_MS: u32 = 500;
 /// Names the Python that has DuckDB; `./bench` sets it.
 const PYTHON_VARIABLE: &str = "TODOKE_TEST_PYTHON";
-const PEER: &str = include_str!("ndjson_to_parquet.py");
+const PEER: &str = include_str!("to_parquet.py");
 
 /// The `n`th event, as the tracker of the web app sends it; its id was made at 03:00 that day.
 fn event(n: u64) -> Value {
@@ -145,7 +145,7 @@ pub(super) fn write_ndjson(path: &Path, n: u64) -> Result<()> {
     Ok(())
 }
 
-/// Seconds DuckDB needs to turn a file of NDJSON into one zstd Parquet file, and that file's length; none without it.
+/// Seconds DuckDB needs to turn a file of NDJSON or Parquet into one zstd Parquet file, and that file's length; none without it.
 pub(super) fn convert(from: &Path, to: &Path) -> Result<Option<(f64, u64)>> {
     let Ok(python) = std::env::var(PYTHON_VARIABLE) else { return Ok(None) };
     let output = Command::new(python).args(["-c", PEER]).args([from, to]).output()?;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use todoke_domain::{Timestamp, ids::MessageId};
@@ -20,7 +21,8 @@ use todoke_notifier::{
     fcm::{Fcm, FcmSettings},
     web_push::{VapidKeys, WebPush, WebPushSettings},
 };
-use tokio::{process::Command, sync::Semaphore, task::JoinSet};
+use tokio::process::Command;
+use uuid::Uuid;
 
 use super::figures::{Usage, head, line};
 use crate::{
@@ -164,22 +166,17 @@ pub async fn be_client(channel: &str) -> Result<()> {
 }
 
 async fn send_all(channel: &Arc<dyn Channel>, address: &Address, pushes: u32, at_once: u32) -> Result<()> {
-    let places = Arc::new(Semaphore::new(at_once as usize));
-    let mut sending = JoinSet::new();
+    let mut flying = FuturesUnordered::new();
     for number in 0..pushes {
-        let place = Arc::clone(&places).acquire_owned().await?;
         let (channel, outgoing) = (Arc::clone(channel), message(address.clone(), number));
-        sending.spawn(async move {
-            let outcome = channel.send(&outgoing, NOW).await;
-            drop(place);
-            outcome
-        });
-        while let Some(sent) = sending.try_join_next() {
-            accepted(&sent?)?;
+        flying.push(async move { channel.send(&outgoing, NOW).await }.boxed());
+        if flying.len() >= at_once as usize {
+            let Some(sent) = flying.next().await else { break };
+            accepted(&sent)?;
         }
     }
-    while let Some(sent) = sending.join_next().await {
-        accepted(&sent?)?;
+    while let Some(sent) = flying.next().await {
+        accepted(&sent)?;
     }
     Ok(())
 }
@@ -193,7 +190,7 @@ fn accepted(outcome: &Outcome) -> Result<()> {
 
 fn message(address: Address, number: u32) -> Outgoing {
     Outgoing {
-        message_id: MessageId::new(NOW.plus(Duration::from_millis(number.into()))),
+        message_id: MessageId::from(Uuid::from_u128(number.into())),
         address,
         kind: Kind::Notification,
         speed: Speed::Now,

@@ -1,6 +1,9 @@
 //! Apple's push service.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PublicKeyData};
@@ -34,7 +37,8 @@ impl Apple {
         let identity = Identity::localhost();
         let key = KeyPair::generate().unwrap();
         let public = key.der_bytes().to_vec();
-        let service = Arc::new(move |seen: &Seen| answer(seen, &public));
+        let tokens = Tokens { public, known: Mutex::default() };
+        let service = Arc::new(move |seen: &Seen| answer(seen, &tokens));
         let setup = || Setup { identity: &identity, speaks: Speaks::Both, remembers };
         Self {
             production: Standin::start(setup(), service.clone()).await,
@@ -49,9 +53,22 @@ impl Apple {
     }
 }
 
-fn answer(seen: &Seen, public: &[u8]) -> Answer {
+/// Tokens of the key. One that was verified is known from then on, as at Apple, who sees the same one for half an hour.
+struct Tokens {
+    public: Vec<u8>,
+    known: Mutex<HashSet<String>>,
+}
+
+impl Tokens {
+    fn are_good(&self, token: &str) -> bool {
+        let mut known = self.known.lock().unwrap();
+        known.contains(token) || (is_signed(token, &self.public) && known.insert(token.to_owned()))
+    }
+}
+
+fn answer(seen: &Seen, tokens: &Tokens) -> Answer {
     let token = seen.header("authorization").strip_prefix("bearer ").unwrap_or_default();
-    if !is_signed(token, public) {
+    if !tokens.are_good(token) {
         return Apple::error(403, "InvalidProviderToken");
     }
     if seen.header("apns-topic") != APPLE_TOPIC {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use todoke_domain::{
     Role, Timestamp,
-    catalogue::messages::{self, Category, Channel},
+    catalogue::messages::{self, Category, Channel, Class},
     role::Permission,
 };
 use todoke_store::account::{Account, Consent, Preference};
@@ -85,9 +85,7 @@ impl Workflow {
 
     /// Whether usage of the app by this account may be collected.
     pub async fn may_collect_usage(&self, actor: &Actor) -> Result<bool, WorkflowError> {
-        let id = actor.account()?;
-        let mut tx = self.read(actor).await?;
-        Ok(tx.has_consent(id, "usage_analytics").await?)
+        Ok(self.store().has_consent(actor.account()?, "usage_analytics").await?)
     }
 
     /// Accepts the current terms and privacy policy.
@@ -128,9 +126,12 @@ impl Workflow {
             let detail = "この設定は、お知らせの種類ごとに変更してください。";
             return Err(WorkflowError::Invalid(vec![FieldError::new("receive_mail", detail)]));
         }
-        let sent = |category: &Category| messages::all().iter().any(|kind| kind.category == *category);
-        let switchable = Category::ALL.into_iter().filter(|c| c.can_switch_off(Channel::Email) && sent(c));
-        let items: Vec<Preference> = switchable
+        let optional = |category: &Category| {
+            messages::all().iter().any(|kind| kind.category == *category && kind.class == Class::Optional)
+        };
+        let items: Vec<Preference> = Category::ALL
+            .into_iter()
+            .filter(optional)
             .map(|category| Preference {
                 category: category.as_str().to_owned(),
                 channel: Channel::Email.as_str().to_owned(),

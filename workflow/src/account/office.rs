@@ -1,4 +1,4 @@
-//! Accounts that offices issue: staff, operator, city, analysts; and keys for machines (flows C2, G01, G02).
+//! Accounts that offices issue: staff, operator, city, analysts (flows C2, G01).
 
 use std::time::Duration;
 
@@ -12,13 +12,12 @@ use todoke_domain::{
         messages::LOCALE_COMPLETE,
         template::{Placeholder, Placeholders},
     },
-    event_source::SourcePattern,
-    ids::{AccountId, ApiKeyId, FacilityId},
+    ids::{AccountId, FacilityId},
     role::Permission,
     text,
     time::add_days,
 };
-use todoke_store::{StoreError, account::Account, session::ApiKey};
+use todoke_store::{StoreError, account::Account};
 
 use super::link::LinkKind;
 use crate::{
@@ -256,104 +255,8 @@ impl Workflow {
         work.commit().await?;
         Ok(ending.len())
     }
-
-    /// Makes a key for a machine that acts as the caller's municipality with a role. The key is shown once. It may send
-    /// events of these sources; without any it sends none.
-    pub async fn issue_api_key(
-        &self,
-        actor: &Actor,
-        name: &str,
-        role: Role,
-        sources: &[String],
-        now: Timestamp,
-    ) -> Result<(ApiKeyId, String), WorkflowError> {
-        actor.require(Permission::ManageAccounts)?;
-        let invalid = |detail: String| WorkflowError::Invalid(vec![FieldError::new("sources", detail)]);
-        if sources.len() > SOURCES_MAX {
-            return Err(invalid(format!("送信元は{SOURCES_MAX}件以内で指定してください。")));
-        }
-        let sources: Vec<SourcePattern> = sources
-            .iter()
-            .map(|raw| SourcePattern::try_from(raw.clone()).map_err(|error| invalid(error.to_string())))
-            .collect::<Result<_, _>>()?;
-        let name = text::line(name, 100)
-            .map_err(|error| WorkflowError::Invalid(vec![FieldError::new("name", error.to_string())]))?;
-        // A viewer of aggregates is a person, and above the municipality that would issue the key.
-        if role.is_household() || role.is_facility() || role == Role::StatsViewer {
-            return Err(WorkflowError::Invalid(vec![FieldError::new("role", "この役割のキーは発行できません。")]));
-        }
-        let mut work = self.begin(actor, now).await?;
-        let machine = Account {
-            account_id: AccountId::new(now),
-            municipality_code: actor.municipality_code.clone(),
-            role,
-            email: None,
-            name: name.clone(),
-            name_kana: String::new(),
-            password_hash: None,
-            state: AccountState::Active.as_str().to_owned(),
-            guardian_id: None,
-            facility_id: None,
-            relation: None,
-            valid_from: now.jst_date(),
-            valid_to: FOREVER,
-            person_key: Some(secret::person_key()),
-            terms_version: TERMS_VERSION,
-            language: LOCALE_COMPLETE.to_owned(),
-        };
-        work.tx.insert_account(&machine, now).await?;
-        let secret_key = format!("tdk_{}", secret::token());
-        let key = ApiKey {
-            api_key_id: ApiKeyId::new(now),
-            account_id: machine.account_id,
-            name,
-            sources: Some(json!(sources).to_string()),
-            created_at_us: now.as_micros(),
-        };
-        work.tx.insert_api_key(&key, &actor.municipality_code, &secret::hash(&secret_key)).await?;
-        work.commit().await?;
-        Ok((key.api_key_id, secret_key))
-    }
-
-    /// Living keys of the municipality.
-    pub async fn api_keys(&self, actor: &Actor) -> Result<Vec<ApiKey>, WorkflowError> {
-        actor.require(Permission::ManageAccounts)?;
-        let mut tx = self.read(actor).await?;
-        Ok(tx.api_keys(&actor.municipality_code).await?)
-    }
-
-    /// The sources that a machine may send events of; `None` for one whose key is from before they had to be named,
-    /// which may name any.
-    pub async fn sources_of_machine(&self, machine: &Account) -> Result<Option<Vec<SourcePattern>>, WorkflowError> {
-        let code = &machine.municipality_code;
-        let mut tx = self.store().begin_read(todoke_store::Wall::Around(code.clone())).await?;
-        let Some(key) = tx.api_key_of(code, machine.account_id).await? else { return Ok(Some(Vec::new())) };
-        let sources = key.sources.map(|sources| serde_json::from_str(&sources)).transpose();
-        sources.map_err(|_| StoreError::Corrupt { what: "sources of a key" }.into())
-    }
-
-    /// Revokes a key at once.
-    pub async fn revoke_api_key(&self, actor: &Actor, id: ApiKeyId, now: Timestamp) -> Result<(), WorkflowError> {
-        actor.require(Permission::ManageAccounts)?;
-        let mut work = self.begin(actor, now).await?;
-        if !work.tx.revoke_api_key(&actor.municipality_code, id, now).await? {
-            return Err(WorkflowError::NotFound("api key"));
-        }
-        work.commit().await?;
-        Ok(())
-    }
-
-    /// The account a key acts for.
-    pub async fn account_of_key(&self, key: &str) -> Result<Account, WorkflowError> {
-        let refused = || WorkflowError::SignIn(crate::error::SignInError::Session);
-        let mut tx = self.store().begin_read(todoke_store::Wall::None).await?;
-        let id = tx.api_key_account(&secret::hash(key)).await?.ok_or_else(refused)?;
-        tx.account(id).await?.filter(|account| account.state == AccountState::Active.as_str()).ok_or_else(refused)
-    }
 }
 
-/// Sources of one key.
-const SOURCES_MAX: usize = 20;
 const BAD_DAY: &str = "日付を YYYY-MM-DD の形式で入力してください。";
 
 impl Work<'_> {

@@ -12,7 +12,7 @@ use todoke_store::{account::Account, guardian::Guardian};
 use super::{
     link::LinkKind,
     office::address_taken,
-    registration::{known_language, optional_line},
+    registration::{check_ward, known_language, optional_line},
 };
 use crate::{Actor, FieldError, Workflow, WorkflowError, error::Fields, revision::Revision};
 
@@ -185,9 +185,13 @@ fn change_household(
     line("postal_code", &change.postal_code, 10, &mut guardian.postal_code);
     line("address", &change.address, 300, &mut guardian.address);
     line("phone", &change.phone, 20, &mut guardian.phone);
-    line("ward_code", &change.ward_code, 6, &mut guardian.ward_code);
     line("contact_channel", &change.contact_channel, 10, &mut guardian.contact_channel);
     if !matches!(guardian.contact_channel.as_str(), "app" | "paper" | "both") {
         fields.refuse("contact_channel", "連絡方法を選んでください。");
+    }
+    if let Some(ward_code) = change.ward_code.as_ref().filter(|asked| **asked != guardian.ward_code) {
+        check_ward(ward_code, fields);
+        guardian.ward_code.clone_from(ward_code);
+        changed.push("ward_code");
     }
 }

@@ -332,9 +332,7 @@ fn check(municipality: &MunicipalityCode, input: Registration, now: Timestamp) -
         children.extend(ChildDraft::check(child, &format!("children.{i}."), today, &mut fields));
     }
     let ward_code = input.ward_code.filter(|ward| !ward.is_empty()).unwrap_or_else(|| municipality.to_string());
-    if ward_code.len() != 6 || !ward_code.bytes().all(|b| b.is_ascii_digit()) {
-        fields.refuse("ward_code", "区を選んでください。");
-    }
+    check_ward(&ward_code, &mut fields);
     fields.finish()?;
     let (Some(email), Some(password), Some(language)) = (email, password, language) else {
         return Err(WorkflowError::Internal("unchecked registration"));
@@ -355,6 +353,13 @@ fn check(municipality: &MunicipalityCode, input: Registration, now: Timestamp) -
         suspended: false,
     };
     Ok(Checked { guardian, email, password, children, language })
+}
+
+/// Six digits, as reports know wards and municipalities.
+pub(super) fn check_ward(ward_code: &str, fields: &mut Fields) {
+    if ward_code.len() != 6 || !ward_code.bytes().all(|b| b.is_ascii_digit()) {
+        fields.refuse("ward_code", "区を選んでください。");
+    }
 }
 
 /// A line that may be empty.
@@ -404,9 +409,11 @@ impl Workflow {
         let email = fields.take("email", Email::try_from(email.to_owned()));
         let name = fields.take("name", text::line(name, 100));
         let name_kana = fields.take("name_kana", text::kana(name_kana, 100));
-        let relation = fields.take("relation", text::line(relation, 50));
+        if !matches!(relation, "spouse" | "grandparent" | "other") {
+            fields.refuse("relation", "関係を選んでください。");
+        }
         fields.finish()?;
-        let (Some(email), Some(name), Some(name_kana), Some(relation)) = (email, name, name_kana, relation) else {
+        let (Some(email), Some(name), Some(name_kana)) = (email, name, name_kana) else {
             return Err(WorkflowError::Internal("unchecked proxy"));
         };
         let mut work = self.begin(actor, now).await?;
@@ -426,7 +433,7 @@ impl Workflow {
             state: AccountState::Issued.as_str().to_owned(),
             guardian_id: Some(guardian),
             facility_id: None,
-            relation: Some(relation.clone()),
+            relation: Some(relation.to_owned()),
             valid_from: now.jst_date(),
             valid_to: FOREVER,
             person_key: Some(secret::person_key()),

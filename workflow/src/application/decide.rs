@@ -11,7 +11,7 @@ use todoke_domain::{
     role::Permission,
     text,
 };
-use todoke_store::application::Application;
+use todoke_store::{application::Application, message::Message};
 
 use super::{letter::PaperStep, view::ApplicationView};
 use crate::{Actor, FieldError, Work, Workflow, WorkflowError, audit::Access, work::Subject};
@@ -150,6 +150,27 @@ impl Workflow {
 }
 
 impl Work<'_> {
+    /// Tells a household once more what its application lacks, as the message `first` did. Nothing when it has been
+    /// corrected since, or another deficiency was found and told of.
+    pub(crate) async fn tell_deficiency_again(&mut self, first: &Message) -> Result<(), WorkflowError> {
+        let Ok(id) = first.subject_id.parse::<ApplicationId>() else { return Ok(()) };
+        let Some(application) = self.tx.application(id).await? else { return Ok(()) };
+        let Some(found) = self.tx.application_steps(id).await?.pop() else { return Ok(()) };
+        if found.state != ApplicationState::Deficient.as_str() || found.at != first.created_at {
+            return Ok(());
+        }
+        let Some(child) = self.tx.child(application.child_id).await? else { return Ok(()) };
+        let reason = found.note.unwrap_or_default();
+        let mut about = self.application_about(&application, &child).await?;
+        about.values.set(Placeholder::Reason, reason.clone());
+        about.once_per = Some(format!("again:{}", first.message_id));
+        let mut cause = self.uncaused(Subject::new("application", id));
+        cause.event_id = first.cause_event_id;
+        cause.event_type = "application.deficiency_found".to_owned();
+        self.raise(&cause, &about).await?;
+        self.letter_for_paper(&application, PaperStep::Deficient(&reason), Some(cause.event_id)).await
+    }
+
     /// Takes a decision back; see [`Workflow::revoke_decision`].
     pub(crate) async fn revoke_decision(
         &mut self,
@@ -218,8 +239,6 @@ impl Work<'_> {
         );
         let view = self.tell_step(&event, application, &[]).await?;
         self.first_distribution(application, &set).await?;
-        let distributed = self.newest_event("coupon.distributed");
-        self.letter_for_paper(application, PaperStep::Distributed(&set.title), distributed).await?;
         Ok(view)
     }
 

@@ -50,23 +50,19 @@ impl Work<'_> {
         step: PaperStep<'_>,
         cause: Option<EventId>,
     ) -> Result<(), WorkflowError> {
-        let mut guardian =
-            self.tx.guardian(application.guardian_id).await?.ok_or(WorkflowError::NotFound("guardian"))?;
-        // How the applicant wanted to be told stands in the application, whatever the household chose since.
-        guardian.contact_channel.clone_from(&application.contact_channel);
+        let guardian = self.tx.guardian(application.guardian_id).await?.ok_or(WorkflowError::NotFound("guardian"))?;
         let contact = self.contact().await?;
         let (message_type, title, sentence) = match step {
-            PaperStep::Deficient(items) => {
-                ("application.coupon.deficient", "書類不備のお知らせ", format!("次の不備がありました。{items}"))
-            }
+            PaperStep::Deficient(items) => (
+                "application.coupon.deficient",
+                "書類不備のお知らせ",
+                format!("次の不備がありました。{items}\n不備を直し、下記へもう一度ご提出ください。"),
+            ),
             PaperStep::Rejected(reason) => (
                 "application.coupon.rejected",
                 "クーポン受給不承認通知書",
                 format!("申請は承認されませんでした。理由：{reason}"),
             ),
-            PaperStep::Distributed(coupon) => {
-                ("coupon.distributed", "クーポン配付のおしらせ", format!("申請を承認し、「{coupon}」を配付しました。"))
-            }
         };
         let body = format!("受付番号 {}\n{sentence}\nお問い合わせ先：{contact}", application.application_no);
         self.letter_to(guardian, Letter { message_type, title, body, qr: None }, cause).await
@@ -80,6 +76,4 @@ pub(super) enum PaperStep<'a> {
     Deficient(&'a str),
     /// Why it was not approved.
     Rejected(&'a str),
-    /// What was given.
-    Distributed(&'a str),
 }

@@ -405,6 +405,9 @@ impl Work<'_> {
         for (placeholder, value) in values {
             about.values.set(*placeholder, value.clone());
         }
+        about.on_paper.push(format!("受付番号 {}", application.application_no));
+        let reason = about.values.get(Placeholder::Reason).map(|reason| format!("理由：{reason}"));
+        about.on_paper.extend(reason);
         self.raise(event, &about).await?;
         self.show_operator(&event.event_type, application).await
     }

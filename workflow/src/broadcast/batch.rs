@@ -13,24 +13,29 @@ use todoke_domain::{
     catalogue::{
         format,
         messages::{Channel as Via, ChannelSet, LOCALE_COMPLETE},
-        template::{Placeholder, Placeholders, Privacy},
+        template::{Placeholder, Placeholders, Rendered, TemplateError},
     },
     channel::Channel,
     ids::{AccountId, BroadcastId, EventId, MessageId},
 };
 use todoke_store::{
-    broadcast::{Broadcast, Round, RoundState},
+    broadcast::{Broadcast, Round, RoundState, Unrouted},
+    delivery::NewDelivery,
     message::Message,
     segment::{Member, Who},
 };
 
 use super::{
     broadcast_about, collapse_key,
-    route::{Plan, Transit},
+    route::{Plan, Transit, Words},
     send::{Sender, counted_since},
     sent_between, step,
 };
-use crate::{Actor, Work, WorkflowError, messaging::message_json, work::Subject};
+use crate::{
+    Actor, Work, WorkflowError,
+    messaging::{TEMPLATE_ERROR, Unwritten, message_json},
+    work::Subject,
+};
 
 /// People per transaction: enough that commits cost little, few enough that a payment beside it waits for
 /// tens of milliseconds only.
@@ -110,9 +115,19 @@ impl Work<'_> {
         round.created_after = last.account_id.to_string();
         let n_picked = members.len();
         let members: Vec<Member> = members.into_iter().filter(|to| to.n_since < PER_PERSON_AND_DAY_MAX).collect();
-        round.n_suppressed += i64::try_from(n_picked - members.len()).unwrap_or(0);
-        let n = self.tell(row, round, &plan, &members).await?;
-        round.n_created += i64::try_from(n).unwrap_or(0);
+        let words = plan.words(&self.broadcast_values(row).await?);
+        let n_created = match words {
+            Ok(words) => {
+                round.n_suppressed += i64::try_from(n_picked - members.len()).unwrap_or(0);
+                self.tell(row, round, &plan, &members, words.inbox).await?
+            }
+            Err(error) => {
+                round.n_suppressed += i64::try_from(n_picked).unwrap_or(0);
+                self.tell_nobody(row, &plan, &members, &error).await?;
+                0
+            }
+        };
+        round.n_created += i64::try_from(n_created).unwrap_or(0);
         round.first_sent_at = round.first_sent_at.or(Some(self.now));
         round.last_sent_at = Some(self.now);
         Ok(n_picked)
@@ -124,8 +139,9 @@ impl Work<'_> {
         round: &Round,
         plan: &Plan,
         members: &[Member],
+        text: Rendered,
     ) -> Result<usize, WorkflowError> {
-        let model = self.model(row, plan).await?;
+        let model = self.model(row, plan, text);
         let key = key(plan, row, round);
         let copies: Vec<Message> = members
             .iter()
@@ -151,10 +167,44 @@ impl Work<'_> {
         Ok(added.len())
     }
 
+    /// The words lack a value, so that there is no message: the record says so for each person.
+    async fn tell_nobody(
+        &mut self,
+        row: &Broadcast,
+        plan: &Plan,
+        members: &[Member],
+        error: &TemplateError,
+    ) -> Result<(), WorkflowError> {
+        let model = self.model(row, plan, no_words());
+        let devices = self.devices_among(members.iter()).await?;
+        let mut events = Vec::with_capacity(members.len());
+        let mut ids = Vec::with_capacity(members.len());
+        for member in members {
+            let id = MessageId::new(self.now);
+            let channels = plan.channels(member, devices.contains_key(&member.account_id))?;
+            events.push(self.created(plan, &model, id, member, channels)?);
+            ids.push(id);
+        }
+        self.tx.append_events(&mut events).await?;
+        self.suppress_unwritten(row, plan, ids, error).await
+    }
+
+    /// Notes that these messages cannot be sent, and tells the operator.
+    async fn suppress_unwritten(
+        &mut self,
+        row: &Broadcast,
+        plan: &Plan,
+        ids: Vec<MessageId>,
+        error: &TemplateError,
+    ) -> Result<(), WorkflowError> {
+        let suppressed: Vec<Event> = ids.into_iter().map(|id| self.note_suppressed(id, TEMPLATE_ERROR)).collect();
+        let Some(first) = suppressed.into_iter().next() else { return Ok(()) };
+        self.tell_unwritten(&Unwritten::new(plan.kind, &row.broadcast_id.to_string(), error, first)).await
+    }
+
     /// The message that every copy is made from; its id stands for the copy's own in the live text.
-    async fn model(&mut self, row: &Broadcast, plan: &Plan) -> Result<Message, WorkflowError> {
-        let text = plan.text(&self.broadcast_values(row).await?, Privacy::Inbox)?;
-        Ok(Message {
+    fn model(&self, row: &Broadcast, plan: &Plan, text: Rendered) -> Message {
+        Message {
             message_id: MessageId::new(self.now),
             municipality_code: row.municipality_code.clone(),
             account_id: AccountId::new(self.now),
@@ -175,7 +225,7 @@ impl Work<'_> {
             created_at: self.now,
             delivered_at: None,
             read_at: None,
-        })
+        }
     }
 
     /// What open inboxes get, also of types without live channel: the inbox itself is live (screens.md GD18).
@@ -234,22 +284,8 @@ impl Work<'_> {
         let key = key(&plan, row, round);
         let n_max = allowed.min(BATCH);
         let picked = self.tx.unrouted(plan.cause().event_id, &key, &round.routed_after, n_max).await?;
-        let values = self.broadcast_values(row).await?;
-        let transit = Transit {
-            text: plan.text(&values, Privacy::TransitHousehold)?,
-            link: row.link.clone(),
-            collapse_key: collapse_key(row)?,
-            cause_at: row.started_at.unwrap_or(self.now),
-        };
-        let devices = self.devices_among(picked.iter().map(|message| &message.to)).await?;
-        let mut deliveries = Vec::new();
-        for message in &picked {
-            // Whoever has read it in the meantime needs no push.
-            if message.read_at.is_none() {
-                let own = devices.get(&message.to.account_id).map_or(&[][..], Vec::as_slice);
-                deliveries.extend(self.route_broadcast(&plan, &transit, message.message_id, &message.to, own)?);
-            }
-        }
+        let words = plan.words(&self.broadcast_values(row).await?);
+        let deliveries = self.route_each(row, &plan, words, &picked).await?;
         self.tx.insert_deliveries(&deliveries).await?;
         if let Some(last) = picked.last() {
             round.routed_after = last.to.account_id.to_string();
@@ -264,6 +300,44 @@ impl Work<'_> {
             }
         }
         Ok(picked.len())
+    }
+
+    /// The deliveries of messages; none, and an event for each message, when the words lack a value.
+    async fn route_each(
+        &mut self,
+        row: &Broadcast,
+        plan: &Plan,
+        words: Result<Words, TemplateError>,
+        picked: &[Unrouted],
+    ) -> Result<Vec<NewDelivery>, WorkflowError> {
+        let (text, missing) = match words {
+            Ok(words) => (words.transit, None),
+            Err(error) => (no_words(), Some(error)),
+        };
+        let transit = Transit {
+            text,
+            link: row.link.clone(),
+            collapse_key: collapse_key(row)?,
+            cause_at: row.started_at.unwrap_or(self.now),
+        };
+        let devices = self.devices_among(picked.iter().map(|message| &message.to)).await?;
+        let (mut deliveries, mut kept_back) = (Vec::new(), Vec::new());
+        for message in picked {
+            // Whoever has read it in the meantime needs no push.
+            if message.read_at.is_some() {
+                continue;
+            }
+            let own = devices.get(&message.to.account_id).map_or(&[][..], Vec::as_slice);
+            if missing.is_none() {
+                deliveries.extend(self.route_broadcast(plan, &transit, message.message_id, &message.to, own)?);
+            } else if plan.leaves_the_app(&message.to, own)? {
+                kept_back.push(message.message_id);
+            }
+        }
+        if let Some(error) = missing {
+            self.suppress_unwritten(row, plan, kept_back, &error).await?;
+        }
+        Ok(deliveries)
     }
 
     async fn finish(&mut self, row: &mut Broadcast, round: &Round) -> Result<(), WorkflowError> {
@@ -331,6 +405,10 @@ fn allowed(row: &Broadcast, round: &Round, now: Timestamp) -> Result<i64, Workfl
     let last = round.last_sent_at.filter(|_| round.n_routed > 0);
     let allowed = pace_allows(pace, last, now);
     Ok(if allowed < pace.div_ceil(4) { 0 } else { i64::from(allowed) })
+}
+
+fn no_words() -> Rendered {
+    Rendered { subject: String::new(), body: String::new() }
 }
 
 /// What the keys of a round's messages begin with; the account follows.

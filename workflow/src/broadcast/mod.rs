@@ -21,6 +21,7 @@ use todoke_domain::{
     catalogue::messages::{self, MessageType},
     channel::Channel,
     ids::BroadcastId,
+    segment::Segment,
 };
 use todoke_store::broadcast::Broadcast;
 
@@ -75,6 +76,15 @@ fn sent_between(first: Option<Timestamp>, last: Option<Timestamp>) -> Value {
 /// What the second person is told while signed in.
 fn awaiting(row: &Broadcast) -> Value {
     json!({ "title": "承認待ちの配信があります", "body": row.title })
+}
+
+/// What is told of a broadcast whose audience or plan the record no longer gives.
+const UNREADABLE: &str =
+    "対象の条件を読み取れません。まだ配信していない分は配信できないため、中止して、新しい配信を作成してください。";
+
+/// The audience, before somebody decides that it is told.
+fn readable_audience(row: &Broadcast) -> Result<Segment, WorkflowError> {
+    row.segment().map_err(|_| WorkflowError::Conflict(UNREADABLE.to_owned()))
 }
 
 fn step(row: &mut Broadcast, event: BroadcastEvent) -> Result<BroadcastState, WorkflowError> {

@@ -14,7 +14,7 @@ use todoke_store::broadcast::{Broadcast, Round};
 use super::{
     BroadcastDraft, BroadcastView, awaiting,
     draft::{plan_text, resends},
-    step,
+    readable_audience, step,
 };
 use crate::{Actor, Work, Workflow, WorkflowError, error::Fields, segment::definition};
 
@@ -72,7 +72,7 @@ impl Workflow {
         actor.require(Permission::SendBroadcasts)?;
         let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
-        let segment = row.segment()?;
+        let segment = readable_audience(&row)?;
         row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?.n;
         let n_targets = u64::try_from(row.n_targets).unwrap_or(0);
         let needs_approval = row.kind()?.needs_approval(segment.is_everybody(), n_targets);
@@ -89,7 +89,7 @@ impl Workflow {
 
     /// Somebody who neither wrote, changed nor submitted it releases it.
     ///
-    /// Errors: [`WorkflowError::Conflict`] when the caller did.
+    /// Errors: [`WorkflowError::Conflict`] when the caller did, and when nobody can tell any more whom it is for.
     pub async fn approve_broadcast(
         &self,
         actor: &Actor,
@@ -98,6 +98,7 @@ impl Workflow {
     ) -> Result<BroadcastView, WorkflowError> {
         let mut work = self.begin(actor, now).await?;
         let mut row = work.second_person(id).await?;
+        readable_audience(&row)?;
         step(&mut row, BroadcastEvent::Approve)?;
         row.approver_id = Some(actor.account()?);
         work.release(&mut row, now);
@@ -168,6 +169,12 @@ impl Work<'_> {
     async fn second_person(&mut self, id: BroadcastId) -> Result<Broadcast, WorkflowError> {
         self.actor.require(Permission::ApproveBroadcasts)?;
         let approver = self.actor.account()?;
+        // Whoever makes a key for a machine could otherwise be the second pair of eyes as well.
+        if !self.tx.account(approver).await?.is_some_and(|account| account.email.is_some()) {
+            return Err(WorkflowError::Conflict(
+                "承認・差し戻しは、画面にサインインした担当者だけが行えます。".to_owned(),
+            ));
+        }
         let row = self.open_broadcast(id).await?;
         if !row.hands().may_approve(approver) {
             return Err(WorkflowError::Conflict(

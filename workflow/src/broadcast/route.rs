@@ -6,7 +6,7 @@ use todoke_domain::catalogue::{
     messages::{
         Category, Cause, Channel as Via, ChannelSet, Class, Contact, MessageType, Reach, Recipient, triggered_by,
     },
-    template::{Placeholders, Privacy, Rendered, render},
+    template::{Placeholders, Privacy, Rendered, TemplateError, render},
 };
 use todoke_domain::{
     Event, Timestamp,
@@ -27,6 +27,15 @@ pub(super) struct Plan {
     email: bool,
 }
 
+/// What a broadcast says.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// In the inbox.
+    pub(super) inbox: Rendered,
+    /// In the words that may travel.
+    pub(super) transit: Rendered,
+}
+
 impl Plan {
     /// The plan of a broadcast whose `broadcast.started` is `cause`.
     pub(super) fn of(row: &Broadcast, cause: Event) -> Result<Self, WorkflowError> {
@@ -40,9 +49,10 @@ impl Plan {
         Ok(Self { kind, recipient, cause, push: row.push, email: row.email })
     }
 
-    /// The text, as it may be read there.
-    pub(super) fn text(&self, values: &Placeholders, privacy: Privacy) -> Result<Rendered, WorkflowError> {
-        render(self.kind, &self.recipient.variant, values, privacy).map_err(fault)
+    /// What it says everywhere, so that nobody gets a part of it.
+    pub(super) fn words(&self, values: &Placeholders) -> Result<Words, TemplateError> {
+        let text = |privacy| render(self.kind, &self.recipient.variant, values, privacy);
+        Ok(Words { inbox: text(Privacy::Inbox)?, transit: text(Privacy::TransitHousehold)? })
     }
 
     /// The event that causes its messages.
@@ -52,11 +62,7 @@ impl Plan {
 
     /// Channels of one person: the catalogue's, less what the author left out and the person switched off.
     pub(super) fn channels(&self, to: &Member, has_push_device: bool) -> Result<ChannelSet, WorkflowError> {
-        let contact = match to.contact_channel.as_str() {
-            "paper" => Contact::Paper,
-            "both" => Contact::Both,
-            _ => Contact::App,
-        };
+        let contact = Contact::of(&to.contact_channel);
         let reach = Reach { contact, has_account: true, has_push_device, is_actor: false };
         let channels = self.recipient.channels_for(&asked(&self.cause, self.email), &reach).map_err(fault)?;
         if self.kind.class == Class::Mandatory {
@@ -68,6 +74,12 @@ impl Plan {
             Via::Live | Via::Inbox | Via::Paper => true,
         };
         Ok(channels.iter().filter(|via| set(*via)).collect())
+    }
+
+    /// Whether it goes to one person outside the app.
+    pub(super) fn leaves_the_app(&self, to: &Member, devices: &[Device]) -> Result<bool, WorkflowError> {
+        let channels = self.channels(to, !devices.is_empty())?;
+        Ok(channels.contains(Via::Email) || (channels.contains(Via::Push) && !devices.is_empty()))
     }
 }
 

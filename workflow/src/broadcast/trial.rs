@@ -7,7 +7,7 @@ use todoke_domain::{
     broadcast::BroadcastState,
     catalogue::{
         messages::{Class, LOCALE_COMPLETE, Speed},
-        template::{Privacy, Rendered},
+        template::Rendered,
     },
     delivery::{self, DeliveryState, Provider, Purpose},
     ids::{AccountId, BroadcastId, DeliveryId, MessageId},
@@ -41,7 +41,7 @@ pub struct Trial {
 impl Workflow {
     /// Sends a broadcast that has not begun to the caller alone, by the ways chosen in it. Needs no approval.
     ///
-    /// Errors: [`WorkflowError::Conflict`] once it has begun.
+    /// Errors: [`WorkflowError::Conflict`] once it has begun, and when its words lack a value.
     pub async fn try_broadcast(&self, actor: &Actor, id: BroadcastId, now: Timestamp) -> Result<Trial, WorkflowError> {
         actor.require(Permission::SendBroadcasts)?;
         let account_id = actor.account()?;
@@ -54,9 +54,10 @@ impl Workflow {
         let account = work.tx.account(account_id).await?.ok_or(WorkflowError::NotFound("account"))?;
         let cause = work.as_started(&row);
         let plan = Plan::of(&row, cause)?;
-        let values = work.broadcast_values(&row).await?;
+        let words = plan.words(&work.broadcast_values(&row).await?).map_err(|_| {
+            WorkflowError::Conflict("文面に入れる値が足りません。配信の内容を確認してください。".to_owned())
+        })?;
         let message_id = MessageId::new(now);
-        let inbox = plan.text(&values, Privacy::Inbox)?;
         let message = Message {
             message_id,
             municipality_code: row.municipality_code.clone(),
@@ -67,8 +68,8 @@ impl Workflow {
             subject_kind: "broadcast".to_owned(),
             subject_id: id.to_string(),
             subject_no: None,
-            title: format!("{MARK}{}", inbox.subject),
-            body: inbox.body,
+            title: format!("{MARK}{}", words.inbox.subject),
+            body: words.inbox.body,
             link: row.link.clone(),
             in_inbox: true,
             cause_event_id: plan.cause().event_id,
@@ -80,15 +81,16 @@ impl Workflow {
             read_at: None,
         };
         work.tx.insert_messages(&[message]).await?;
-        let text = plan.text(&values, Privacy::TransitHousehold)?;
         let devices = if row.push { work.tx.push_devices(&[account_id]).await? } else { Vec::new() };
         let mut ways: Vec<(Provider, String)> =
             devices.iter().map(|device| (device.kind, device.device_id.to_string())).collect();
         let mail = account.email.filter(|_| row.email);
         let trial = Trial { message_id, devices: ways.len(), email: mail.is_some() };
         ways.extend(mail.map(|address| (Provider::Smtp, address)));
-        let deliveries: Vec<NewDelivery> =
-            ways.into_iter().map(|way| work.trial_delivery(way, message_id, account_id, &text, &row.link)).collect();
+        let deliveries: Vec<NewDelivery> = ways
+            .into_iter()
+            .map(|way| work.trial_delivery(way, message_id, account_id, &words.transit, &row.link))
+            .collect();
         work.tx.insert_deliveries(&deliveries).await?;
         work.commit().await?;
         Ok(trial)

@@ -12,7 +12,7 @@ use todoke_domain::{
 };
 use todoke_store::broadcast::{Broadcast, BroadcastCounts, Round};
 
-use super::count::counters_json;
+use super::{UNREADABLE, count::counters_json};
 use crate::{Actor, Workflow, WorkflowError};
 
 /// Longest list.
@@ -44,8 +44,11 @@ pub struct BroadcastView {
     pub segment_id: Option<SegmentId>,
     /// What people call the audience.
     pub segment_name: String,
-    /// The audience.
-    pub segment: Segment,
+    /// The audience; none when the record no longer gives it.
+    pub segment: Option<Segment>,
+    /// Why it cannot go out any more, for people; it can still be cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<&'static str>,
     /// Code of the state.
     pub state: BroadcastState,
     /// The state as people see it.
@@ -78,6 +81,10 @@ pub struct BroadcastView {
     pub counters: Value,
     /// How often it went out, and what is planned.
     pub rounds: Vec<RoundView>,
+    /// After a pause, a resumption or a stop: people whose push or mail was at a provider at that moment and cannot be
+    /// called back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub under_way: Option<i64>,
 }
 
 /// One time a broadcast goes out.
@@ -93,7 +100,7 @@ pub struct RoundView {
     pub state: String,
     /// Messages in the inbox.
     pub created: i64,
-    /// People who had enough broadcasts that day.
+    /// People who had enough broadcasts that day, or for whom it could not be written.
     pub suppressed: i64,
     /// People handed to push and mail.
     pub routed: i64,
@@ -124,16 +131,20 @@ impl BroadcastView {
         let state = row.state()?;
         let is_other = actor.account_id.is_some_and(|account| row.hands().may_approve(account));
         let may = actor.role.is_some_and(|role| role.may(Permission::ApproveBroadcasts));
+        let (segment, resends) = (row.segment().ok(), row.resends().ok());
+        let fault = (segment.is_none() || resends.is_none()).then_some(UNREADABLE);
         Ok(Self {
             broadcast_id: row.broadcast_id,
-            segment: row.segment()?,
-            resend_after_min: row.resends()?,
+            segment,
+            fault,
+            resend_after_min: resends.unwrap_or_default(),
             state,
             state_label: state.label(),
             own: row.author_id.is_some() && row.author_id == actor.account_id,
-            may_approve: state == BroadcastState::AwaitingApproval && is_other && may,
+            may_approve: state == BroadcastState::AwaitingApproval && is_other && may && fault.is_none(),
             counters: counters_json(counts, rounds.iter().map(|round| round.n_routed).sum()),
             rounds: rounds.iter().map(RoundView::from).collect(),
+            under_way: None,
             kind: row.kind,
             title: row.title,
             body: row.body,
@@ -171,7 +182,8 @@ impl Workflow {
         BroadcastView::of(row, &counts, &rounds, actor)
     }
 
-    /// Broadcasts of the municipality, newest first, with the counters last counted.
+    /// Broadcasts of the municipality, newest first, with the counters last counted. One that cannot be read any more
+    /// is among them, with what is wrong with it.
     pub async fn broadcasts(&self, actor: &Actor) -> Result<Vec<BroadcastView>, WorkflowError> {
         actor.require(Permission::SendBroadcasts)?;
         let mut tx = self.read(actor).await?;

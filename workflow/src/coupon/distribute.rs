@@ -72,11 +72,16 @@ impl Work<'_> {
             cycle_no,
         };
         self.book_lot(open, lot.clone(), "distributed", None).await?;
-        self.tell_distribution(open, &lot).await?;
+        self.tell_distribution(open, set, &lot).await?;
         Ok(true)
     }
 
-    async fn tell_distribution(&mut self, open: &OpenCoupon, lot: &LotRow) -> Result<(), WorkflowError> {
+    async fn tell_distribution(
+        &mut self,
+        open: &OpenCoupon,
+        set: &CouponSet,
+        lot: &LotRow,
+    ) -> Result<(), WorkflowError> {
         let fields = payload(
             open,
             [
@@ -95,6 +100,34 @@ impl Work<'_> {
         let mut about = open.about("coupon", lot.coupon_id.to_string(), &open.coupon.coupon_no, "active");
         about.values.set(Placeholder::Amount, lot.amount_yen.to_string());
         about.values.set(Placeholder::Expiry, format::day(lot.expires_on));
+        if open.guardian.contact_channel != "app" {
+            about.on_paper = self.distribution_on_paper(open, set, lot).await?;
+        }
         self.raise(&event, &about).await
+    }
+
+    /// What a letter says beside the amounts. The first one also tells of the approval, of which there is no letter.
+    async fn distribution_on_paper(
+        &mut self,
+        open: &OpenCoupon,
+        set: &CouponSet,
+        lot: &LotRow,
+    ) -> Result<Vec<String>, WorkflowError> {
+        let mut lines = Vec::new();
+        if lot.cycle_no == 1 {
+            let application = self.tx.application(open.coupon.application_id).await?;
+            let no = application.ok_or(WorkflowError::NotFound("application"))?.application_no;
+            lines.push(format!("申請（受付番号 {no}）は承認されました。"));
+        }
+        lines.push(format!("クーポンの名称：{}", set.title));
+        let code = self.actor.municipality_code.clone();
+        let mut usable = self.tx.programmes(&code).await?;
+        usable.retain(|programme| set.programmes.contains(&programme.programme_code));
+        let names: Vec<String> = usable.into_iter().map(|programme| programme.name).collect();
+        if !names.is_empty() {
+            lines.push(format!("使える事業：{}", names.join("、")));
+        }
+        lines.push(format!("お問い合わせ先：{}", open.contact));
+        Ok(lines)
     }
 }

@@ -364,11 +364,15 @@ impl Work<'_> {
         reason: UseRefusal,
     ) -> Result<KeptRefusal, WorkflowError> {
         let own = self.actor.role.is_some_and(Role::is_household);
+        // What was asked for may be any words: only a programme that there is goes into the event.
+        let programmes = self.tx.programmes(&self.actor.municipality_code).await?;
+        let mut known = programmes.into_iter().map(|programme| programme.programme_code);
+        let programme = known.find(|code| *code == request.programme_code);
         let event = self.event_at(
             "coupon.use_refused",
             Subject::new("coupon", open.coupon.coupon_id),
             facility.facility_id,
-            Some(&request.programme_code),
+            programme.as_deref(),
             json!({
                 "child_key": open.child.person_key,
                 // An amount below zero is refused as such; the log keeps amounts of yen.

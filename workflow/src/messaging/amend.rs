@@ -3,7 +3,7 @@
 use todoke_domain::{
     Timestamp,
     catalogue::messages::Channel as Via,
-    delivery::{DeliveryState, DeliveryStep, Purpose, leaves_at, speed_of},
+    delivery::{DeliveryState, DeliveryStep, Provider, Purpose, leaves_at, speed_of},
     ids::{DeliveryId, MessageId},
     role::Permission,
 };
@@ -18,6 +18,9 @@ use crate::{Actor, FieldError, Work, Workflow, WorkflowError, audit::Access, wor
 const TITLE_MAX: usize = 100;
 /// Longest corrected text, characters.
 const BODY_MAX: usize = 4_000;
+
+/// Why a delivery of a message that was taken back does not go.
+const WITHDRAWN: &str = "withdrawn";
 
 /// What is shown in place of words that were corrected: the new ones were never checked for names.
 const CORRECTED: (&str, &str) =
@@ -39,7 +42,7 @@ impl Workflow {
     /// Replaces the words of a message. The inbox shows the new ones as unread; devices that show the old ones
     /// get the notification anew, which replaces the first and may wait for the morning. What has not left yet, such
     /// as a mail that waits for somebody to look, keeps its time. What travels says only that there is something to
-    /// read: the new words were never checked for names.
+    /// read: the new words were never checked for names. A letter that is in no print run yet has the new words.
     pub async fn correct_message(
         &self,
         actor: &Actor,
@@ -67,13 +70,16 @@ impl Workflow {
         work.tx.correct_message(id, title, body, now).await?;
         let mut again = Vec::new();
         for row in work.newest_of_each_target(id).await? {
-            let paper = row.provider.channel() == Via::Paper;
-            let unseen = !paper && row.state == DeliveryState::Queued && row.attempts == 0;
+            if row.provider == Provider::Paper {
+                work.tx.reword_letter(&row.municipality_code, &row.target, title, body).await?;
+                continue;
+            }
+            let unseen = row.state == DeliveryState::Queued && row.attempts == 0;
             if unseen && work.tx.reword_delivery(&row, CORRECTED_UNSEEN.0, CORRECTED_UNSEEN.1).await? {
                 continue;
             }
             // What could not be reworded was claimed in between.
-            let left = !paper && (row.attempts > 0 || unseen);
+            let left = row.attempts > 0 || unseen;
             work.step_delivery(&row, DeliveryStep::Supersede, Some("corrected")).await?;
             let held = row.state == DeliveryState::Held;
             if left || held || row.state == DeliveryState::Queued {
@@ -96,22 +102,22 @@ impl Workflow {
     }
 
     /// Takes a message back: out of the inbox, off the devices that show it, and what has not left stays.
-    /// A mail or letter that has left cannot be taken back.
+    /// A mail that has left cannot be taken back, and of a letter that may be on paper the office is told.
     pub async fn withdraw_message(&self, actor: &Actor, id: MessageId, now: Timestamp) -> Result<(), WorkflowError> {
         actor.require(Permission::PublishNotices)?;
         let mut work = self.begin(actor, now).await?;
         let message = work.tx.message_by_id(id).await?.ok_or(WorkflowError::NotFound("message"))?;
-        if !work.tx.withdraw_message(id, now).await? {
+        if !work.withdraw(&message).await? {
             return Err(WorkflowError::Conflict("すでに取り下げられています。".to_owned()));
         }
-        work.take_back(id, None, "withdrawn").await?;
-        work.publish_changed(&message, "message.withdrawn").await?;
         work.audit(Access::Withdraw, Subject::new("message", id), 1);
         work.commit().await?;
         Ok(())
     }
 
     /// Sends a delivery again that failed, ran out of time, came back, or may have arrived unseen.
+    ///
+    /// Errors: [`WorkflowError::Conflict`] for any other one, and when its message was taken back.
     pub async fn resend_delivery(
         &self,
         actor: &Actor,
@@ -126,12 +132,17 @@ impl Workflow {
         if row.purpose != Purpose::Notification || row.secret || !(ended || doubtful) {
             return Err(WorkflowError::Conflict("この配信は再送できません。".to_owned()));
         }
+        let amended = work.tx.amendments(row.message_id).await?;
+        if amended.withdrawn_at.is_some() {
+            return Err(WorkflowError::Conflict("取り下げたお知らせは再送できません。".to_owned()));
+        }
         if doubtful {
             work.step_delivery(&row, DeliveryStep::Supersede, Some("sent_again")).await?;
         }
         let again = match row.provider.channel() {
-            Via::Paper => work.letter_again(&row).await?,
-            _ => repeated(&row, now),
+            Via::Paper => work.letter_again(&row, &amended).await?,
+            Via::Email => NewDelivery { target: work.present_address(&row).await?, ..repeated(&row, now) },
+            Via::Live | Via::Inbox | Via::Push => repeated(&row, now),
         };
         let again_id = again.delivery_id;
         if work.tx.insert_deliveries(&[again]).await? == 0 {
@@ -144,6 +155,39 @@ impl Workflow {
 }
 
 impl Work<'_> {
+    /// Takes a message out of the inbox, out of the queue and off the devices that show it; `false` when that was done
+    /// before.
+    pub(crate) async fn withdraw(&mut self, message: &Message) -> Result<bool, WorkflowError> {
+        if !self.tx.withdraw_message(message.message_id, self.now).await? {
+            return Ok(false);
+        }
+        self.take_back(message.message_id, None, WITHDRAWN).await?;
+        self.take_back_letters(message.message_id).await?;
+        self.publish_withdrawn(message).await?;
+        Ok(true)
+    }
+
+    /// Where a mail goes that is sent once more: to the person's address as it is now, unless the message went there
+    /// as well.
+    async fn present_address(&mut self, row: &Delivery) -> Result<String, WorkflowError> {
+        let account = self.tx.account(row.account_id).await?;
+        let Some(address) = account.and_then(|account| account.email) else { return Ok(row.target.clone()) };
+        let been_there = self.tx.deliveries_of(row.message_id).await?.iter().any(|known| known.target == address);
+        Ok(if been_there { row.target.clone() } else { address })
+    }
+
+    /// The letters of a message that is taken back: one that waits leaves the queue.
+    async fn take_back_letters(&mut self, id: MessageId) -> Result<(), WorkflowError> {
+        for row in self.newest_of_each_target(id).await? {
+            if row.provider == Provider::Paper
+                && self.tx.withdraw_letter(&row.municipality_code, &row.target, self.now).await?
+            {
+                self.step_delivery(&row, DeliveryStep::Supersede, Some(WITHDRAWN)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Of each device and address the delivery of the newest edition.
     async fn newest_of_each_target(&mut self, id: MessageId) -> Result<Vec<Delivery>, WorkflowError> {
         let mut newest: Vec<Delivery> = Vec::new();

@@ -15,7 +15,7 @@ use todoke_store::{
     account::Account,
     delivery::{Delivery, NewDelivery},
     escalation::Escalation,
-    message::Message,
+    message::{Amendments, Message},
     print_item::PrintItem,
 };
 
@@ -23,21 +23,24 @@ use crate::{Work, WorkflowError, work::Subject};
 
 /// Types whose letters the use cases write themselves, with what only they know (flows.md Part L), and what the print
 /// queue calls such a letter.
-const OWN_LETTERS: [(&str, &str); 6] = [
+const OWN_LETTERS: [(&str, &str); 5] = [
     ("coupon.solicited", "solicitation"),
     ("coupon.resolicited", "resolicitation"),
     ("coupon.qr_reissued", "qr_reissue"),
     ("application.coupon.deficient", "deficiency"),
     ("application.coupon.rejected", "rejection"),
-    ("coupon.distributed", "distribution"),
 ];
+
+/// Types whose letters have the words of the catalogue and a name of their own in the print queue.
+const NAMED_LETTERS: [(&str, &str); 1] = [("coupon.distributed", "distribution")];
 
 /// Why a letter cannot be posted.
 const NO_ADDRESS: &str = "no_address";
 
 /// What the print queue calls the letter of a message of this type.
 pub fn letter_kind(message_type: &str) -> &'static str {
-    OWN_LETTERS.iter().find(|(own, _)| *own == message_type).map_or("message", |(_, kind)| kind)
+    let mut named = OWN_LETTERS.iter().chain(&NAMED_LETTERS);
+    named.find(|(named, _)| *named == message_type).map_or("message", |(_, kind)| kind)
 }
 
 /// Whether the use case writes the letter of this type itself.
@@ -78,6 +81,7 @@ impl NewLetter {
             state: String::new(),
             print_run_id: None,
             created_at: now,
+            withdrawn_at: None,
         }
     }
 }
@@ -115,7 +119,8 @@ impl Work<'_> {
             return Ok(None);
         };
         let made = self.tx.messages_of_cause(cause, guardian.account_id).await?;
-        Ok(made.into_iter().find(|message| message.message_type == message_type))
+        // What is told again has the same cause, and comes after what was told first.
+        Ok(made.into_iter().rfind(|message| message.message_type == message_type))
     }
 
     /// A letter with the whole text: it comes in an envelope. `None` for who is no guardian.
@@ -139,13 +144,19 @@ impl Work<'_> {
             state: String::new(),
             print_run_id: None,
             created_at: self.now,
+            withdrawn_at: None,
         };
         let item = self.enqueue(&account.municipality_code, item).await?;
         self.deliver_by(message, &item, 0).await.map(Some)
     }
 
-    /// The letter of a delivery that came back or never had an address, once more, to where the household lives now.
-    pub(super) async fn letter_again(&mut self, row: &Delivery) -> Result<NewDelivery, WorkflowError> {
+    /// The letter of a delivery that came back or never had an address, once more, to where the household lives now and
+    /// in the words that its message has now.
+    pub(super) async fn letter_again(
+        &mut self,
+        row: &Delivery,
+        amended: &Amendments,
+    ) -> Result<NewDelivery, WorkflowError> {
         let code = row.municipality_code.clone();
         let message = self.tx.message_by_id(row.message_id).await?.ok_or(WorkflowError::NotFound("message"))?;
         let item = self.tx.print_item(&code, &row.target).await?.ok_or(WorkflowError::NotFound("letter"))?;
@@ -163,19 +174,27 @@ impl Work<'_> {
         if !self.tx.mark_print_item(&code, &row.target, &item.state, "replaced").await? || item.state == "replaced" {
             return Err(WorkflowError::Conflict("すでに再送されています。".to_owned()));
         }
-        let again = PrintItem {
+        let mut again = PrintItem {
             postal_code: guardian.postal_code,
             address: guardian.address,
             print_run_id: None,
             created_at: self.now,
             ..item
         };
+        if amended.corrected_at.is_some() {
+            again.title.clone_from(&message.title);
+            again.body.clone_from(&message.body);
+        }
         let again = self.enqueue(&code, again).await?;
         self.deliver_by(&message, &again, row.edition + 1).await
     }
 
     /// Numbers a letter and puts it into the print queue, or beside it while it has no address.
-    async fn enqueue(&mut self, code: &MunicipalityCode, mut item: PrintItem) -> Result<PrintItem, WorkflowError> {
+    pub(super) async fn enqueue(
+        &mut self,
+        code: &MunicipalityCode,
+        mut item: PrintItem,
+    ) -> Result<PrintItem, WorkflowError> {
         item.letter_no = self.tx.next_number(code, NumberKind::Letter, self.now).await?;
         let state = if item.address.trim().is_empty() { "unaddressed" } else { "queued" };
         state.clone_into(&mut item.state);

@@ -5,6 +5,7 @@
 mod amend;
 mod device;
 mod escalate;
+mod in_vain;
 mod inbox;
 mod letter;
 mod print;
@@ -17,11 +18,12 @@ mod trace;
 
 pub use amend::Correction;
 pub use device::DeviceDraft;
+pub use in_vain::LetterInVain;
 pub use inbox::{Inbox, StepOutcome};
 pub(crate) use letter::NewLetter;
 pub use letter::letter_kind;
 pub use print::{LetterStep, RUN_LETTERS_MAX};
 pub use raise::About;
-pub(crate) use raise::message_json;
+pub(crate) use raise::{TEMPLATE_ERROR, Unwritten, message_json};
 pub use receipt::{BouncedMail, Opened, ReceiptKind};
 pub use trace::{Contact, DeliveryView, Life, MessageQuery};

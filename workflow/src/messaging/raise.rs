@@ -18,7 +18,7 @@ use todoke_domain::{
 use todoke_store::{account::Account, guardian::Guardian, message::Message};
 
 use super::{
-    recipients::People,
+    recipients::{People, within_reach},
     route::{Outbox, Routes, Told},
 };
 use crate::{Work, WorkflowError, work::Subject};
@@ -48,6 +48,8 @@ pub struct About {
     pub values: Placeholders,
     /// Knowledge the trigger conditions need beside the payload.
     pub facts: Vec<(&'static str, Value)>,
+    /// Lines below the words of a letter: what others find on the screen that the message leads to.
+    pub on_paper: Vec<String>,
     /// Screen it leads a household to.
     pub link: String,
     /// Screen it leads an office to.
@@ -69,14 +71,26 @@ struct Draft {
     message: Message,
 }
 
+/// Why a message is suppressed whose words lack a value.
+pub(crate) const TEMPLATE_ERROR: &str = "template_error";
+
 /// A row of the catalogue whose words lack a value.
-struct Unwritten {
+#[derive(Debug)]
+pub(crate) struct Unwritten {
     kind: &'static MessageType,
-    /// The first message that was suppressed for that.
     event: Event,
 }
 
 impl Unwritten {
+    /// Says in the log what is missing. `event` is the first message that was suppressed for that.
+    pub(crate) fn new(kind: &'static MessageType, subject_id: &str, error: &TemplateError, event: Event) -> Self {
+        tracing::error!(
+            error = %error, message_type = %kind.id, subject_id,
+            "a message cannot be written and is not sent"
+        );
+        Self { kind, event }
+    }
+
     /// What the operator is told: once a day for each kind.
     fn about(&self, now: Timestamp) -> About {
         About {
@@ -110,12 +124,18 @@ impl Work<'_> {
     }
 
     async fn raise_for(&mut self, cause: &Cause<'_>, event: &Event, about: &About) -> Result<(), WorkflowError> {
-        for suppressed in self.raise_what_can_be_written(cause, event, about).await? {
-            let about = suppressed.about(self.now);
-            let cause = Cause::of(&suppressed.event);
-            // The alarm itself needs no more than what is given here; were it faulty too, the log has both.
-            self.raise_what_can_be_written(&cause, &suppressed.event, &about).await?;
+        for unwritten in self.raise_what_can_be_written(cause, event, about).await? {
+            self.tell_unwritten(&unwritten).await?;
         }
+        Ok(())
+    }
+
+    /// Tells the operator of a kind of messages that cannot be written, once a day.
+    pub(crate) async fn tell_unwritten(&mut self, unwritten: &Unwritten) -> Result<(), WorkflowError> {
+        let about = unwritten.about(self.now);
+        let cause = Cause::of(&unwritten.event);
+        // The alarm itself needs no more than what is given here; were it faulty too, the log has both.
+        self.raise_what_can_be_written(&cause, &unwritten.event, &about).await?;
         Ok(())
     }
 
@@ -137,12 +157,13 @@ impl Work<'_> {
                 routes.learn(self, kind, recipient, &accounts).await?;
                 for account in accounts {
                     let reach = Reach {
-                        contact: people.contact(&account),
+                        contact: people.contact(recipient.audience, &account),
                         has_account: true,
                         has_push_device: routes.has_push_device(&account),
                         is_actor: self.actor.account_id == Some(account.account_id),
                     };
                     let asked = recipient.channels_for(cause, &reach).map_err(fault)?;
+                    let asked = within_reach(asked, recipient.audience, &account, self.now.jst_date());
                     if asked.is_empty() {
                         continue;
                     }
@@ -151,14 +172,10 @@ impl Work<'_> {
                     if let Some(error) = missing
                         && !channels.is_empty()
                     {
-                        tracing::error!(
-                            error = %error, message_type = %kind.id, subject_id = %about.subject_id,
-                            "a message cannot be written and is not sent"
-                        );
                         self.note_created(kind, &draft.message, &draft.account, channels, event);
-                        let event = self.note_suppressed(draft.message.message_id, "template_error");
+                        let event = self.note_suppressed(draft.message.message_id, TEMPLATE_ERROR);
                         if unwritten.iter().all(|known| known.kind.id != kind.id) {
-                            unwritten.push(Unwritten { kind, event });
+                            unwritten.push(Unwritten::new(kind, &about.subject_id, &error, event));
                         }
                         continue;
                     }

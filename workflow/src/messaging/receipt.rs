@@ -139,8 +139,8 @@ impl Workflow {
         let Some(row) = meant.filter(|_| bounce.permanent) else { return Ok(false) };
         let actor = Actor::system(row.municipality_code.clone(), "import");
         let mut work = self.begin(&actor, now).await?;
-        let code: String = bounce.code.chars().filter(char::is_ascii_graphic).take(32).collect();
-        let failed = work.step_delivery(&row, DeliveryStep::Bounce, Some(&format!("bounced:{code}"))).await?;
+        let reason = status(&bounce.code).map_or_else(|| "bounced".to_owned(), |code| format!("bounced:{code}"));
+        let failed = work.step_delivery(&row, DeliveryStep::Bounce, Some(&reason)).await?;
         if failed.is_some() {
             work.tx.insert_escalations(&[look_at_failure(&row, now)]).await?;
         }
@@ -157,6 +157,14 @@ impl Workflow {
         let Some(account) = tx.account(row.account_id).await? else { return Ok(None) };
         Ok(Some((row, Actor::of(&account, None))))
     }
+}
+
+/// A reply code of SMTP or an enhanced status code, such as `550` or `5.1.1`. Mail systems also write sentences and
+/// addresses there.
+fn status(code: &str) -> Option<&str> {
+    let parts: Vec<&str> = code.trim().split('.').collect();
+    let is_number = |part: &&str| matches!(part.len(), 1..=3) && part.bytes().all(|byte| byte.is_ascii_digit());
+    (matches!(parts.len(), 1 | 3) && parts.iter().all(is_number)).then(|| code.trim())
 }
 
 /// A look at what to do after a delivery has failed for good.

@@ -1,9 +1,13 @@
 //! From an audience of the catalogue to accounts of the record.
 
+use std::collections::HashMap;
+
+use jiff::civil::Date;
 use todoke_domain::{
     Role,
-    catalogue::messages::{Audience, Contact},
-    ids::FacilityId,
+    account::{AccountState, Validity, validity},
+    catalogue::messages::{Audience, Channel as Via, ChannelSet, Contact},
+    ids::{FacilityId, GuardianId},
 };
 use todoke_store::{account::Account, guardian::Guardian};
 
@@ -14,19 +18,23 @@ use crate::{Work, WorkflowError, messaging::About};
 pub(super) struct People {
     household: Option<(Guardian, Vec<Account>)>,
     facility: Option<Vec<Account>>,
+    // Of the addressees' households.
+    contacts: Option<HashMap<GuardianId, Contact>>,
 }
 
 impl People {
-    /// How the household is reached; offices always have accounts.
-    pub(super) fn contact(&self, account: &Account) -> Contact {
-        match &self.household {
-            Some((guardian, _)) if account.role.is_household() => match guardian.contact_channel.as_str() {
-                "paper" => Contact::Paper,
-                "both" => Contact::Both,
-                _ => Contact::App,
-            },
-            _ => Contact::App,
-        }
+    /// How somebody of an audience wants to be reached. Offices always have accounts, and what concerns an account
+    /// itself, such as the link that confirms its address, goes to its address whatever its household chose.
+    pub(super) fn contact(&self, audience: Audience, account: &Account) -> Contact {
+        let Some(household) = account.guardian_id.filter(|_| account.role.is_household()) else { return Contact::App };
+        let chosen = match audience {
+            Audience::Guardian | Audience::ProxyGuardian => {
+                self.household.as_ref().map(|(guardian, _)| Contact::of(&guardian.contact_channel))
+            }
+            Audience::Addressees => self.contacts.as_ref().and_then(|contacts| contacts.get(&household).copied()),
+            _ => None,
+        };
+        chosen.unwrap_or(Contact::App)
     }
 
     /// The accounts of one audience.
@@ -51,8 +59,22 @@ impl People {
             Audience::ProgrammeSection => role(work, Role::ProgrammeSection).await,
             Audience::AppSection => role(work, Role::AppSection).await,
             Audience::AccountHolder | Audience::Author | Audience::Asker => Ok(about.account.iter().cloned().collect()),
-            Audience::Addressees => Ok(about.addressees.clone()),
+            Audience::Addressees => {
+                self.learn_contacts(work, &about.addressees).await?;
+                Ok(about.addressees.clone())
+            }
         }
+    }
+
+    async fn learn_contacts(&mut self, work: &mut Work<'_>, addressees: &[Account]) -> Result<(), WorkflowError> {
+        if self.contacts.is_some() {
+            return Ok(());
+        }
+        let of_household = addressees.iter().filter(|account| account.role.is_household());
+        let households: Vec<GuardianId> = of_household.filter_map(|account| account.guardian_id).collect();
+        let chosen = if households.is_empty() { Vec::new() } else { work.tx.contact_channels(&households).await? };
+        self.contacts = Some(chosen.into_iter().map(|(id, channel)| (id, Contact::of(&channel))).collect());
+        Ok(())
     }
 
     async fn household(
@@ -95,6 +117,18 @@ impl People {
         }
         Ok(self.facility.clone().unwrap_or_default())
     }
+}
+
+/// Of the channels of one person those that may be used yet. Mail and push go to somebody who has come: that the address
+/// of a new account is its holder's shows when the holder confirms it, and before its first day an account gets nothing
+/// about others. What tells of the account itself, such as the link to the first password, goes anyway.
+pub(super) fn within_reach(channels: ChannelSet, audience: Audience, account: &Account, today: Date) -> ChannelSet {
+    let has_come = matches!(AccountState::parse(&account.state), Some(AccountState::Active | AccountState::Locked))
+        && validity(account.valid_from, account.valid_to, today) == Validity::Valid;
+    if has_come || account.email.is_none() || audience == Audience::AccountHolder {
+        return channels;
+    }
+    channels.without(Via::Push).without(Via::Email)
 }
 
 async fn role(work: &mut Work<'_>, role: Role) -> Result<Vec<Account>, WorkflowError> {

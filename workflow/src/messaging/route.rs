@@ -1,13 +1,16 @@
 //! The way of one message to one person: which of their devices and addresses it goes to, when, and what
 //! follows when nobody looks.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde_json::json;
 use todoke_domain::{
     Event, Timestamp,
     catalogue::{
-        messages::{Channel as Via, ChannelSet, Class, EscalationRule, MessageType, Recipient, Speed},
+        messages::{Audience, Channel as Via, ChannelSet, Class, EscalationRule, MessageType, Recipient, Speed},
         template::{Placeholder, Privacy, Rendered, render_in},
     },
     delivery::{self, DeliveryState, DeliveryStep, Provider, Purpose},
@@ -23,8 +26,10 @@ use todoke_store::{
 
 use super::{
     About,
+    escalate::AGAIN,
     letter::is_own_letter,
     raise::{fault, transit},
+    recipients::within_reach,
 };
 use crate::{Work, WorkflowError, work::Subject};
 
@@ -86,7 +91,7 @@ impl Routes {
         }
         let set = self.switches.get(&account.account_id).into_iter().flatten();
         let own = set.into_iter().find(|p| p.category == kind.category.as_str() && p.channel == via.as_str());
-        own.map_or_else(|| account.role.is_facility() || kind.category.default_on(via), |p| p.enabled)
+        own.map_or_else(|| kind.category.on_by_default(account.role, via), |p| p.enabled)
     }
 }
 
@@ -155,8 +160,12 @@ impl Work<'_> {
             }
         }
         if channels.contains(Via::Paper) && !is_own_letter(&kind.id) {
-            let words =
+            let mut words =
                 render_in(kind, &message.locale, &recipient.variant, &about.values, Privacy::Inbox).map_err(fault)?;
+            for line in &about.on_paper {
+                words.body.push('\n');
+                words.body.push_str(line);
+            }
             if let Some(row) = self.letter(message, account, &words).await? {
                 out.deliveries.push(row);
             }
@@ -180,6 +189,10 @@ impl Work<'_> {
     fn mail_due(&self, told: &Told<'_>, routes: &Routes, speed: Speed) -> Option<(Timestamp, Option<EscalationRule>)> {
         let Told { kind, recipient, account, channels, .. } = *told;
         account.email.as_ref()?;
+        let mail = ChannelSet::of(&[Via::Email]);
+        if within_reach(mail, recipient.audience, account, self.now.jst_date()).is_empty() {
+            return None;
+        }
         if channels.contains(Via::Email) {
             return Some((self.now, None));
         }
@@ -201,27 +214,36 @@ impl Work<'_> {
         let minutes =
             about.values.get(Placeholder::Minutes).filter(|_| secret).and_then(|text| text.parse::<u32>().ok());
         let life = match minutes {
-            Some(minutes) => Some(std::time::Duration::from_secs(60 * u64::from(minutes))),
+            Some(minutes) => Some(Duration::from_secs(60 * u64::from(minutes))),
             None => delivery::time_to_live(Via::Email, speed),
         };
         life.map(|life| due_at.plus(life))
     }
 
     fn look_later(&mut self, told: &Told<'_>, out: &mut Outbox) {
-        let Told { kind, recipient, account, message, .. } = *told;
+        let Told { kind, recipient, account, message, about, .. } = *told;
+        let look = |rule: &str, due_at| Escalation {
+            message_id: message.message_id,
+            rule: rule.to_owned(),
+            municipality_code: account.municipality_code.clone(),
+            due_at,
+            leased_until: Timestamp::from_micros(0),
+        };
+        // What was due once only is the repetition itself.
+        let first = recipient.audience == Audience::Guardian && about.once_per.is_none();
+        if let Some(days) = kind.again_after_days.filter(|_| first) {
+            let later = self.now.plus(Duration::from_secs(u64::from(days) * 86_400));
+            // However urgent the message was: a reminder rings at no night.
+            out.escalations.push(look(AGAIN, delivery::leaves_at(Via::Push, Speed::Batch, later)));
+        }
         for escalation in kind.escalations_for(recipient.audience) {
             if escalation.rule != EscalationRule::E4
                 || !out.looked_after.insert((kind.id.clone(), account.role.as_str()))
             {
                 continue;
             }
-            out.escalations.push(Escalation {
-                message_id: message.message_id,
-                rule: escalation.rule.as_str().to_owned(),
-                municipality_code: account.municipality_code.clone(),
-                due_at: delivery::escalates_at(escalation.rule, escalation.after_min, self.now),
-                leased_until: Timestamp::from_micros(0),
-            });
+            let due_at = delivery::escalates_at(escalation.rule, escalation.after_min, self.now);
+            out.escalations.push(look(escalation.rule.as_str(), due_at));
         }
     }
 

@@ -121,7 +121,7 @@ impl Work<'_> {
                 continue;
             }
             let push = row.provider.channel() == Via::Push;
-            // A mail that left cannot be taken back, and a letter is for people without the app.
+            // A mail that left cannot be taken back, and a letter is for people without the app, whatever was read there.
             let waits = matches!(row.state, DeliveryState::Queued | DeliveryState::Held);
             if !push && (!waits || row.provider == Provider::Paper) {
                 continue;

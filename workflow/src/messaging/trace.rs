@@ -20,8 +20,8 @@ use crate::{Actor, FieldError, Workflow, WorkflowError};
 
 /// Days that a funnel or a search may span: more is a report's work.
 const DAYS_MAX: i32 = 93;
-/// How far back unreached messages are looked for.
-const UNREACHED_DAYS: i32 = 31;
+/// How far back unreached messages, and letters in vain, are looked for.
+pub(super) const UNREACHED_DAYS: i32 = 31;
 
 /// A message with all its deliveries.
 #[derive(Debug)]

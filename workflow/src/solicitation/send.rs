@@ -4,10 +4,10 @@ use serde_json::json;
 use todoke_domain::{
     Event, Role,
     catalogue::{
-        messages::{self, LOCALE_COMPLETE},
-        template::{Placeholder, Placeholders, Privacy, render_in},
+        messages::{self, LOCALE_COMPLETE, MessageType},
+        template::{Placeholder, Placeholders, Privacy, Rendered, TemplateError, render_in},
     },
-    ids::{GuardianId, SolicitationId},
+    ids::{GuardianId, MessageId, SolicitationId},
     solicitation::SolicitationState,
 };
 use todoke_store::{
@@ -19,7 +19,7 @@ use todoke_store::{
 use super::{Registered, Run};
 use crate::{
     Work, WorkflowError,
-    messaging::{About, NewLetter},
+    messaging::{About, NewLetter, TEMPLATE_ERROR, Unwritten},
     secret,
     work::Subject,
 };
@@ -96,18 +96,17 @@ impl Work<'_> {
                 "child_key": row.person_key, "reason": reason, "app_registered": route.guardian.is_some(),
             }),
         );
-        self.send(&mut row, SolicitationState::Targeted, resident, &route).await?;
-        Ok(Some(route.sent))
+        self.send(&mut row, SolicitationState::Targeted, resident, &route).await.map(Some)
     }
 
-    /// Sends the first notice or, with `row.repeats` already counted, a repeat.
+    /// Sends the first notice or, with `row.repeats` already counted, a repeat. Gives how it went out.
     pub(super) async fn send(
         &mut self,
         row: &mut Solicitation,
         from: SolicitationState,
         resident: &Resident,
         route: &Route,
-    ) -> Result<(), WorkflowError> {
+    ) -> Result<Sent, WorkflowError> {
         row.state = SolicitationState::Solicited.as_str().to_owned();
         row.channel = Some(route.channel().to_owned());
         row.guardian_id = route.guardian;
@@ -129,10 +128,9 @@ impl Work<'_> {
         if route.guardian.is_some() {
             self.raise(&event, &about).await?;
         }
-        if route.sent.by_letter {
-            self.invitation_letter(&event, resident, route, &about.values, qr_token).await?;
-        }
-        Ok(())
+        let by_letter =
+            route.sent.by_letter && self.invitation_letter(&event, resident, route, &about.values, qr_token).await?;
+        Ok(Sent { by_letter, ..route.sent })
     }
 
     /// Rule 8 of Part J: the guardian is registered when a matched child is theirs, or when the head of a
@@ -210,7 +208,7 @@ impl Work<'_> {
     }
 
     /// A letter to the household at the address of the register. For those without the app the sheet
-    /// also invites to it.
+    /// also invites to it. `false` when it cannot be written: a text that lacks a value costs itself only.
     async fn invitation_letter(
         &mut self,
         cause: &Event,
@@ -218,8 +216,8 @@ impl Work<'_> {
         route: &Route,
         values: &Placeholders,
         qr_token: String,
-    ) -> Result<(), WorkflowError> {
-        let message = match cause.event_type.as_str() {
+    ) -> Result<bool, WorkflowError> {
+        let message_type = match cause.event_type.as_str() {
             "solicitation.sent" => "coupon.solicited",
             _ => "coupon.resolicited",
         };
@@ -231,20 +229,30 @@ impl Work<'_> {
             None => None,
         };
         let language = language.as_deref().unwrap_or(LOCALE_COMPLETE);
-        let (title, mut body) = letter_text(message, language, values)?;
+        let kind = kind_of(message_type)?;
+        let (title, mut body) = match letter_text(kind, language, values) {
+            Ok(text) => (text.subject, text.body),
+            // The letter of a household with a sign-in is its message's, which was not written either.
+            Err(_) if route.guardian.is_some() => return Ok(false),
+            Err(error) => {
+                self.tell_unwritten_letter(kind, cause, &error).await?;
+                return Ok(false);
+            }
+        };
         if route.guardian.is_none() {
-            let (heading, text) = letter_text("account.registration_invited", language, values)?;
-            body = format!("{body}\n\n【{heading}】\n{text}");
-            let subject = Subject { kind: "solicitation", id: cause.subject_id.clone() };
-            self.event_because(
-                cause,
-                "account.registration_invited",
-                subject,
-                json!({ "invitation_channel": "paper" }),
-            );
+            let invitation = kind_of("account.registration_invited")?;
+            match letter_text(invitation, language, values) {
+                Ok(text) => {
+                    body = format!("{body}\n\n【{}】\n{}", text.subject, text.body);
+                    let subject = Subject { kind: "solicitation", id: cause.subject_id.clone() };
+                    let payload = json!({ "invitation_channel": "paper" });
+                    self.event_because(cause, "account.registration_invited", subject, payload);
+                }
+                Err(error) => self.tell_unwritten_letter(invitation, cause, &error).await?,
+            }
         }
         let letter = NewLetter {
-            message_type: message,
+            message_type,
             recipient_name: format!("{} 様の保護者様", resident.name),
             postal_code: resident.postal_code.clone(),
             address: resident.address.clone(),
@@ -252,13 +260,26 @@ impl Work<'_> {
             body,
             qr_token: Some(qr_token),
         };
-        self.own_letter(letter, route.guardian, Some(cause.event_id)).await
+        self.own_letter(letter, route.guardian, Some(cause.event_id)).await?;
+        Ok(true)
+    }
+
+    /// A text for a household without a sign-in lacks a value. The record knows no person to whom it was to go.
+    async fn tell_unwritten_letter(
+        &mut self,
+        kind: &'static MessageType,
+        cause: &Event,
+        error: &TemplateError,
+    ) -> Result<(), WorkflowError> {
+        let suppressed = self.note_suppressed(MessageId::new(self.now), TEMPLATE_ERROR);
+        self.tell_unwritten(&Unwritten::new(kind, &cause.subject_id, error, suppressed)).await
     }
 }
 
-fn letter_text(message: &str, language: &str, values: &Placeholders) -> Result<(String, String), WorkflowError> {
-    let message = messages::get(message).ok_or(WorkflowError::Internal("a letter's text is missing"))?;
-    let text = render_in(message, language, "default", values, Privacy::Inbox)
-        .map_err(|error| WorkflowError::Message(Box::new(error)))?;
-    Ok((text.subject, text.body))
+fn kind_of(message_type: &str) -> Result<&'static MessageType, WorkflowError> {
+    messages::get(message_type).ok_or(WorkflowError::Internal("a letter's text is missing"))
+}
+
+fn letter_text(kind: &MessageType, language: &str, values: &Placeholders) -> Result<Rendered, TemplateError> {
+    render_in(kind, language, "default", values, Privacy::Inbox)
 }

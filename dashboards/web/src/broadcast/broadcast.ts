@@ -35,7 +35,9 @@ export interface Broadcast {
   email: boolean
   segment_id: string | null
   segment_name: string
-  segment: Segment
+  segment: Segment | null
+  /** Why it cannot go out any more. */
+  fault?: string
   state: 'draft' | 'awaiting_approval' | 'scheduled' | 'sending' | 'paused' | 'sent' | 'cancelled'
   state_label: string
   author_name: string
@@ -52,6 +54,8 @@ export interface Broadcast {
   finished_at: string | null
   counters: Counters
   rounds: Round[]
+  /** After a pause, a resumption or a stop: people whose notification cannot be called back. */
+  under_way?: number
 }
 
 export interface BroadcastBody {

@@ -9,6 +9,8 @@ export interface Letter {
   state: string
   print_run_id?: string | null
   created_at: string
+  /** When its message was taken back. */
+  withdrawn_at?: string | null
 }
 
 /** Letters that are printed together. */
@@ -21,6 +23,7 @@ export interface Run {
   n_printed: number
   n_posted: number
   n_returned: number
+  n_withdrawn: number
 }
 
 /** Runs, and how many letters wait for the next one. */

@@ -121,12 +121,18 @@ const LETTER: Labels = {
   posted: label('発送済', 'good'),
   returned: label('返戻', 'bad'),
   replaced: label('再送済', 'neutral'),
+  withdrawn: label('取下げ', 'neutral'),
+}
+
+const API_KEY: Labels = {
+  active: label('有効', 'good'),
+  revoked: label('終了', 'neutral'),
 }
 
 const KINDS = {
   application: APPLICATION, coupon: COUPON, coupon_use: COUPON_USE, account: ACCOUNT,
   survey: SURVEY, broadcast: BROADCAST, solicitation: SOLICITATION, import: IMPORT, city_request: CITY_REQUEST,
-  delivery: DELIVERY, claim: CLAIM, letter: LETTER,
+  delivery: DELIVERY, claim: CLAIM, letter: LETTER, api_key: API_KEY,
 } satisfies Record<string, Labels>
 
 export type StateKind = keyof typeof KINDS

@@ -5,10 +5,19 @@
 
 use serde_json::Value;
 
-use crate::RejectReason;
-
 /// Characters of a code, such as a version or a screen id.
-pub(crate) const CHARS_MAX: usize = 64;
+pub const CHARS_MAX: usize = 64;
+
+/// Why a text is no code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotACode {
+    /// It has more than [`CHARS_MAX`] characters.
+    #[error("longer than a code")]
+    TooLong,
+    /// It is empty, or could be words or a number of a person.
+    #[error("no code")]
+    Words,
+}
 
 /// Kinds of characters, so that one pass over a text tells which of them it has.
 const FOREIGN: u8 = 1;
@@ -44,18 +53,22 @@ const SYSTEMS: [&str; 5] = ["Windows NT ", "Windows Phone ", "Mac OS X ", "Chrom
 
 /// A code has no characters with which a name, an address or a sentence could be written in Japanese,
 /// nor the one that makes an e-mail address, and does not look like a name, a telephone number or an Individual Number.
-pub(crate) fn check(text: &str) -> Result<(), RejectReason> {
+///
+/// # Errors
+/// See [`NotACode`].
+#[inline]
+pub fn check(text: &str) -> Result<(), NotACode> {
     if text.len() > CHARS_MAX {
-        return Err(RejectReason::TooLong);
+        return Err(NotACode::TooLong);
     }
     let kinds = text.bytes().fold(0, |kinds, byte| kinds | KINDS[usize::from(byte)]);
     if text.is_empty() || kinds & FOREIGN != 0 {
-        return Err(RejectReason::IllTyped);
+        return Err(NotACode::Words);
     }
     // Letters beside digits with nothing between them are an id, such as the session's in each event of the app.
     let may_be_number = kinds & DIGIT != 0 && (kinds & LETTER == 0 || kinds & (SPACE | MARK) != 0);
     if (kinds & SPACE != 0 && has_words(text)) || (may_be_number && has_persons_number(text)) {
-        return Err(RejectReason::IllTyped);
+        return Err(NotACode::Words);
     }
     Ok(())
 }
@@ -91,7 +104,10 @@ fn is_persons_number(number: &str) -> bool {
 }
 
 /// Checks every text in a value, however deep.
-pub(crate) fn check_all(value: &Value) -> Result<(), RejectReason> {
+///
+/// # Errors
+/// The first one that is no code.
+pub fn check_all(value: &Value) -> Result<(), NotACode> {
     match value {
         Value::String(text) => check(text),
         Value::Array(items) => items.iter().try_for_each(check_all),
@@ -124,14 +140,14 @@ mod tests {
     #[test]
     fn what_looks_like_a_person_does_not() {
         for text in OF_PERSONS.split('|') {
-            assert_eq!(check(text), Err(RejectReason::IllTyped), "{text}");
+            assert_eq!(check(text), Err(NotACode::Words), "{text}");
         }
-        assert_eq!(check(&"x".repeat(CHARS_MAX + 1)), Err(RejectReason::TooLong));
+        assert_eq!(check(&"x".repeat(CHARS_MAX + 1)), Err(NotACode::TooLong));
     }
 
     #[test]
     fn texts_are_looked_at_however_deep_they_lie() {
         assert_eq!(check_all(&serde_json::json!([{"a": ["b", 1, null]}, true])), Ok(()));
-        assert_eq!(check_all(&serde_json::json!([{"a": ["Sato Hanako"]}])), Err(RejectReason::IllTyped));
+        assert_eq!(check_all(&serde_json::json!([{"a": ["Sato Hanako"]}])), Err(NotACode::Words));
     }
 }
