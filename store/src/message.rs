@@ -234,13 +234,15 @@ impl Tx {
         row.map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "message id" })).transpose()
     }
 
-    /// Messages one event caused, for the people who share a dashboard.
-    pub async fn messages_of_cause(&mut self, cause: EventId) -> Result<Vec<Message>, StoreError> {
+    /// Messages one event caused for one person, in the order they were made. What it caused for everybody may be a
+    /// whole city's inboxes.
+    pub async fn messages_of_cause(&mut self, cause: EventId, account: AccountId) -> Result<Vec<Message>, StoreError> {
         let rows = fetch_all!(
             self,
             Message,
-            select_message!("WHERE cause_event_id = $1 ORDER BY message_id"),
-            cause.to_string()
+            select_message!("WHERE cause_event_id = $1 AND account_id = $2 ORDER BY message_id"),
+            cause.to_string(),
+            account.to_string(),
         )?;
         Ok(self.see_all(rows))
     }

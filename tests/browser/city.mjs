@@ -50,9 +50,14 @@ async function newestCode(base, email, known) {
 }
 
 /** Signs in with password and mailed code, from the entrance of the person's kind. */
-export async function signIn(page, base, entrance, { email, password }) {
-  const before = (await (await fetch(`${base}/demo/mail.json?to=${encodeURIComponent(email)}`)).json()).filter((mail) => mail.code).length
+export async function signIn(page, base, entrance, person) {
   await page.goto(base + (entrance === 'staff' ? '/staff/login' : '/login'))
+  await signInHere(page, base, person)
+}
+
+/** Signs in on the login page that is open. */
+export async function signInHere(page, base, { email, password }) {
+  const before = (await (await fetch(`${base}/demo/mail.json?to=${encodeURIComponent(email)}`)).json()).filter((mail) => mail.code).length
   await page.fill('input[name=email]', email)
   await page.fill('input[name=password]', password)
   await page.click('button[type=submit]')

@@ -68,10 +68,15 @@ async fn told(db: &Store, message_type: &str) -> BTreeMap<AccountId, usize> {
         let started = events_of(db, "broadcast.started").await;
         started.into_iter().map(|event| event.event_id).collect()
     };
-    for cause in causes {
-        for message in tx.messages_of_cause(cause).await.unwrap() {
-            if message.message_type == message_type {
-                messages.entry(message.account_id).or_default().push(message);
+    for code in [town(), neighbour()] {
+        for account in tx.notice_readers(&code, "all", "", 10_000).await.unwrap() {
+            for cause in &causes {
+                let own = tx.messages_of_cause(*cause, account).await.unwrap();
+                let own: Vec<Message> =
+                    own.into_iter().filter(|message| message.message_type == message_type).collect();
+                if !own.is_empty() {
+                    messages.entry(account).or_default().extend(own);
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use todoke_tests::{
 };
 
 use crate::{
-    delivery_api::MailBox,
+    delivery_api::{MailBox, part, token_after},
     journey,
     push_journey::{message_about, on_the_phone, tagged},
     scene::{Scene, inbox, text},
@@ -234,6 +234,31 @@ async fn the_operator_finds_a_message_that_arrived_corrects_it_and_takes_it_back
     shows("withdrawn", "取下げ済み");
     assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
     assert!(!is_there().await, "it is out of the family's inbox");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mailed_link_leads_through_the_sign_in_to_its_screen_and_then_the_message_is_read() {
+    let server = MailBox::open().await;
+    let settings = [
+        ("TODOKE_MAIL__SMTP_URL", server.url.clone()),
+        ("TODOKE_MAIL__FROM", "Todoke <noreply@todoke.test>".to_owned()),
+    ];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let scene = Scene::of(&todoke).await;
+    let used = text(&scene.pay("mailed-1", 300).await.expect(201), "use_id");
+    let message = message_about(&scene.guardian, &used).await;
+    let mail = server.wait_for(&text(&message, "message_id")).await;
+    let token = token_after(&part(&mail, "text/plain"), "/m/");
+    let input = json!({
+        "base": todoke.base_url(),
+        "guardian": credentials(&todoke, "guardian"),
+        "link": format!("{}/m/{token}", todoke.base_url()),
+    });
+    let seen = script("mailed.mjs", &input, &[]).await;
+    assert_eq!((&seen["screen"], &seen["status"]), (&message["link"], &json!(200)), "{seen}");
+    assert!(message_about(&scene.guardian, &used).await["read_at"].is_string());
+    assert_eq!(seen["faults"], json!([]), "{seen}");
     todoke.stop().await;
 }
 

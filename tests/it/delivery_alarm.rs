@@ -1,15 +1,17 @@
 //! Who is told when a message could not do its work: of words that lack a value, of a mail that came back, of a
-//! section where nobody looks. And what shows once although two messages tell it.
+//! section where nobody looks, and what does not count as looking. And what shows once although two messages tell it.
 
 use serde_json::json;
-use todoke_domain::{Role, delivery::Provider, ids::MessageId, parameter::CONTACT, time::add_days};
+use todoke_domain::{Role, Timestamp, delivery::Provider, ids::MessageId, parameter::CONTACT, time::add_days};
 use todoke_notifier::Outcome;
-use todoke_store::{Wall, account::Account, municipality::ParameterValue};
+use todoke_store::{
+    Wall, account::Account, escalation::Escalation, message::MessageStep, municipality::ParameterValue,
+};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, account::OfficeDraft, messaging::BouncedMail};
 
 use crate::{
-    city::{City, NOW, account, town},
+    city::{City, NOW, account, after, town},
     coupon_use::{request, workflow},
     delivery_scene::Scene,
     message_rules::told,
@@ -24,6 +26,9 @@ todoke_tests::on_both_databases! {
     a_dead_address_of_an_office_is_told_once_until_it_is_another_one,
     a_facilitys_manager_is_told_of_the_dead_address_of_its_staff,
     a_section_is_told_again_on_the_channels_of_the_row,
+    a_filter_that_fetches_the_links_of_a_mail_ends_nothing,
+    a_mail_that_was_forwarded_comes_back_from_another_address,
+    a_failure_during_a_look_is_looked_at_again,
     colleagues_who_have_not_come_yet_get_no_mail,
     the_number_of_people_nothing_reached_is_corrected_once_for_all_that_failed,
 }
@@ -216,6 +221,90 @@ async fn a_section_is_told_again_on_the_channels_of_the_row(db: &TestStore) {
     let mut ways: Vec<_> = escalated.iter().map(|event| event["to_channel"].as_str().unwrap().to_owned()).collect();
     ways.sort_unstable();
     assert_eq!(ways, ["email", "inbox"]);
+}
+
+async fn a_filter_that_fetches_the_links_of_a_mail_ends_nothing(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    scene.device(&parent, Provider::Fcm, "token").await;
+    scene.resumed("c1").await;
+    scene.raise("import.failed", "i1", json!({})).await;
+    scene.send().await;
+    let mine = scene.message(&parent, "coupon.resumed").await;
+    let theirs = scene.message(&scene.city.operator, "import.failed").await;
+    for id in [mine, theirs] {
+        let rows = scene.deliveries(id).await;
+        let mail = rows.iter().find(|row| row.provider == Provider::Smtp).unwrap();
+        scene.workflow.open_link(mail.receipt(), scene.now()).await.unwrap();
+    }
+    let shown = [("fcm", "notification", "accepted"), ("smtp", "notification", "opened")];
+    assert_eq!(scene.states(mine).await, shown, "the phone still shows it");
+    assert!(inbox(db, &parent, "coupon.resumed").await[0].read_at.is_none());
+    // Monday noon until Tuesday noon.
+    scene.pass(86_400);
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &scene.city.operator, "import.failed").await.len(), 2, "nobody of the section has looked");
+    scene.workflow.note_message_step(&scene.city.parent(), mine, MessageStep::Read, scene.now()).await.unwrap();
+    let taken_back =
+        [("fcm", "notification", "superseded"), ("fcm", "withdraw", "queued"), ("smtp", "notification", "opened")];
+    assert_eq!(scene.states(mine).await, taken_back);
+}
+
+async fn a_mail_that_was_forwarded_comes_back_from_another_address(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    scene.resumed("c1").await;
+    scene.send().await;
+    let id = scene.message(&scene.city.parent, "coupon.resumed").await;
+    let bounce = BouncedMail {
+        message_id: id,
+        address: Some("inner@elsewhere.example.jp".to_owned()),
+        permanent: true,
+        code: "5.1.1".to_owned(),
+    };
+    assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
+    assert_eq!(scene.states(id).await, [("smtp", "notification", "failed")]);
+    let first = scene.deliveries(id).await.remove(0);
+    scene.workflow.resend_delivery(&scene.city.operator(), first.delivery_id, scene.now()).await.unwrap();
+    scene.pass(1);
+    scene.send().await;
+    assert!(!scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap(), "the first one has failed before");
+    let again = BouncedMail { message_id: scene.sent(Provider::Smtp)[1].message_id, ..bounce };
+    assert!(scene.workflow.note_bounce(&again, scene.now()).await.unwrap());
+    let failed = ("smtp", "notification", "failed");
+    assert_eq!(scene.states(id).await, [failed, failed]);
+}
+
+/// Whoever is looking does not see a failure that commits after that: the claim is lost, and the look is due again.
+async fn a_failure_during_a_look_is_looked_at_again(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    let look = Escalation {
+        message_id: scene.city.message.message_id,
+        rule: "failed".to_owned(),
+        municipality_code: town(),
+        due_at: NOW,
+        leased_until: Timestamp::from_micros(0),
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_escalations(&[look.clone(), look.clone()]).await.unwrap();
+    let claimed = tx.claim_escalations(10, NOW, after(60)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(claimed.len(), 1, "one look for all devices that failed");
+    let mut failing = db.begin_write(Wall::None).await.unwrap();
+    failing.insert_escalations(&[look]).await.unwrap();
+    let looking = async {
+        let mut tx = db.begin_write(Wall::None).await.unwrap();
+        let is_ours = tx.finish_escalation(&claimed[0]).await.unwrap();
+        tx.commit().await.unwrap();
+        is_ours
+    };
+    let committing = async {
+        failing.commit().await.unwrap();
+    };
+    let (is_ours, ()) = tokio::join!(looking, committing);
+    assert!(!is_ours, "what it has seen is not all");
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    assert_eq!(tx.claim_escalations(10, NOW, after(60)).await.unwrap().len(), 1, "without waiting for the lease");
+    tx.commit().await.unwrap();
 }
 
 async fn colleagues_who_have_not_come_yet_get_no_mail(db: &TestStore) {

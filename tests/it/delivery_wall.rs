@@ -82,10 +82,15 @@ async fn enrich(db: &TestStore, city: &City) -> (DeliveryId, DeviceId) {
         due_at: after(300),
         ..delivery(city, Provider::Smtp, "parent@example.jp", Purpose::Notification)
     };
+    let shared = NewDelivery {
+        escalation: Some("E3"),
+        due_at: after(300),
+        ..delivery(city, Provider::Smtp, "staff@example.jp", Purpose::Notification)
+    };
     let letter = delivery(city, Provider::Paper, "X26-0000009", Purpose::Notification);
     let queued = delivery(city, Provider::Fcm, &device_id.to_string(), Purpose::Notification);
     let queued_id = queued.delivery_id;
-    tx.insert_deliveries(&[failed, hanging, waiting, letter, queued]).await.unwrap();
+    tx.insert_deliveries(&[failed, hanging, waiting, shared, letter, queued]).await.unwrap();
     for provider in [Provider::WebPush, Provider::Apns] {
         for row in tx.claim_deliveries(provider, 10, NOW, after(60)).await.unwrap() {
             if provider == Provider::WebPush {
@@ -112,9 +117,9 @@ macro_rules! rows {
     };
 }
 
-fn anything() -> MessageSearch<'static> {
+fn anything(pattern: Option<&'static str>) -> MessageSearch<'static> {
     let (from, until) = (NOW.minus(Duration::from_secs(60)), after(60));
-    MessageSearch { pattern: "%", message_type: "", from, until, before: None }
+    MessageSearch { pattern, message_type: "", from, until, before: None }
 }
 
 async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Vec<(&'static str, usize)> {
@@ -128,7 +133,8 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         deliveries_of(tx.deliveries_of(message)),
         pushes_shown(tx.pushes_shown(account, "key", other)),
         queued_deliveries_of(tx.queued_deliveries_of(account)),
-        waiting_mails(tx.waiting_mails(&[message])),
+        waiting_mails(tx.waiting_mails(message)),
+        waiting_mails_of_cause(tx.waiting_mails_of_cause(city.message.cause_event_id, "coupon.used")),
         mails(tx.mails(None, 10)),
         queue_depths(tx.queue_depths(NOW)),
         deliveries_with_ended_lease(tx.deliveries_with_ended_lease(after(61), 10)),
@@ -140,7 +146,8 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
             let n = tx.count_unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60)).await;
             n.map(|n| 0..n)
         }),
-        find_messages(tx.find_messages(&city.code, anything(), 10)),
+        find_messages(tx.find_messages(&city.code, anything(None), 10)),
+        find_messages_of(tx.find_messages(&city.code, anything(Some("%")), 10)),
         unread_among(tx.unread_among(&[account])),
         message_by_id(tx.message_by_id(message)),
         message_of_key(tx.message_of_key(&city.message.dedupe_key)),

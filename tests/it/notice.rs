@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 use serde_json::json;
 use todoke_domain::{Role, Timestamp, channel::Channel, delivery::Provider, time::add_days};
-use todoke_store::{Wall, guardian::Guardian};
+use todoke_store::{Wall, guardian::Guardian, message::MessageStep};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, WorkflowError, notice::NoticeDraft};
 
@@ -70,6 +70,14 @@ async fn its_audience_is_told_once(db: &TestStore) {
         first.publish_notice(&city.parent(), draft("all", None, 1), NOW).await,
         Err(WorkflowError::Denied)
     ));
+    first.publish_notice(&operator, draft("all", None, 10), NOW).await.unwrap();
+    assert_eq!(first.due_notices(&timer, NOW).await.unwrap(), 453, "the facility and the operator too");
+    let own = inbox(db, &city.staff, "notice.published").await.remove(0);
+    let seen = first.note_cause_step(&city.staff(), own.cause_event_id, MessageStep::Read, NOW).await.unwrap();
+    assert_eq!(seen.unread, 0);
+    assert!(inbox(db, &city.staff, "notice.published").await[0].read_at.is_some());
+    let others = inbox(db, &city.operator, "notice.published").await;
+    assert!(others[0].read_at.is_none(), "each reads the own one");
     second.store().close().await;
 }
 

@@ -34,6 +34,7 @@ todoke_tests::on_both_databases! {
     a_new_password_is_told_and_ends_the_old_one,
     a_new_address_is_confirmed_and_both_addresses_are_told,
     with_mail_off_optional_mail_stops_and_mandatory_mail_comes,
+    one_click_in_a_mail_turns_the_switch_of_an_office,
     mandatory_messages_come_with_every_switch_off,
     the_city_is_told_of_results_and_sees_them,
     the_identity_permission_is_given_and_withdrawn_at_any_time,
@@ -338,6 +339,23 @@ async fn with_mail_off_optional_mail_stops_and_mandatory_mail_comes(db: &TestSto
     let second = closed_survey(&workflow, &city, 2).await;
     workflow.present_survey(&city.operator(), second, later(250_000)).await.unwrap();
     assert_eq!(mails_to(db, "official@example.jp").await.len(), 2);
+}
+
+async fn one_click_in_a_mail_turns_the_switch_of_an_office(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let official = employ(db, Role::MunicipalStaff, "official@example.jp").await;
+    let actor = Actor::of(&official, None);
+    let survey = closed_survey(&workflow, &city, 1).await;
+    workflow.present_survey(&city.operator(), survey, after(150_000)).await.unwrap();
+    let mail = mails_to(db, "official@example.jp").await.remove(0);
+    workflow.unsubscribe(mail.receipt(), after(150_001)).await.unwrap();
+    assert_eq!(workflow.receive_mail(&actor).await.unwrap(), Some(false));
+    let switches = workflow.preferences(&actor).await.unwrap();
+    let off = |category: &str| switches.iter().any(|item| item.category == category && !item.enabled);
+    assert!(off("survey") && off("notice"), "what it shows is so for every category: {switches:?}");
+    let changed = events_of(db, "account.mail_preference_changed").await;
+    assert_eq!(changed.len(), switches.len(), "and each change is in the log");
 }
 
 async fn mandatory_messages_come_with_every_switch_off(db: &TestStore) {

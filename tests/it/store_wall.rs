@@ -97,7 +97,7 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
         programmes_of(tx.programmes_of(facility)),
         facility_programmes(tx.facility_programmes(code)),
         message(tx.message(city.parent.account_id, city.message.message_id)),
-        messages_of_cause(tx.messages_of_cause(city.message.cause_event_id)),
+        messages_of_cause(tx.messages_of_cause(city.message.cause_event_id, city.parent.account_id)),
         standing_messages_of_cause(tx.standing_messages_of_cause(city.message.cause_event_id, "", 10)),
         inbox(tx.inbox(city.parent.account_id, false, None, 10)),
     ]

@@ -389,15 +389,16 @@ impl Work<'_> {
     /// the inbox have.
     async fn first_mails(&mut self, message: &Message, section: &[Account]) -> Result<Vec<Delivery>, WorkflowError> {
         let mut mails = Vec::new();
-        for same in self.tx.messages_of_cause(message.cause_event_id).await? {
-            let colleague = section.iter().any(|colleague| colleague.account_id == same.account_id);
-            if !colleague || same.message_type != message.message_type {
-                continue;
+        for colleague in section {
+            for same in self.tx.messages_of_cause(message.cause_event_id, colleague.account_id).await? {
+                if same.message_type != message.message_type {
+                    continue;
+                }
+                let deliveries = self.tx.deliveries_of(same.message_id).await?;
+                mails.extend(deliveries.into_iter().rfind(|row| {
+                    row.provider.channel() == Via::Email && row.purpose == Purpose::Notification && !row.secret
+                }));
             }
-            let deliveries = self.tx.deliveries_of(same.message_id).await?;
-            mails.extend(deliveries.into_iter().rfind(|row| {
-                row.provider.channel() == Via::Email && row.purpose == Purpose::Notification && !row.secret
-            }));
         }
         Ok(mails)
     }

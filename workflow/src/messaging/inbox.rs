@@ -91,11 +91,8 @@ impl Workflow {
         let account = actor.account()?;
         let own = {
             let mut tx = self.read(actor).await?;
-            let messages = tx.messages_of_cause(cause).await?;
-            messages
-                .into_iter()
-                .find(|message| message.account_id == account)
-                .ok_or(WorkflowError::NotFound("message"))?
+            let messages = tx.messages_of_cause(cause, account).await?;
+            messages.into_iter().next().ok_or(WorkflowError::NotFound("message"))?
         };
         self.note_message_step(actor, own.message_id, step, now).await
     }

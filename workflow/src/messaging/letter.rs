@@ -118,11 +118,9 @@ impl Work<'_> {
         let Some(guardian) = accounts.into_iter().find(|account| account.role == Role::Guardian) else {
             return Ok(None);
         };
-        let made = self.tx.messages_of_cause(cause).await?;
-        let is_it =
-            |message: &Message| message.message_type == message_type && message.account_id == guardian.account_id;
+        let made = self.tx.messages_of_cause(cause, guardian.account_id).await?;
         // What is told again has the same cause, and comes after what was told first.
-        Ok(made.into_iter().rfind(is_it))
+        Ok(made.into_iter().rfind(|message| message.message_type == message_type))
     }
 
     /// A letter with the whole text: it comes in an envelope. `None` for who is no guardian.

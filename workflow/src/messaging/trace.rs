@@ -160,7 +160,7 @@ impl Workflow {
         let words = asked.words.trim().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let pattern = format!("%{words}%");
         let search = MessageSearch {
-            pattern: &pattern,
+            pattern: (!words.is_empty()).then_some(pattern.as_str()),
             message_type: asked.message_type.trim(),
             from,
             until,
