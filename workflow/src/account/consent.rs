@@ -3,7 +3,7 @@
 use serde_json::json;
 use todoke_domain::{
     Role, Timestamp,
-    catalogue::messages::{self, Category, Channel},
+    catalogue::messages::{self, Category, Channel, Class},
     role::Permission,
 };
 use todoke_store::account::{Account, Consent, Preference};
@@ -126,9 +126,12 @@ impl Workflow {
             let detail = "この設定は、お知らせの種類ごとに変更してください。";
             return Err(WorkflowError::Invalid(vec![FieldError::new("receive_mail", detail)]));
         }
-        let sent = |category: &Category| messages::all().iter().any(|kind| kind.category == *category);
-        let switchable = Category::ALL.into_iter().filter(|c| c.can_switch_off(Channel::Email) && sent(c));
-        let items: Vec<Preference> = switchable
+        let optional = |category: &Category| {
+            messages::all().iter().any(|kind| kind.category == *category && kind.class == Class::Optional)
+        };
+        let items: Vec<Preference> = Category::ALL
+            .into_iter()
+            .filter(optional)
             .map(|category| Preference {
                 category: category.as_str().to_owned(),
                 channel: Channel::Email.as_str().to_owned(),

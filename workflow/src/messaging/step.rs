@@ -184,19 +184,14 @@ impl Work<'_> {
 
     /// Somebody looked: mails that waited for that are not needed. Colleagues look for each other.
     pub(super) async fn stop_waiting_mails(&mut self, message: &Message) -> Result<(), WorkflowError> {
-        let office = self.actor.role.is_some_and(|role| !role.is_household());
-        let messages = if office {
-            let of_cause = self.tx.messages_of_cause(message.cause_event_id).await?;
-            let same = of_cause.into_iter().filter(|other| other.message_type == message.message_type);
-            same.map(|other| other.message_id).collect()
+        // A type that goes to a household and to an office has a look for each.
+        let mails = if self.actor.role.is_some_and(|role| !role.is_household()) {
+            self.tx.waiting_mails_of_cause(message.cause_event_id, &message.message_type).await?
         } else {
-            vec![message.message_id]
+            self.tx.waiting_mails(message.message_id).await?
         };
-        for mail in self.tx.waiting_mails(&messages).await? {
-            // A type that goes to a household and to an office has a look for each.
-            if mail.escalation.as_deref() == Some(if office { "E3" } else { "E1" }) {
-                self.step_delivery(&mail, DeliveryStep::Supersede, Some("looked_at")).await?;
-            }
+        for mail in mails {
+            self.step_delivery(&mail, DeliveryStep::Supersede, Some("looked_at")).await?;
         }
         Ok(())
     }
