@@ -36,26 +36,27 @@ FROM (
 JOIN calendar c ON c.jst_date = given.jst_date
 GROUP BY c.month
 
--- section: arrived
--- K13 and K14: messages, and pushes among them, with an arrival in the month.
-SELECT c.month,
-       COUNT(DISTINCT CASE WHEN m.event_type = 'message.delivered' OR m.channel = 'email' THEN m.message_id END) AS messages,
-       COUNT(DISTINCT CASE WHEN m.event_type = 'message.delivered' AND m.channel = 'push' THEN m.message_id END) AS pushes
-FROM events_message m
-JOIN calendar c ON c.jst_date = m.jst_date
-WHERE m.event_type IN ('message.delivered', 'message.accepted') AND m.jst_date BETWEEN $from AND $to
-GROUP BY c.month
+-- section: bounced
+-- Mail that came back, after the next server had taken it or at once. What was taken later, sent again, has arrived.
+SELECT message_id, MAX(occurred_at) AS failed_at
+FROM events_message
+WHERE event_type = 'message.failed' AND channel = 'email' AND permanent AND jst_date >= $from
+GROUP BY message_id
 
--- section: opened
-SELECT c.month, COUNT(DISTINCT o.message_id) AS pushes
-FROM (
-  SELECT jst_date, message_id FROM events_message
-  WHERE event_type = 'message.opened' AND channel = 'push' AND jst_date BETWEEN $from AND $to
-  UNION ALL
-  SELECT jst_date, message_id FROM events_app
-  WHERE event_type = 'app.push_opened' AND jst_date BETWEEN $from AND $to
-) AS o
-JOIN calendar c ON c.jst_date = o.jst_date
+-- section: arrived
+-- K13 and K14, as R13 counts: messages made in the month that arrived, pushes that arrived, and those of them that were opened.
+SELECT c.month,
+       COUNT(DISTINCT s.message_id) AS messages,
+       COUNT(DISTINCT CASE WHEN s.channel = 'push' THEN s.message_id END) AS pushes,
+       COUNT(DISTINCT CASE WHEN s.channel = 'push' AND s.event_type = 'message.opened' THEN s.message_id END) AS opened
+FROM message_steps s
+JOIN events_message made ON made.message_id = s.message_id
+JOIN calendar c ON c.jst_date = made.jst_date
+LEFT JOIN bounced ON bounced.message_id = s.message_id
+WHERE made.event_type = 'message.created' AND made.jst_date BETWEEN $from AND $to AND s.jst_date >= $from
+  AND (s.event_type IN ('message.delivered', 'message.opened')
+    OR (s.event_type = 'message.accepted' AND s.channel = 'email'
+        AND (bounced.failed_at IS NULL OR bounced.failed_at < s.occurred_at)))
 GROUP BY c.month
 
 -- section: broadcast_time
@@ -98,14 +99,11 @@ WITH measure AS (
   SELECT month, 'K13', '情報発信数', 'delivered', FALSE, TRUE, CAST(COALESCE(messages, 0) AS DECIMAL(18, 1))
   FROM months LEFT JOIN arrived USING (month)
   UNION ALL
-  SELECT month, 'K14', 'プッシュ通知開封件数・率', 'opened', FALSE, TRUE, CAST(COALESCE(pushes, 0) AS DECIMAL(18, 1))
-  FROM months LEFT JOIN opened USING (month)
+  SELECT month, 'K14', 'プッシュ通知開封件数・率', 'opened', FALSE, TRUE, CAST(COALESCE(opened, 0) AS DECIMAL(18, 1))
+  FROM months LEFT JOIN arrived USING (month)
   UNION ALL
-  SELECT months.month, 'K14', 'プッシュ通知開封件数・率', 'open_rate', TRUE, FALSE,
-         percent(COALESCE(opened.pushes, 0), COALESCE(arrived.pushes, 0))
-  FROM months
-  LEFT JOIN opened ON opened.month = months.month
-  LEFT JOIN arrived ON arrived.month = months.month
+  SELECT month, 'K14', 'プッシュ通知開封件数・率', 'open_rate', TRUE, FALSE, percent(COALESCE(opened, 0), COALESCE(pushes, 0))
+  FROM months LEFT JOIN arrived USING (month)
   UNION ALL
   SELECT month, 'K21', '一斉配信の所要時間', 'median_s', TRUE, FALSE, quotient_1(middle_sum, middle_n)
   FROM months LEFT JOIN broadcast_time USING (month)

@@ -8,12 +8,19 @@ WITH made AS (
   FROM events_message
   WHERE event_type = 'message.created' AND jst_date BETWEEN $from AND $to
 ),
+bounced AS (
+  SELECT message_id, MAX(occurred_at) AS failed_at
+  FROM events_message
+  WHERE event_type = 'message.failed' AND channel = 'email' AND permanent AND jst_date >= $from
+  GROUP BY message_id
+),
 state AS (
-  SELECT message_id, channel,
+  SELECT s.message_id, channel,
          MIN(CASE WHEN event_type = 'message.sent' THEN occurred_at END) AS sent,
          MIN(CASE WHEN event_type = 'message.accepted' THEN occurred_at END) AS accepted,
          MIN(CASE WHEN event_type IN ('message.delivered', 'message.opened')
-                    OR (event_type = 'message.accepted' AND channel = 'email') THEN occurred_at END) AS delivered,
+                    OR (event_type = 'message.accepted' AND channel = 'email'
+                        AND (bounced.failed_at IS NULL OR bounced.failed_at < occurred_at)) THEN occurred_at END) AS delivered,
          MIN(CASE WHEN event_type = 'message.opened' THEN occurred_at END) AS opened,
          MIN(CASE WHEN event_type = 'message.expired' THEN occurred_at END) AS expired,
          MIN(CASE WHEN event_type = 'message.superseded' THEN occurred_at END) AS superseded,
@@ -22,9 +29,10 @@ state AS (
          MIN(CASE WHEN event_type = 'message.escalated' THEN occurred_at END) AS escalated,
          MIN(CASE WHEN event_type = 'message.paper_posted' THEN occurred_at END) AS posted,
          MIN(CASE WHEN event_type = 'message.paper_returned' THEN occurred_at END) AS returned
-  FROM message_steps
+  FROM message_steps s
+  LEFT JOIN bounced ON bounced.message_id = s.message_id
   WHERE channel IS NOT NULL AND jst_date >= $from
-  GROUP BY message_id, channel
+  GROUP BY s.message_id, channel
 ),
 way AS (
   SELECT message_id, channel FROM (SELECT message_id, UNNEST(channels) AS channel FROM made) AS meant
