@@ -89,8 +89,9 @@ impl Workflow {
         Ok(())
     }
 
-    /// Looks at the devices of a municipality that have changed and notes for the statistics which of them push reaches:
-    /// only of people who let their use of the app be counted (events.md 5.9). Who withdraws that is counted out.
+    /// Looks at the devices of a municipality that have changed and notes for the statistics which of them push
+    /// reaches: only of people who let their use of the app be counted (events.md 5.9). Who withdraws that is
+    /// counted out.
     ///
     /// Gives the number of devices whose reach has changed.
     pub async fn tell_reach(&self, actor: &Actor, now: Timestamp) -> Result<usize, WorkflowError> {
