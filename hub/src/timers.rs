@@ -85,6 +85,7 @@ pub async fn tick(workflow: &Workflow, now: Timestamp) -> Result<(), WorkflowErr
         }
         note_failure("surveys", code, workflow.due_surveys(&actor, now).await);
         note_failure("notices", code, workflow.due_notices(&actor, now).await);
+        note_failure("reach", code, workflow.tell_reach(&actor, now).await);
     }
     // An authority has accounts and nothing else that could fall due.
     for authority in authorities {

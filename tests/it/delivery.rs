@@ -59,6 +59,7 @@ todoke_tests::on_both_databases! {
     codes_go_once_their_mail_has_left,
     a_token_belongs_to_who_registered_it_last,
     what_waits_for_somebody_who_left_is_not_sent,
+    what_push_reaches_and_opens_is_counted_of_who_lets_it_be,
 }
 
 async fn each_device_and_address_gets_it_once_and_the_record_says_so(db: &TestStore) {
@@ -727,4 +728,52 @@ async fn what_waits_for_somebody_who_left_is_not_sent(db: &TestStore) {
     assert_eq!(mails.iter().map(|mail| mail.label.as_str()).collect::<Vec<_>>(), ["account.deleted"]);
     assert!(scene.events("message.suppressed").await.iter().all(|event| event["reason"] == json!("recipient_gone")));
     assert!(scene.devices(&parent).await.is_empty());
+}
+
+/// What the clock tells the statistics of devices: of each that has changed, whether push reaches it now.
+async fn told_of_reach(scene: &Scene) -> Vec<(i64, bool)> {
+    let n = scene.workflow.tell_reach(&Actor::system(town(), "timer"), scene.now()).await.unwrap();
+    let all = scene.events("app.push_permission_changed").await;
+    let newest = all[all.len() - n..].iter();
+    newest.map(|event| (event["device_key"].as_i64().unwrap(), event["granted"] == true)).collect()
+}
+
+async fn what_push_reaches_and_opens_is_counted_of_who_lets_it_be(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    let may_count = async |scene: &Scene, granted: bool| {
+        scene.workflow.set_consent(&scene.city.parent(), "usage_analytics", granted, scene.now()).await.unwrap();
+    };
+    may_count(&scene, false).await;
+    let phone = scene.device(&parent, Provider::Fcm, "dead").await;
+    assert!(told_of_reach(&scene).await.is_empty(), "nobody agreed to be counted");
+    may_count(&scene, true).await;
+    let told = told_of_reach(&scene).await;
+    let [(phone_key, true)] = told[..] else { panic!("one that push reaches: {told:?}") };
+    scene.put_device(&parent, phone, Provider::Fcm, "dead").await;
+    assert!(told_of_reach(&scene).await.is_empty(), "the app was only started again");
+    scene.device(&parent, Provider::Apns, "kept").await;
+    let told = told_of_reach(&scene).await;
+    let [(tablet_key, true)] = told[..] else { panic!("another one: {told:?}") };
+    assert!(phone_key != tablet_key && phone_key > 0 && tablet_key > 0);
+
+    scene.channels[&Provider::Fcm].answer([Outcome::Gone { code: "unregistered", since: None }]);
+    for (subject, counted) in [("c1", true), ("c2", false)] {
+        if !counted {
+            may_count(&scene, false).await;
+            assert_eq!(told_of_reach(&scene).await, [(tablet_key, false)], "counted out");
+        }
+        scene.resumed(subject).await;
+        scene.send().await;
+        if counted {
+            assert_eq!(told_of_reach(&scene).await, [(phone_key, false)], "its address is dead");
+        }
+        let id = scene.message(&parent, "coupon.resumed").await;
+        let row = scene.deliveries(id).await.into_iter().find(|row| row.provider == Provider::Apns).unwrap();
+        assert!(scene.workflow.note_receipt(row.receipt(), ReceiptKind::Opened, scene.now()).await.unwrap());
+        let opened = scene.events("app.push_opened").await;
+        assert_eq!((opened.len(), &opened[0]["message_type"]), (1, &json!("coupon.resumed")), "{subject}");
+        scene.pass(60);
+    }
+    assert_eq!(scene.events("message.opened").await.len(), 2);
 }

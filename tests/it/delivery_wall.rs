@@ -129,6 +129,7 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         devices_of(tx.devices_of(account)),
         push_devices(tx.push_devices(&[account])),
         devices(tx.devices(&[ids.1.to_string()])),
+        reach_due(tx.reach_due(&city.code, 10)),
         delivery(tx.delivery(ids.0)),
         deliveries_of(tx.deliveries_of(message)),
         pushes_shown(tx.pushes_shown(account, "key", other)),
@@ -178,6 +179,8 @@ async fn nothing_on_its_way_in_another_municipality_is_claimed_or_changed(db: &T
     assert!(!walled.remove_device(theirs.parent.account_id, device, "own_wish", NOW).await.unwrap());
     let address = theirs.parent.email.as_deref().unwrap();
     assert!(!walled.note_mail_failed(theirs.parent.account_id, address).await.unwrap());
+    walled.review_reach(theirs.parent.account_id).await.unwrap();
+    assert_eq!(walled.look_at_reach(device).await.unwrap(), None);
     assert!(!walled.withdraw_message(theirs.message.message_id, NOW).await.unwrap());
     assert!(!walled.mark_print_item(&theirs.code, "X26-0000009", "queued", "printed").await.unwrap());
     assert!(!walled.reword_letter(&theirs.code, "X26-0000009", "題", "本文").await.unwrap());

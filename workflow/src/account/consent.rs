@@ -13,14 +13,19 @@ use crate::{Actor, FieldError, Work, Workflow, WorkflowError};
 
 /// The permission to use ID and identity data (N-SEC-13).
 const IDENTITY_DATA: &str = "identity_data";
+/// The permission to count how the app is used (events.md 5.9).
+pub(crate) const USAGE_ANALYTICS: &str = "usage_analytics";
 /// Consents a person may give and withdraw alone.
-const WITHDRAWABLE: [&str; 2] = ["usage_analytics", IDENTITY_DATA];
+const WITHDRAWABLE: [&str; 2] = [USAGE_ANALYTICS, IDENTITY_DATA];
 
 impl Work<'_> {
     /// Sets a consent and notes it.
     pub(crate) async fn grant(&mut self, account: &Account, kind: &str, granted: bool) -> Result<(), WorkflowError> {
         let consent = Consent { kind: kind.to_owned(), version: TERMS_VERSION, granted, at_us: self.now.as_micros() };
         self.tx.set_consent(account.account_id, &consent).await?;
+        if kind == USAGE_ANALYTICS {
+            self.tx.review_reach(account.account_id).await?;
+        }
         let (event_type, payload) = match (kind, granted) {
             (IDENTITY_DATA, true) => (
                 "account.identity_permission_granted",
@@ -85,7 +90,7 @@ impl Workflow {
 
     /// Whether usage of the app by this account may be collected.
     pub async fn may_collect_usage(&self, actor: &Actor) -> Result<bool, WorkflowError> {
-        Ok(self.store().has_consent(actor.account()?, "usage_analytics").await?)
+        Ok(self.store().has_consent(actor.account()?, USAGE_ANALYTICS).await?)
     }
 
     /// Accepts the current terms and privacy policy.
