@@ -58,7 +58,7 @@ async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode
         received_at: now,
     };
     let entrance = Entrance::Events(context.clone());
-    let room = intake.room_to_read(&app)?;
+    let room = intake.room_to_read()?;
     let (text, mut parsed) = intake.read(move |raw| cloud_event::parse(raw, &mode, &context)).await?;
     let n = u32::try_from(parsed.n_events()).unwrap_or(u32::MAX);
     let key = format!("events:{}", caller.account.account_id);

@@ -1,6 +1,6 @@
 //! App usage in: durable before the answer.
 
-use axum::{Json, body::Bytes, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Value, json};
 use todoke_ingest::{
     IngestError, REJECTED_MAX, Rejected,
@@ -76,7 +76,7 @@ pub(super) async fn check_bad(app: &AppState, from: Origin<'_>, n_bad: usize) ->
 }
 
 /// What the log refused, with what was sent.
-fn with_content(refused: Rejected, text: &Bytes, places: &[(usize, usize)]) -> Rejected {
+fn with_content(refused: Rejected, text: &[u8], places: &[(usize, usize)]) -> Rejected {
     let place = refused.place.and_then(|at| places.get(at));
     let content = place.and_then(|(begin, end)| text.get(*begin..*end));
     let content = content.map(|content| String::from_utf8_lossy(content).into_owned());
