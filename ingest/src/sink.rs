@@ -292,11 +292,23 @@ impl LakeSink {
     }
 
     /// Tells the sources what they need not keep. Until that succeeds it is tried at every turn.
+    ///
+    /// Errors: the first of them; the other source was told nevertheless.
     async fn report(&mut self) -> Result<(), IngestError> {
+        let record = self.report_to_record().await;
+        let usage = self.report_to_usage().await;
+        record.and(usage)
+    }
+
+    async fn report_to_record(&mut self) -> Result<(), IngestError> {
         if let (Some(feed), Some(through)) = (&self.feed, self.record_done) {
             feed.finish(through).await?;
             self.record_done = None;
         }
+        Ok(())
+    }
+
+    async fn report_to_usage(&mut self) -> Result<(), IngestError> {
         if let (Some(usage), Some(through)) = (&self.usage, self.usage_done) {
             usage.truncate(through).await?;
             self.usage_done = None;
@@ -305,18 +317,31 @@ impl LakeSink {
     }
 
     /// Stages what the sources have, about as much as one commit takes. `true` if there may be more.
+    ///
+    /// Errors: the first of them; what the other source has is staged nevertheless.
     async fn collect(&mut self) -> Result<bool, IngestError> {
-        self.report().await?;
         let mut n_rows = 0;
-        while n_rows < self.config.flush_rows_max && self.has_room() {
+        let reported = self.report().await;
+        let record = self.collect_record(&mut n_rows).await;
+        let usage = self.collect_usage(&mut n_rows).await;
+        reported.and(record).and(usage)?;
+        Ok(n_rows >= self.config.flush_rows_max || !self.has_room())
+    }
+
+    async fn collect_record(&mut self, n_rows: &mut u64) -> Result<(), IngestError> {
+        while *n_rows < self.config.flush_rows_max && self.has_room() {
             let Some(feed) = &self.feed else { break };
             let Some(batch) = feed.assign(self.record_staged, self.config.assign_rows_max).await? else { break };
             let origin = Origin::new(Arc::clone(&self.record_app), batch.batch_no);
             self.stage(origin, &batch.events).await?;
-            n_rows += batch.events.len() as u64;
+            *n_rows += batch.events.len() as u64;
             self.record_staged = batch.batch_no;
         }
-        while n_rows < self.config.flush_rows_max && self.has_room() {
+        Ok(())
+    }
+
+    async fn collect_usage(&mut self, n_rows: &mut u64) -> Result<(), IngestError> {
+        while *n_rows < self.config.flush_rows_max && self.has_room() {
             let Some(usage) = self.usage.clone() else { break };
             let known = self.usage_known().await?;
             let mut entries = usage.read(self.usage_staged, USAGE_ROWS_MAX).await?;
@@ -328,11 +353,11 @@ impl LakeSink {
             let n_known = entries.partition_point(|entry| entry.position <= known);
             let new = entries.split_off(n_known);
             for entry in entries {
-                n_rows += self.stage_usage(vec![entry]).await?;
+                *n_rows += self.stage_usage(vec![entry]).await?;
             }
-            n_rows += self.stage_usage(new).await?;
+            *n_rows += self.stage_usage(new).await?;
         }
-        Ok(n_rows >= self.config.flush_rows_max || !self.has_room())
+        Ok(())
     }
 
     fn has_room(&self) -> bool {
