@@ -32,12 +32,16 @@ async fn collect(State(app): State<AppState>, intake: Intake) -> Result<(StatusC
     let now = app.now();
     let caller = &intake.caller;
     let role = caller.account.role;
-    if role.is_household() && !app.workflow.may_collect_usage(&caller.actor).await? {
-        // Consent may have been withdrawn while a phone was offline: nothing is kept, and the phone may forget it.
-        return Ok((
-            StatusCode::ACCEPTED,
-            Json(json!({ "accepted": 0, "duplicates": 0, "rejected": [], "consent": false })),
-        ));
+    let mut agreed_since = None;
+    if role.is_household() {
+        agreed_since = app.workflow.usage_agreed_since(&caller.actor).await?;
+        if agreed_since.is_none() {
+            // Consent may have been withdrawn while a phone was offline: nothing is kept, and the phone may forget it.
+            return Ok((
+                StatusCode::ACCEPTED,
+                Json(json!({ "accepted": 0, "duplicates": 0, "rejected": [], "consent": false })),
+            ));
+        }
     }
     let context = UsageContext {
         municipality_code: caller.actor.municipality_code.clone(),
@@ -45,6 +49,7 @@ async fn collect(State(app): State<AppState>, intake: Intake) -> Result<(StatusC
         actor_key: caller.actor.person_key,
         guardian_key: caller.actor.person_key.filter(|_| role.is_household()),
         source_channel: caller.actor.source_channel.to_owned(),
+        agreed_since,
         correlation_id: Some(telemetry::request_id()),
         received_at: now,
     };
@@ -53,14 +58,18 @@ async fn collect(State(app): State<AppState>, intake: Intake) -> Result<(StatusC
     let (text, parsed) = intake
         .read(move |raw| if in_lines { usage::parse_lines(raw, &context) } else { usage::parse(raw, &context) })
         .await?;
-    let ParsedUsage { events, mut rejected, places, device_key } = parsed;
+    let ParsedUsage { events, mut rejected, places, device_key, n_not_agreed } = parsed;
     let from = Origin { code: &caller.actor.municipality_code, account: caller.account.account_id };
     let limits = &app.config().ingest;
     check_bad(&app, from, rejected.len()).await?;
     let receipt = app.usage.append(events, now).await?;
     rejected.extend(receipt.rejected.into_iter().map(|refused| with_content(refused, &text, &places)));
     quarantine::keep(app.workflow.store(), from, &entrance, device_key, &rejected, limits, now).await?;
-    Ok((StatusCode::ACCEPTED, Json(answer(receipt.accepted, receipt.duplicates, &rejected))))
+    let mut answer = answer(receipt.accepted, receipt.duplicates, &rejected);
+    if n_not_agreed > 0 {
+        answer["not_agreed"] = n_not_agreed.into();
+    }
+    Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 /// Whether as many bad events can be kept. Nothing of a request is stored before that is known; what the log itself
