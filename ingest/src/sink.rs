@@ -68,8 +68,6 @@ impl Default for SinkConfig {
 pub struct SinkStatus {
     /// Rows visible to queries and not committed.
     pub staged_rows: u64,
-    /// When the oldest row that is not committed was staged, microseconds; at the latest.
-    pub oldest_staged_at: Option<i64>,
     /// Rows committed since the start.
     pub committed_rows: u64,
     /// Commits since the start.
@@ -109,8 +107,6 @@ pub struct LakeSink {
     usage_done: Option<u64>,
     record_done: Option<i64>,
     oldest: Option<Instant>,
-    /// When the last flush began: what is staged after it is younger.
-    flushing_since: i64,
     sources_failure: Option<String>,
     lake_failure: Option<String>,
 }
@@ -148,7 +144,6 @@ impl LakeSink {
             usage_done: None,
             record_done: None,
             oldest: None,
-            flushing_since: 0,
             sources_failure: None,
             lake_failure: None,
         }
@@ -252,7 +247,6 @@ impl LakeSink {
         self.oldest = None;
         let lake = Arc::clone(&self.lake);
         let now = (self.now)();
-        self.flushing_since = now.as_micros();
         flushing.spawn(async move { lake.flush(now).await });
     }
 
@@ -281,13 +275,11 @@ impl LakeSink {
         }
         let staged_rows = self.lake.staged_rows();
         let at = (self.now)().as_micros();
-        let since = self.flushing_since;
         self.status.send_modify(|status| {
             status.staged_rows = staged_rows;
             status.committed_rows += flushed.rows;
             status.flushes += 1;
             status.flushed_at = Some(at);
-            status.oldest_staged_at = (staged_rows > 0).then_some(since);
         });
     }
 
@@ -405,10 +397,8 @@ impl LakeSink {
         self.lake.stage(origin, &rows).await?;
         self.oldest.get_or_insert_with(Instant::now);
         let staged_rows = self.lake.staged_rows();
-        let at = (self.now)().as_micros();
         self.status.send_modify(|status| {
             status.staged_rows = staged_rows;
-            status.oldest_staged_at.get_or_insert(at);
             status.quarantined += rows.rejected().len() as u64;
         });
         Ok(())

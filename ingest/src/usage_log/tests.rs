@@ -495,6 +495,25 @@ async fn a_write_error_that_cannot_be_taken_back_stops_the_log() {
     assert_eq!(stored(&log).await, [view(1)]);
 }
 
+#[tokio::test]
+async fn it_tells_when_the_oldest_event_came_in_that_the_lake_lacks_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(log.oldest().await.unwrap(), None);
+    let later: Timestamp = "2026-11-21T03:01:00Z".parse().unwrap();
+    for (n, recorded_at) in [(1, now()), (2, later)] {
+        let event = Event { recorded_at, ..view(n) };
+        log.append(EncodedEvents::of(&[event]).unwrap(), recorded_at).await.unwrap();
+    }
+    drop(log);
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(log.oldest().await.unwrap(), Some(now()));
+    log.truncate(1).await.unwrap();
+    assert_eq!(log.oldest().await.unwrap(), Some(later));
+    log.truncate(2).await.unwrap();
+    assert_eq!(log.oldest().await.unwrap(), None);
+}
+
 /// Files that the lake has are deleted, their ids stay; what the window forgets is deleted as well.
 #[tokio::test]
 async fn nothing_grows_without_bound() {
