@@ -36,30 +36,66 @@ FROM (
 JOIN calendar c ON c.jst_date = given.jst_date
 GROUP BY c.month
 
+-- section: bounced
+-- Mail that came back, after the next server had taken it or at once. What was taken later, sent again, has arrived.
+SELECT message_id, MAX(occurred_at) AS failed_at
+FROM events_message
+WHERE event_type = 'message.failed' AND channel = 'email' AND permanent AND jst_date >= $from
+GROUP BY message_id
+
 -- section: arrived
--- K13 and K14: messages, and pushes among them, with an arrival in the month.
+-- K13 and K14, as R13 counts: messages made in the month that arrived, pushes that arrived, and those of them that were opened.
 SELECT c.month,
-       COUNT(DISTINCT CASE WHEN m.event_type = 'message.delivered' OR m.channel = 'email' THEN m.message_id END) AS messages,
-       COUNT(DISTINCT CASE WHEN m.event_type = 'message.delivered' AND m.channel = 'push' THEN m.message_id END) AS pushes
-FROM events_message m
-JOIN calendar c ON c.jst_date = m.jst_date
-WHERE m.event_type IN ('message.delivered', 'message.accepted') AND m.jst_date BETWEEN $from AND $to
+       COUNT(DISTINCT s.message_id) AS messages,
+       COUNT(DISTINCT CASE WHEN s.channel = 'push' THEN s.message_id END) AS pushes,
+       COUNT(DISTINCT CASE WHEN s.channel = 'push' AND s.event_type = 'message.opened' THEN s.message_id END) AS opened
+FROM message_steps s
+JOIN events_message made ON made.message_id = s.message_id
+JOIN calendar c ON c.jst_date = made.jst_date
+LEFT JOIN bounced ON bounced.message_id = s.message_id
+WHERE made.event_type = 'message.created' AND made.jst_date BETWEEN $from AND $to AND s.jst_date >= $from
+  AND (s.event_type IN ('message.delivered', 'message.opened')
+    OR (s.event_type = 'message.accepted' AND s.channel = 'email'
+        AND (bounced.failed_at IS NULL OR bounced.failed_at < s.occurred_at)))
 GROUP BY c.month
 
--- section: opened
-SELECT c.month, COUNT(DISTINCT o.message_id) AS pushes
+-- section: broadcast
+-- K21: broadcasts released in the period that were handed to everybody, with the event that their messages name as their cause.
+SELECT r.broadcast_id, r.jst_date, r.released_at, f.ended_at, t.event_id
 FROM (
-  SELECT jst_date, message_id FROM events_message
-  WHERE event_type = 'message.opened' AND channel = 'push' AND jst_date BETWEEN $from AND $to
-  UNION ALL
-  SELECT jst_date, message_id FROM events_app
-  WHERE event_type = 'app.push_opened' AND jst_date BETWEEN $from AND $to
-) AS o
-JOIN calendar c ON c.jst_date = o.jst_date
-GROUP BY c.month
+  SELECT broadcast_id, MIN(occurred_at) AS released_at, MIN(jst_date) AS jst_date
+  FROM events_broadcast WHERE event_type = 'broadcast.released' GROUP BY broadcast_id
+) AS r
+JOIN (
+  SELECT broadcast_id, MIN(occurred_at) AS ended_at
+  FROM events_broadcast WHERE event_type = 'broadcast.completed' GROUP BY broadcast_id
+) AS f ON f.broadcast_id = r.broadcast_id
+JOIN (
+  SELECT broadcast_id, MIN(event_id) AS event_id
+  FROM events_broadcast WHERE event_type = 'broadcast.started' GROUP BY broadcast_id
+) AS t ON t.broadcast_id = r.broadcast_id
+WHERE r.jst_date BETWEEN $from AND $to
+
+-- section: broadcast_sent
+-- When its messages went out: each into the inbox, and for the first time by each other way. What is made after it was handed to
+-- everybody goes again to those who have not read it.
+SELECT broadcast_id, MAX(sent_at) AS last_sent_at
+FROM (
+  SELECT made.broadcast_id, MIN(s.occurred_at) AS sent_at
+  FROM (
+    SELECT b.broadcast_id, m.message_id
+    FROM events_message m
+    JOIN broadcast b ON b.event_id = m.cause_event_id
+    WHERE m.event_type = 'message.created' AND m.jst_date >= $from AND m.occurred_at <= b.ended_at
+  ) AS made
+  JOIN events_message s ON s.message_id = made.message_id
+  WHERE s.event_type IN ('message.created', 'message.sent') AND s.jst_date >= $from
+  GROUP BY made.broadcast_id, s.message_id, s.event_type, s.channel
+) AS went
+GROUP BY broadcast_id
 
 -- section: broadcast_time
--- K21: seconds from the release to the last sending, the middle one of the month's broadcasts.
+-- Seconds from the release to the last sending, the middle one of the month's broadcasts.
 SELECT month, COUNT(*) AS broadcasts,
        SUM(CASE WHEN nth IN ((n + 1) / 2, (n + 2) / 2) THEN duration_s ELSE 0 END) AS middle_sum,
        MAX(CASE WHEN n % 2 = 1 THEN 1 ELSE 2 END) AS middle_n
@@ -68,17 +104,10 @@ FROM (
          ROW_NUMBER() OVER (PARTITION BY month ORDER BY duration_s) AS nth,
          COUNT(*) OVER (PARTITION BY month) AS n
   FROM (
-    SELECT c.month, CAST(date_part('epoch', f.last_sent_at) - date_part('epoch', r.released_at) AS BIGINT) AS duration_s
-    FROM (
-      SELECT broadcast_id, MIN(occurred_at) AS released_at, MIN(jst_date) AS jst_date
-      FROM events_broadcast WHERE event_type = 'broadcast.released' GROUP BY broadcast_id
-    ) AS r
-    JOIN (
-      SELECT broadcast_id, MAX(last_sent_at) AS last_sent_at
-      FROM events_broadcast WHERE event_type = 'broadcast.completed' GROUP BY broadcast_id
-    ) AS f ON f.broadcast_id = r.broadcast_id
-    JOIN calendar c ON c.jst_date = r.jst_date
-    WHERE r.jst_date BETWEEN $from AND $to AND f.last_sent_at IS NOT NULL
+    SELECT c.month, CAST(date_part('epoch', s.last_sent_at) - date_part('epoch', b.released_at) AS BIGINT) AS duration_s
+    FROM broadcast b
+    JOIN broadcast_sent s ON s.broadcast_id = b.broadcast_id
+    JOIN calendar c ON c.jst_date = b.jst_date
   ) AS sent
 ) AS ranked
 GROUP BY month
@@ -98,14 +127,11 @@ WITH measure AS (
   SELECT month, 'K13', '情報発信数', 'delivered', FALSE, TRUE, CAST(COALESCE(messages, 0) AS DECIMAL(18, 1))
   FROM months LEFT JOIN arrived USING (month)
   UNION ALL
-  SELECT month, 'K14', 'プッシュ通知開封件数・率', 'opened', FALSE, TRUE, CAST(COALESCE(pushes, 0) AS DECIMAL(18, 1))
-  FROM months LEFT JOIN opened USING (month)
+  SELECT month, 'K14', 'プッシュ通知開封件数・率', 'opened', FALSE, TRUE, CAST(COALESCE(opened, 0) AS DECIMAL(18, 1))
+  FROM months LEFT JOIN arrived USING (month)
   UNION ALL
-  SELECT months.month, 'K14', 'プッシュ通知開封件数・率', 'open_rate', TRUE, FALSE,
-         percent(COALESCE(opened.pushes, 0), COALESCE(arrived.pushes, 0))
-  FROM months
-  LEFT JOIN opened ON opened.month = months.month
-  LEFT JOIN arrived ON arrived.month = months.month
+  SELECT month, 'K14', 'プッシュ通知開封件数・率', 'open_rate', TRUE, FALSE, percent(COALESCE(opened, 0), COALESCE(pushes, 0))
+  FROM months LEFT JOIN arrived USING (month)
   UNION ALL
   SELECT month, 'K21', '一斉配信の所要時間', 'median_s', TRUE, FALSE, quotient_1(middle_sum, middle_n)
   FROM months LEFT JOIN broadcast_time USING (month)

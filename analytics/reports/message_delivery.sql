@@ -2,8 +2,8 @@
 -- Parameters: $from, $to DATE, both included · $by_… BOOLEAN, one per dimension · $horizon DATE, the newest day the lake knows
 -- A dimension that was not chosen is '' everywhere. A message belongs to the Japanese day it was made on, and what became
 -- of it counts there, whenever that was. Without the dimension `channel` a message counts once, whatever it went by.
--- Arrived is what a device or client confirmed, what was opened, and mail that the next server took. Reached is also who was
--- posted a letter that has not come back.
+-- Arrived is what a device or client confirmed, what was opened, and mail that the next server took and that has not come back.
+-- Reached is also who was posted a letter that has not come back.
 
 -- section: span
 SELECT jst_date,
@@ -29,12 +29,18 @@ LEFT JOIN (
 ) AS b ON b.event_id = m.cause_event_id
 WHERE m.event_type = 'message.created' AND m.jst_date BETWEEN $from AND $to
 
+-- section: bounced
+-- Mail that came back, after the next server had taken it or at once. What was taken later, sent again, has arrived.
+SELECT message_id, MAX(occurred_at) AS failed_at
+FROM events_message
+WHERE event_type = 'message.failed' AND channel = 'email' AND permanent AND jst_date >= $from
+GROUP BY message_id
+
 -- section: state
 SELECT s.message_id, s.channel,
        BOOL_OR(s.event_type = 'message.sent') AS sent,
        BOOL_OR(s.event_type = 'message.accepted') AS accepted,
-       BOOL_OR(s.event_type IN ('message.delivered', 'message.opened')
-               OR (s.event_type = 'message.accepted' AND s.channel = 'email')) AS delivered,
+       BOOL_OR(s.arrived) AS delivered,
        BOOL_OR(s.event_type = 'message.opened') AS opened,
        BOOL_OR(s.event_type = 'message.expired') AS expired,
        BOOL_OR(s.event_type = 'message.superseded') AS superseded,
@@ -47,17 +53,23 @@ SELECT s.message_id, s.channel,
             THEN CASE WHEN COUNT(CASE WHEN s.event_type = 'message.paper_posted' THEN 1 END)
                              > COUNT(CASE WHEN s.event_type = 'message.paper_returned' THEN 1 END)
                       THEN MAX(CASE WHEN s.event_type = 'message.paper_posted' THEN s.occurred_at END) END
-            ELSE MIN(CASE WHEN s.event_type IN ('message.delivered', 'message.opened')
-                            OR (s.event_type = 'message.accepted' AND s.channel = 'email') THEN s.occurred_at END) END AS reached_at,
+            ELSE MIN(CASE WHEN s.arrived THEN s.occurred_at END) END AS reached_at,
        CASE WHEN s.channel = 'email'
             THEN MIN(CASE WHEN s.event_type = 'message.sent' THEN s.latency_ms END)
-                 + MIN(CASE WHEN s.event_type = 'message.accepted' THEN s.provider_ms END)
+                 + MIN(CASE WHEN s.event_type = 'message.accepted' AND s.arrived THEN s.provider_ms END)
             ELSE MIN(CASE WHEN s.event_type = 'message.delivered' THEN s.latency_ms END) END AS delivered_ms,
        MIN(CASE WHEN (s.event_type = 'message.sent' AND s.channel = 'push')
                   OR (s.event_type = 'message.delivered' AND s.channel = 'live') THEN s.latency_ms END) AS handed_ms
-FROM message_steps s
-JOIN made ON made.message_id = s.message_id
-WHERE s.channel IS NOT NULL AND s.jst_date >= $from
+FROM (
+  SELECT s.message_id, s.channel, s.event_type, s.occurred_at, s.latency_ms, s.provider_ms,
+         s.event_type IN ('message.delivered', 'message.opened')
+           OR (s.event_type = 'message.accepted' AND s.channel = 'email'
+               AND (bounced.failed_at IS NULL OR bounced.failed_at < s.occurred_at)) AS arrived
+  FROM message_steps s
+  JOIN made ON made.message_id = s.message_id
+  LEFT JOIN bounced ON bounced.message_id = s.message_id
+  WHERE s.channel IS NOT NULL AND s.jst_date >= $from
+) AS s
 GROUP BY s.message_id, s.channel
 
 -- section: way

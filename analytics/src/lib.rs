@@ -90,6 +90,17 @@ impl Engine {
         }
     }
 
+    /// Deletes from the disk the days of app usage that were made from other rows than the lake has now: those that are
+    /// past their time, and those with people whom another node has forgotten. Nothing is made in their place.
+    ///
+    /// Errors: the days of a municipality cannot be looked at or deleted; those of the others are.
+    pub async fn tidy_rollups(&self) -> Result<(), ReportError> {
+        match &self.rollups {
+            Some(rollups) => rollups.tidy(self.source.as_ref()).await,
+            None => Ok(()),
+        }
+    }
+
     /// Answers one statement. Cancel safe: dropped, it stops and leaves nothing.
     pub async fn sql(&self, request: &SqlRequest) -> Result<SqlAnswer, SqlError> {
         let snapshot = self.source.open(&request.municipality)?;

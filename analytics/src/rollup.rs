@@ -32,7 +32,7 @@ use crate::{
     error::ReportError,
     report::ReportRequest,
     session::{Author, Sessions},
-    source::SourceSnapshot,
+    source::{SourceSnapshot, ViewSource},
 };
 
 /// Days of one municipality.
@@ -116,7 +116,7 @@ impl City {
         let n_before = self.days.len();
         self.days.retain(|date, kept| wanted.get(date).is_some_and(|mark| mark.value == kept.mark));
         if !self.is_swept || self.days.len() < n_before {
-            let swept = file::sweep(folder, |date| wanted.contains_key(&date));
+            let swept = file::sweep(folder, |date, _| wanted.contains_key(&date));
             if let Err(error) = swept {
                 tracing::warn!(%error, "days of app usage that are over could not be deleted");
             }
@@ -233,6 +233,30 @@ impl Rollups {
         }
     }
 
+    /// Deletes from the disk what was made from other rows than `source` has now.
+    ///
+    /// Errors: of the first municipality that failed; it does not keep the others from it.
+    pub(crate) async fn tidy(&self, source: &dyn ViewSource) -> Result<(), ReportError> {
+        let dir = self.config.dir.clone();
+        let mut outcome = Ok(());
+        for municipality in blocking(move || file::municipalities(&dir)).await?.map_err(unusable)? {
+            let tidied = self.tidy_one(source, &municipality).await;
+            outcome = outcome.and(tidied);
+        }
+        outcome
+    }
+
+    async fn tidy_one(&self, source: &dyn ViewSource, municipality: &MunicipalityCode) -> Result<(), ReportError> {
+        let folder = self.config.dir.join(municipality.as_str());
+        let city = self.city(municipality);
+        // Held, so that nobody writes a day of newer rows meanwhile.
+        let _city = city.lock().await;
+        let wanted = marks(&source.open(municipality)?.app_days);
+        let is_current =
+            move |date: Date, path: &Path| wanted.get(&date).is_some_and(|mark| file::is_made_under(path, mark.value));
+        blocking(move || file::sweep(&folder, is_current)).await?.map_err(unusable)
+    }
+
     /// All days of the request's municipality as a picture shows them; what is missing is made.
     ///
     /// Cancel safe: what was made before stays on disk.
@@ -277,6 +301,10 @@ impl Rollups {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReportError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| ReportError::Internal(Box::new(error)))
+}
+
+fn unusable(error: io::Error) -> ReportError {
+    ReportError::Internal(Box::new(error))
 }
 
 /// Puts days on disk. Those that do not get there are made again after the next start.

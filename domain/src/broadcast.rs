@@ -65,6 +65,11 @@ impl BroadcastKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == raw)
     }
 
+    /// Whether its author may have it mailed; the catalogue has no mail of a schedule of events.
+    pub const fn may_be_mailed(self) -> bool {
+        !matches!(self, Self::Event)
+    }
+
     /// Whether hand-overs follow the pace.
     pub const fn is_paced(self) -> bool {
         !matches!(self, Self::Emergency)

@@ -316,6 +316,15 @@ pub fn escalates_at(rule: EscalationRule, after_min: Option<u32>, from: Timestam
     }
 }
 
+/// Whether the code that a mail failed for good with blames its address, so that the next one fails too.
+pub fn blames_address(code: &str) -> bool {
+    match code.strip_prefix("bounced") {
+        // RFC 3463: subjects 3 to 7 are the server, the network, the protocol, the mail itself and policies.
+        Some(status) => !matches!(status.split('.').nth(1), Some("3" | "4" | "5" | "6" | "7")),
+        None => matches!(code, "unknown_mailbox" | "mailbox_full"),
+    }
+}
+
 /// The place of a speed in the queue: urgent ones first.
 pub const fn rank(speed: Speed) -> i64 {
     match speed {
@@ -402,6 +411,16 @@ mod tests {
 
     fn jst(hour: i8, minute: i8) -> Timestamp {
         Timestamp::from_jst(date(2026, 6, 5), time(hour, minute, 0, 0))
+    }
+
+    #[test]
+    fn a_mail_that_came_back_blames_its_address_unless_the_code_names_something_else() {
+        for code in ["bounced:5.1.1", "bounced:5.2.1", "bounced", "bounced:550", "unknown_mailbox", "mailbox_full"] {
+            assert!(blames_address(code), "{code}");
+        }
+        for code in ["bounced:5.7.1", "bounced:5.3.4", "busy", "server_refuses", "content_refused", "no_address", ""] {
+            assert!(!blames_address(code), "{code}");
+        }
     }
 
     proptest! {

@@ -102,14 +102,14 @@ pub enum Condition {
         /// One of [`COUPON_STATES`].
         state: String,
     },
-    /// Sum of the household's active coupons.
+    /// Sum of the household's active coupons; one without any has no balance.
     CouponBalance {
         /// At least, yen.
         from_yen: i64,
         /// At most, yen.
         to_yen: i64,
     },
-    /// State of some application of the household.
+    /// State of the newest application for some child of the household.
     ApplicationState {
         /// The state.
         state: ApplicationState,

@@ -191,9 +191,6 @@ impl Server {
         let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let data = config.data.clone();
         let dispatcher = dispatcher(&config, &store, &clock, wake, demo)?;
-        let sample_every = Duration::from_secs(config.realtime.sample_every_s);
-        let lake_config = config.lake.clone();
-        let events_fiscal_years = config.record.events_fiscal_years;
         let state = AppState::new(Parts {
             workflow: workflow.clone(),
             hub: hub.clone(),
@@ -201,7 +198,7 @@ impl Server {
             bodies: Arc::new(Bodies::new(config.ingest.bodies_mib_max, api::BODY_MIB_MAX)),
             lake: lake.clone(),
             sink: sink.status(),
-            engine,
+            engine: engine.clone(),
             clock: clock.clone(),
             config,
             tokens,
@@ -216,7 +213,7 @@ impl Server {
         services.spawn_on_thread("deliveries", async move { Ok(dispatcher.run(core).await?) }, closed.clone())?;
         spawn_services(
             &mut services,
-            Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, events_fiscal_years, sample_every },
+            Spawned { store, lake, workflow, clock, hub, queue, sink, engine, config: state.config().clone() },
             &stop_edge,
             &stop_core,
         );
@@ -331,9 +328,8 @@ struct Spawned {
     hub: Arc<crate::state::Hub>,
     queue: AnnouncerQueue,
     sink: LakeSink,
-    lake_config: LakeConfig,
-    events_fiscal_years: u16,
-    sample_every: Duration,
+    engine: Engine,
+    config: Config,
 }
 
 fn spawn_services(
@@ -342,8 +338,7 @@ fn spawn_services(
     stop_edge: &CancellationToken,
     stop_core: &CancellationToken,
 ) {
-    let Spawned { store, lake, workflow, clock, hub, queue, sink, lake_config, events_fiscal_years, sample_every } =
-        parts;
+    let Spawned { store, lake, workflow, clock, hub, queue, sink, engine, config } = parts;
     let realtime = hub.clone();
     let edge = stop_edge.clone();
     services.spawn("realtime", async move {
@@ -352,6 +347,7 @@ fn spawn_services(
         anyhow::ensure!(edge.is_cancelled(), "the realtime hub ended");
         Ok(())
     });
+    let sample_every = Duration::from_secs(config.realtime.sample_every_s);
     services.spawn(
         "live samples",
         live_samples::run(workflow.clone(), hub.clone(), clock.clone(), sample_every, stop_edge.clone()),
@@ -362,13 +358,13 @@ fn spawn_services(
     services.spawn("timers", timers::run(workflow.clone(), clock.clone(), stop_edge.clone()));
     services.spawn("broadcasts", broadcasts::run(workflow, clock.clone(), stop_edge.clone()));
     services.spawn("dimensions", dimensions::run(store.clone(), lake.clone(), stop_edge.clone()));
-    if !lake_config.url.is_empty() && lake_config.refresh_every_s > 0 {
-        let every = Duration::from_secs(lake_config.refresh_every_s);
+    if !config.lake.url.is_empty() && config.lake.refresh_every_s > 0 {
+        let every = Duration::from_secs(config.lake.refresh_every_s);
         services.spawn("lake view", follow(lake.clone(), every, stop_edge.clone()));
     }
-    let log = event_log::run(store.clone(), clock.clone(), events_fiscal_years, stop_edge.clone());
+    let log = event_log::run(store.clone(), clock.clone(), config.record.events_fiscal_years, stop_edge.clone());
     services.spawn("event log", log);
-    services.spawn("upkeep", upkeep(store, lake, clock, lake_config, stop_edge.clone()));
+    services.spawn("upkeep", upkeep(store, lake, engine, clock, config.lake, stop_edge.clone()));
 }
 
 /// Shows what other nodes commit to the lake.
@@ -389,11 +385,12 @@ pub fn files_kept() -> Duration {
     Duration::from_secs(u64::from(LakeOptions::default().file_retention_hours) * 3_600)
 }
 
-/// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, looks at contents
-/// that an earlier version quarantined, and forgets old ones.
+/// Takes days past their time out of the lake, joins small files, removes what nobody reads any more, also of what is
+/// kept by day, looks at contents that an earlier version quarantined, and forgets old ones.
 async fn upkeep(
     store: Store,
     lake: Arc<Lake>,
+    engine: Engine,
     clock: Clock,
     config: LakeConfig,
     stop: CancellationToken,
@@ -405,6 +402,8 @@ async fn upkeep(
         bytes_per_s_max: config.compact_mib_per_s_max.saturating_mul(1 << 20),
         ..CompactOptions::default()
     };
+    // First: while this node was stopped, another one may have forgotten somebody.
+    tidy_rollups(&engine).await;
     look_at_quarantined(&store, &stop).await;
     let mut wait = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -438,6 +437,7 @@ async fn upkeep(
         if let Err(error) = end_upkeep(&lake, files_kept, clock.now()).await {
             tracing::warn!(error = %error, "old files of the lake were not removed");
         }
+        tidy_rollups(&engine).await;
         // Again: nodes of an earlier version may have gone on beside this one.
         look_at_quarantined(&store, &stop).await;
         let before = clock.now().minus(Duration::from_secs(quarantine::KEPT_DAYS * 86_400));
@@ -489,6 +489,13 @@ async fn end_upkeep(lake: &Lake, files_kept: Duration, now: Timestamp) -> Result
         tracing::info!(n_files, "files that nobody needs left the lake");
     }
     Ok(())
+}
+
+/// Days of app usage that the lake has no more, or has otherwise, leave the disk without being asked for.
+async fn tidy_rollups(engine: &Engine) {
+    if let Err(error) = engine.tidy_rollups().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "days of app usage that are over were not deleted");
+    }
 }
 
 /// An earlier version kept what somebody typed.

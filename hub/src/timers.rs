@@ -61,7 +61,7 @@ impl Daily {
 pub async fn run(workflow: Workflow, clock: Clock, stop: CancellationToken) -> anyhow::Result<()> {
     loop {
         if let Err(error) = tick(&workflow, clock.now()).await {
-            tracing::error!(error = %error, "a timer failed and will be tried again");
+            tracing::error!(error = %error, "the clock was not looked at and will be again");
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -70,7 +70,8 @@ pub async fn run(workflow: Workflow, clock: Clock, stop: CancellationToken) -> a
     }
 }
 
-/// Fires everything that is due at `now`.
+/// Fires everything that is due at `now`. What fails is logged and stays due; it keeps back neither the other timers of
+/// its municipality nor those of the others.
 pub async fn tick(workflow: &Workflow, now: Timestamp) -> Result<(), WorkflowError> {
     let (municipalities, authorities) = {
         let mut tx = workflow.store().begin_read(Wall::None).await?;
@@ -78,23 +79,37 @@ pub async fn tick(workflow: &Workflow, now: Timestamp) -> Result<(), WorkflowErr
     };
     for municipality in municipalities {
         let actor = Actor::system(municipality.municipality_code.clone(), "timer");
+        let code = actor.municipality_code.as_str();
         for timer in Daily::ALL {
-            for due in due_instants(workflow.store(), timer, &municipality.municipality_code, now).await? {
-                fire(workflow, &actor, timer, due, now).await?;
-            }
+            note_failure(timer.id(), code, fire_due(workflow, &actor, timer, now).await);
         }
-        workflow.due_surveys(&actor, now).await?;
-        workflow.due_notices(&actor, now).await?;
+        note_failure("surveys", code, workflow.due_surveys(&actor, now).await);
+        note_failure("notices", code, workflow.due_notices(&actor, now).await);
+        note_failure("reach", code, workflow.tell_reach(&actor, now).await);
     }
     // An authority has accounts and nothing else that could fall due.
     for authority in authorities {
         let actor = Actor::system(authority.municipality_code.clone(), "timer");
-        for due in due_instants(workflow.store(), Daily::AccountEnd, &authority.municipality_code, now).await? {
-            fire(workflow, &actor, Daily::AccountEnd, due, now).await?;
-        }
+        let fired = fire_due(workflow, &actor, Daily::AccountEnd, now).await;
+        note_failure(Daily::AccountEnd.id(), actor.municipality_code.as_str(), fired);
     }
-    workflow.due_escalations(now).await?;
-    prune(workflow.store(), now).await
+    note_failure("escalations", "record", workflow.due_escalations(now).await);
+    note_failure("prune", "record", prune(workflow.store(), now).await);
+    Ok(())
+}
+
+fn note_failure<T>(timer: &str, subject: &str, outcome: Result<T, WorkflowError>) {
+    if let Err(error) = outcome {
+        tracing::error!(timer.id = timer, subject, error = %error, "a timer failed and will be tried again");
+    }
+}
+
+/// Fires a timer for each of its instants that is due; behind one that fails the later ones wait.
+async fn fire_due(workflow: &Workflow, actor: &Actor, timer: Daily, now: Timestamp) -> Result<(), WorkflowError> {
+    for due in due_instants(workflow.store(), timer, &actor.municipality_code, now).await? {
+        fire(workflow, actor, timer, due, now).await?;
+    }
+    Ok(())
 }
 
 /// Instants of a daily timer that have passed and were not fired, oldest first.
@@ -137,8 +152,9 @@ async fn fire(
             workflow.resolicit(actor, now).await?;
         }
         Daily::Reminders => {
-            workflow.remind_of_expiry(actor, ReminderRound::First, now).await?;
-            workflow.remind_of_expiry(actor, ReminderRound::Last, now).await?;
+            let today = due.jst_date();
+            workflow.remind_of_expiry(actor, ReminderRound::First, today, now).await?;
+            workflow.remind_of_expiry(actor, ReminderRound::Last, today, now).await?;
         }
     }
     let mut tx = workflow.store().begin_write(Wall::None).await?;

@@ -7,6 +7,7 @@ use deltalake::{DeltaTableBuilder, ensure_table_uri};
 use crate::{
     LakeError, LakeLocation, LocationError, QUARANTINE,
     location::{LOG, write_file},
+    log_files::{self, CHECKPOINT, ENTRY},
     torn,
 };
 
@@ -89,15 +90,12 @@ fn copy_log(name: &str, table: &Path, to: &Path) -> Result<Vec<String>, LakeErro
     let (log, copy) = (table.join(LOG), to.join(LOG));
     for _ in 0..ATTEMPTS {
         fs::create_dir_all(&copy).map_err(io_error(&copy))?;
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&log).map_err(io_error(&log))? {
-            names.push(entry.map_err(io_error(&log))?.file_name().to_string_lossy().into_owned());
-        }
+        let names = log_files::names(table)?;
         let Some(files) = newest_version(&names) else { continue };
         let copied = files.iter().try_for_each(|file| fs::copy(log.join(file), copy.join(file)).map(drop));
         match copied {
             Ok(()) => {
-                torn::check_last_entry(to)?;
+                torn::check_entries(to)?;
                 return Ok(files);
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -135,8 +133,8 @@ async fn fetch_log(location: &LakeLocation, name: &str, to: &Path) -> Result<Vec
 /// The newest checkpoint of a log and its entries from there on, out of the names of its files. `None` if the list has
 /// a hole, because files came and went while it was made.
 fn newest_version(names: &[String]) -> Option<Vec<String>> {
-    let entries: BTreeSet<u64> = names.iter().filter_map(|name| version(name, ".json")).collect();
-    let checkpoints: BTreeSet<u64> = names.iter().filter_map(|name| version(name, CHECKPOINT)).collect();
+    let entries = log_files::versions(names, ENTRY);
+    let checkpoints = log_files::versions(names, CHECKPOINT);
     let last = entries.last().copied()?;
     let checkpoint = checkpoints.range(..=last).next_back().copied();
     let first = checkpoint.unwrap_or(0);
@@ -144,15 +142,9 @@ fn newest_version(names: &[String]) -> Option<Vec<String>> {
         return None;
     }
     // The pointer to the newest checkpoint stays behind: it may name one that came after this version.
-    let mut files: Vec<String> = (first..=last).map(|version| format!("{version:020}.json")).collect();
+    let mut files: Vec<String> = (first..=last).map(|version| format!("{version:020}{ENTRY}")).collect();
     files.extend(checkpoint.map(|version| format!("{version:020}{CHECKPOINT}")));
     Some(files)
-}
-
-const CHECKPOINT: &str = ".checkpoint.parquet";
-
-fn version(name: &str, ending: &str) -> Option<u64> {
-    name.strip_suffix(ending).filter(|digits| digits.len() == 20)?.parse().ok()
 }
 
 /// The data files of the version that a log ends with.

@@ -15,7 +15,7 @@ use datafusion::{
 };
 use deltalake::{DeltaTable, DeltaTableError, operations::write::SchemaMode, protocol::SaveMode};
 
-use crate::{LakeError, LakeLocation, Scope, location::TablePlace, schema::MUNICIPALITY};
+use crate::{LakeError, LakeLocation, Scope, durable, location::TablePlace, schema::MUNICIPALITY};
 
 /// The dimension tables of events.md §6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,6 +156,24 @@ impl DimensionTable {
         self.load().await
     }
 
+    /// Reads it, as [`Self::refresh`] does. What cannot be read, in a folder, is deleted: its rows come again out of the
+    /// record.
+    pub(crate) async fn open_for_writing(&mut self) -> Result<Option<Arc<DimensionRows>>, LakeError> {
+        let error = match self.refresh().await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        let Some(root) = self.place.folder() else { return Err(error) };
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            lake.table = self.name(),
+            "a dimension cannot be read, is deleted, and will be written again"
+        );
+        self.delta = None;
+        tokio::fs::remove_dir_all(&root).await.map_err(|source| LakeError::Io { path: root, source })?;
+        Ok(None)
+    }
+
     async fn load(&mut self) -> Result<Option<Arc<DimensionRows>>, LakeError> {
         let name = self.name();
         let Some(delta) = &self.delta else { return Ok(None) };
@@ -185,8 +203,12 @@ impl DimensionTable {
         Ok(Some(rows))
     }
 
-    /// Replaces all rows, unless they are the same already.
-    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<Option<Arc<DimensionRows>>, LakeError> {
+    /// Replaces all rows, unless they are the same already, and makes them durable if `fsync` says so.
+    pub(crate) async fn write(
+        &mut self,
+        batch: &RecordBatch,
+        fsync: bool,
+    ) -> Result<Option<Arc<DimensionRows>>, LakeError> {
         let name = self.name();
         if self.dimension.is_walled() && batch.column_by_name(MUNICIPALITY).is_none_or(|codes| codes.null_count() > 0) {
             return Err(LakeError::DimensionWall { dimension: name });
@@ -208,7 +230,19 @@ impl DimensionTable {
             .await
             .map_err(LakeError::delta(name, "writing"))?;
         self.delta = Some(delta);
+        if fsync {
+            self.sync().await?;
+        }
         self.load().await
+    }
+
+    /// Makes what was written since the known rows durable, files first.
+    async fn sync(&self) -> Result<(), LakeError> {
+        let (Some(root), Some(delta)) = (self.place.folder(), &self.delta) else { return Ok(()) };
+        let state = delta.snapshot().map_err(LakeError::delta(self.name(), "reading the log"))?;
+        let files = state.log_data().iter().map(|file| file.path().into_owned()).collect();
+        durable::sync(root.clone(), files).await?;
+        durable::sync_entries(root, self.rows.as_ref().map(|rows| rows.version), state.version()).await
     }
 }
 

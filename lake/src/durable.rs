@@ -3,10 +3,15 @@
 use std::{
     collections::BTreeSet,
     fs::File,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-use crate::{LakeError, torn};
+use crate::{
+    LakeError,
+    location::LOG,
+    log_files::{self, CHECKPOINT, ENTRY, HINT},
+};
 
 const THREADS_MAX: usize = 8;
 
@@ -48,37 +53,37 @@ pub(crate) fn sync_path(path: &Path) -> Result<(), LakeError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|source| LakeError::Io { path: path.to_owned(), source })
 }
 
-/// Makes the last log entry of a table durable. A process that was killed between writing and syncing it left it in
-/// memory only, and whoever reads it there takes its rows for committed.
-pub(crate) async fn sync_last_entry(root: PathBuf) -> Result<(), LakeError> {
+/// Makes entries of a table's log durable: those after one that is known to be, up to the last, each before the next.
+/// A process that was killed between writing and syncing an entry left it in memory only, and whoever reads it there
+/// takes its rows for committed.
+pub(crate) async fn sync_entries(root: PathBuf, after: Option<u64>, last: u64) -> Result<(), LakeError> {
     let work = move || {
-        let Some(entry) = last_entry(&root)? else { return Ok(()) };
-        sync_path(&entry).and_then(|()| sync_path(&root.join("_delta_log")))?;
-        if let Some(version) = entry.file_stem().and_then(|stem| stem.to_str()?.parse().ok()) {
-            torn::note_synced(&root, version);
-        }
-        Ok(())
+        let first = match after {
+            Some(after) => after + 1,
+            None => log_files::versions(&log_files::names(&root)?, ENTRY).first().copied().unwrap_or(last),
+        };
+        (first..=last).try_for_each(|version| sync_if_there(&log_files::path(&root, version, ENTRY)))?;
+        sync_path(&root.join(LOG)).and_then(|()| sync_path(&root))
     };
     tokio::task::spawn_blocking(work).await.map_err(LakeError::Task)?
 }
 
-/// The newest entry of a table's log.
-pub(crate) fn last_entry(root: &Path) -> Result<Option<PathBuf>, LakeError> {
-    let log = root.join("_delta_log");
-    if !log.is_dir() {
-        return Ok(None);
+/// Makes the checkpoints of a table's log durable, and the hint that names the newest.
+pub(crate) async fn sync_checkpoints(root: PathBuf) -> Result<(), LakeError> {
+    let work = move || {
+        let log = root.join(LOG);
+        let mut names = log_files::names(&root)?;
+        names.retain(|name| name.as_str() == HINT || log_files::version(name, CHECKPOINT).is_some());
+        names.iter().try_for_each(|name| sync_if_there(&log.join(name)))?;
+        sync_path(&log)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(LakeError::Task)?
+}
+
+/// What is gone was tidied up behind a checkpoint that is on the disk.
+fn sync_if_there(path: &Path) -> Result<(), LakeError> {
+    match sync_path(path) {
+        Err(LakeError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
     }
-    let io = |source| LakeError::Io { path: log.clone(), source };
-    let mut last: Option<PathBuf> = None;
-    for entry in std::fs::read_dir(&log).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let is_entry = path
-            .file_stem()
-            .is_some_and(|stem| stem.len() == 20 && stem.as_encoded_bytes().iter().all(u8::is_ascii_digit))
-            && path.extension().is_some_and(|extension| extension == "json");
-        if is_entry && last.as_ref().is_none_or(|known| *known < path) {
-            last = Some(path);
-        }
-    }
-    Ok(last)
 }

@@ -81,11 +81,11 @@ pub enum LakeError {
         #[source]
         source: std::io::Error,
     },
-    /// The last entry of a table's log is damaged, and was or may have been acknowledged: without it its rows would be
-    /// lost, since nobody brings them again.
+    /// An entry of a table's log, or a checkpoint that stands for some, is damaged, and was or may have been
+    /// acknowledged: without it its rows would be lost, since nobody brings them again.
     #[error("the log entry `{path}` is damaged and stays: {why}")]
     DamagedEntry {
-        /// The entry.
+        /// The entry or checkpoint.
         path: PathBuf,
         /// What speaks for it.
         why: &'static str,

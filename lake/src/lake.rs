@@ -118,7 +118,7 @@ impl Lake {
     ///
     /// Errors: [`LakeError::ColumnType`] when a column on disk has another type than the catalogue;
     /// [`LakeError::DamagedEntry`] when the last log entry of a table is torn and, by what the sources were `told`, may
-    /// have been acknowledged.
+    /// have been acknowledged, or when one before it is empty.
     pub async fn open_told(
         location: impl Into<LakeLocation>,
         options: LakeOptions,
@@ -136,6 +136,11 @@ impl Lake {
             opened.extend(table.lock().await.committed().map(|c| (*name, Arc::clone(c))));
         }
         view.shared.publish(opened, &BTreeSet::new());
+        for (dimension, table) in &view.tables.dimensions {
+            if let Some(rows) = table.lock().await.open_for_writing().await? {
+                view.shared.publish_dimension(*dimension, rows);
+            }
+        }
         view.refresh().await?;
         Ok(Arc::new(Self {
             location,
@@ -270,7 +275,7 @@ impl Lake {
         let Some(table) = self.view.tables.dimensions.get(&dimension) else {
             return Err(LakeError::UnknownTable(dimension.table().to_owned()));
         };
-        let written = table.lock().await.write(rows).await?;
+        let written = table.lock().await.write(rows, self.options.fsync).await?;
         let changed = written.is_some();
         if let Some(rows) = written {
             self.view.shared.publish_dimension(dimension, rows);

@@ -15,6 +15,7 @@
 //! and codes are strings that Parquet stores as dictionaries.
 
 mod backup;
+mod checkpoint;
 mod columns;
 mod dimension;
 mod durable;
@@ -24,6 +25,7 @@ mod file;
 mod holder;
 mod lake;
 mod location;
+mod log_files;
 mod maintenance;
 mod merge;
 mod parquet_records;

@@ -545,14 +545,6 @@ impl TablePlace {
             None => Ok(()),
         }
     }
-
-    /// Makes the last log entry durable; in an object store it is.
-    pub(crate) async fn sync_last_entry(&self) -> Result<(), LakeError> {
-        match self.folder() {
-            Some(root) => durable::sync_last_entry(root).await,
-            None => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use datafusion::arrow::array::{ArrayRef, Date32Array, RecordBatch, StringViewArray};
+use datafusion::{
+    arrow::array::{ArrayRef, Date32Array, RecordBatch, StringViewArray},
+    object_store::{Error as StoreError, ObjectStoreExt, path::Path as StorePath},
+};
 use deltalake::{
     kernel::{Action, Remove, transaction::CommitProperties},
     operations::vacuum::VacuumMode,
@@ -113,22 +116,23 @@ pub struct TableStats {
     pub staged_rows: u64,
 }
 
-/// Keeps the bytes read in a second below a limit, so that queries and commits have the rest of the disk.
+/// Keeps the bytes read, or files deleted, in a second below a limit, so that queries and commits have the rest of the
+/// disk.
 struct Pace {
     begun: Instant,
-    bytes: u64,
+    done: u64,
     per_s_max: u64,
 }
 
 impl Pace {
     fn new(per_s_max: u64) -> Self {
-        Self { begun: Instant::now(), bytes: 0, per_s_max }
+        Self { begun: Instant::now(), done: 0, per_s_max }
     }
 
-    async fn after(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    async fn after(&mut self, some: u64) {
+        self.done += some;
         if self.per_s_max > 0 {
-            let due = Duration::from_secs_f64(self.bytes as f64 / self.per_s_max as f64);
+            let due = Duration::from_secs_f64(self.done as f64 / self.per_s_max as f64);
             sleep_until(self.begun + due).await;
         }
     }
@@ -160,12 +164,17 @@ fn quarantined(rows: &RecordBatch, from: &DataFile) -> Result<Slice, LakeError> 
 
 const RETENTION_MIN: Duration = Duration::from_secs(3_600);
 
+/// A deletion writes to the file system's journal, as the sync of a commit does: it leaves room between two. What a
+/// busy day left, some ten thousand files, is gone within minutes.
+const DELETIONS_PER_S_MAX: u64 = 200;
+
 impl Lake {
     /// Rewrites partitions with many small files into few files, sorted by type and time again, and with every
     /// file that is new since the last time compares its ids with those of the other files: an event that is there
     /// twice stays once, and other content under a known id goes to the quarantine.
-    /// Queries and flushes go on meanwhile. If another process commits to the table in the same
-    /// moment, this one gives up with an error and nothing is changed; the next call tries again.
+    /// Queries and flushes go on meanwhile, also those of other processes. If one of these replaced the same files, or
+    /// commits in the moment of this commit, this one gives up with an error and nothing is changed; the next call
+    /// tries again.
     /// A table to which a newer version added columns is left alone: that version compacts it.
     pub async fn compact(&self, group: &str, options: &CompactOptions, now: Timestamp) -> Result<Compacted, LakeError> {
         let _upkeep = self.upkeep.lock().await;
@@ -236,7 +245,11 @@ impl Lake {
             return Ok(());
         }
         let mut table = table.lock().await;
+        // What other processes committed meanwhile is nothing to this, unless they replaced the same files.
+        let apps: BTreeSet<Arc<str>> = committed.txns.keys().cloned().collect();
+        table.refresh(&apps).await?;
         let present = table.committed().cloned().ok_or_else(unknown)?;
+        self.view.shared.publish([(*name, Arc::clone(&present))], &Default::default());
         if removed.iter().any(|gone| !present.files.iter().any(|f| f.path == gone.path)) {
             return Err(LakeError::Contended { table: group.to_owned(), attempts: 1 });
         }
@@ -264,42 +277,51 @@ impl Lake {
     }
 
     /// Deletes files that no version younger than `retention` needs, also those a crash left without
-    /// a commit. Returns how many.
+    /// a commit. Returns how many. Queries and commits go on meanwhile; the log says nothing of it.
     pub async fn vacuum(&self, group: &str, retention: Duration) -> Result<usize, LakeError> {
         if retention < RETENTION_MIN {
             return Err(LakeError::RetentionTooShort { min_s: RETENTION_MIN.as_secs() });
         }
         let _upkeep = self.upkeep.lock().await;
         let unknown = || LakeError::UnknownTable(group.to_owned());
-        let (name, table) = self.view.tables.groups.get_key_value(group).ok_or_else(unknown)?;
-        let mut table = table.lock().await;
+        let table = self.view.tables.groups.get(group).ok_or_else(unknown)?;
+        // As of now: what is committed later is younger than what is deleted.
+        let delta = table.lock().await.delta()?.clone();
+        let store = delta.object_store();
         let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX / 1_000);
-        let (delta, metrics) = table
-            .delta()?
-            .clone()
+        // Only looked for: the library would delete as fast as it can.
+        let (_, found) = delta
             .vacuum()
             .with_retention_period(chrono::Duration::seconds(seconds))
             .with_enforce_retention_duration(false)
             .with_mode(VacuumMode::Full)
+            .with_scan_concurrency(1)
+            .with_dry_run(true)
             .await
             .map_err(LakeError::delta(group, "vacuuming"))?;
-        let before = table.committed().cloned().ok_or_else(unknown)?;
-        table.set_delta(delta);
-        table.sync_after(before.version, &self.options).await?;
-        table.adopt_after_commit(before.txns.clone()).await?;
-        let committed = table.committed().cloned().ok_or_else(unknown)?;
-        self.view.shared.publish([(*name, committed)], &Default::default());
-        Ok(metrics.files_deleted.len())
+        let mut pace = Pace::new(DELETIONS_PER_S_MAX);
+        for path in &found.files_deleted {
+            let storage = |source: Box<dyn std::error::Error + Send + Sync>| LakeError::Storage {
+                table: group.to_owned(),
+                path: path.clone(),
+                source,
+            };
+            let file = StorePath::parse(path).map_err(|source| storage(Box::new(source)))?;
+            match store.delete(&file).await {
+                // Another process was faster.
+                Ok(()) | Err(StoreError::NotFound { .. }) => {}
+                Err(source) => return Err(storage(Box::new(source))),
+            }
+            pace.after(1).await;
+        }
+        Ok(found.files_deleted.len())
     }
 
-    /// Writes a checkpoint of a table's log now. Commits do so by themselves every
-    /// `checkpoint_every` versions.
+    /// Writes a checkpoint of a table's log now, as commits do by themselves every `checkpoint_every` versions.
     pub async fn checkpoint(&self, group: &str) -> Result<(), LakeError> {
         let unknown = || LakeError::UnknownTable(group.to_owned());
-        let table = self.view.tables.groups.get(group).ok_or_else(unknown)?.lock().await;
-        deltalake::checkpoints::create_checkpoint(table.delta()?, None)
-            .await
-            .map_err(LakeError::delta(group, "writing a checkpoint"))
+        let mut table = self.view.tables.groups.get(group).ok_or_else(unknown)?.lock().await;
+        table.checkpoint(&self.options).await
     }
 
     /// Figures about every table, from memory.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use datafusion::object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path as StorePath};
 use deltalake::{
     DeltaTable, DeltaTableError, TableProperty,
+    checkpoints::{cleanup_metadata, create_checkpoint},
     kernel::{
         Action, Transaction,
         transaction::{CommitBuilder, CommitProperties},
@@ -21,7 +22,7 @@ use serde_json::Value;
 use todoke_domain::Timestamp;
 
 use crate::{
-    LakeError, LakeLocation, LakeOptions, Origin,
+    LakeError, LakeLocation, LakeOptions, Origin, durable,
     file::{DataFile, Encoded, Layout, encode},
     location::TablePlace,
     prune::Bounds,
@@ -75,15 +76,20 @@ pub(crate) struct Table {
     place: TablePlace,
     delta: Option<DeltaTable>,
     committed: Option<Arc<Committed>>,
+    /// The log is on the disk up to this version; `None` until it was looked.
+    synced: Option<u64>,
     /// Version of a log entry whose sync failed. A second sync would say nothing about it: the system may have
     /// dropped what it could not write.
     unsynced: Option<u64>,
+    /// A checkpoint is to be written with the next commit.
+    checkpoint_is_due: bool,
 }
 
 impl Table {
     /// A table whose log has not been looked at.
     pub(crate) fn new(lake: &LakeLocation, schema: &'static GroupSchema) -> Self {
-        Self { schema, place: lake.table(&schema.name), delta: None, committed: None, unsynced: None }
+        let place = lake.table(&schema.name);
+        Self { schema, place, delta: None, committed: None, synced: None, unsynced: None, checkpoint_is_due: false }
     }
 
     fn name(&self) -> &str {
@@ -147,11 +153,6 @@ impl Table {
         Ok(!on_disk.field_names().all(known))
     }
 
-    /// Takes over the state an operation of the Delta library left behind.
-    pub(crate) fn set_delta(&mut self, delta: DeltaTable) {
-        self.delta = Some(delta);
-    }
-
     /// Looks for newer commits; `true` if there are any. A table that does not exist stays absent.
     pub(crate) async fn refresh(&mut self, apps: &BTreeSet<Arc<str>>) -> Result<bool, LakeError> {
         let name = self.schema.name.as_str();
@@ -181,12 +182,10 @@ impl Table {
     /// Creates the table if it is missing and adds columns that are new in the catalogue. Other processes may do the
     /// same at the same time.
     pub(crate) async fn open_for_writing(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
-        if options.fsync {
-            self.place.sync_last_entry().await?;
-        }
         let mut attempt = 1;
         loop {
             self.refresh(&BTreeSet::new()).await?;
+            self.sync_present(options).await?;
             let opened = if self.delta.is_none() { self.create(options).await } else { self.widen().await };
             match opened {
                 // Somebody else was faster: what they did is there, and what is left is looked for again.
@@ -195,7 +194,8 @@ impl Table {
                 {
                     attempt += 1;
                 }
-                result => return result,
+                Ok(()) => return self.sync_present(options).await,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -215,10 +215,6 @@ impl Table {
             .await
             .map_err(LakeError::delta(name, "creating"))?;
         self.delta = Some(delta);
-        if options.fsync {
-            self.place.sync(vec![log_entry(0)]).await?;
-            self.note_synced(0);
-        }
         self.adopt(None, &BTreeSet::new()).await
     }
 
@@ -245,8 +241,12 @@ impl Table {
         if missing.is_empty() {
             return Ok(());
         }
-        let widened =
-            delta.add_columns().with_fields(missing).await.map_err(LakeError::delta(name, "adding columns"))?;
+        let widened = delta
+            .add_columns()
+            .with_fields(missing)
+            .with_commit_properties(unattended(CommitProperties::default()))
+            .await
+            .map_err(LakeError::delta(name, "adding columns"))?;
         self.delta = Some(widened);
         self.adopt(None, &BTreeSet::new()).await
     }
@@ -295,11 +295,11 @@ impl Table {
         options: &LakeOptions,
         now: Timestamp,
     ) -> Result<u64, LakeError> {
-        // Also before what the table seems to hold is believed.
-        self.check_synced()?;
         let apps: BTreeSet<Arc<str>> = parts.iter().filter_map(|p| p.origin).map(|o| Arc::clone(&o.app_id)).collect();
         self.know(&apps).await?;
         for _ in 0..COMMIT_ATTEMPTS {
+            // Before what the table seems to hold is believed.
+            self.sync_present(options).await?;
             let Some(committed) = self.committed.clone() else {
                 return Err(LakeError::UnknownTable(self.name().to_owned()));
             };
@@ -381,54 +381,81 @@ impl Table {
         operation: DeltaOperation,
         options: &LakeOptions,
     ) -> Result<(), LakeError> {
-        self.check_synced()?;
+        self.sync_present(options).await?;
         let name = self.schema.name.clone();
         let delta = self.delta_mut()?;
         let state = delta.snapshot().map_err(LakeError::delta(&name, "committing"))?;
-        let done = CommitBuilder::from(properties)
+        let done = CommitBuilder::from(unattended(properties))
             .with_actions(actions)
             .build(Some(state), delta.log_store(), operation)
             .await
             .map_err(LakeError::delta(&name, "committing"))?;
         delta.state = Some(done.snapshot());
-        if options.fsync {
-            let version = done.version();
-            self.sync_entries(version, version).await?;
+        self.sync_present(options).await?;
+        let every = u64::from(options.checkpoint_every.max(1));
+        self.checkpoint_is_due |= (done.version() + 1).is_multiple_of(every);
+        if self.checkpoint_is_due
+            && let Err(error) = self.checkpoint(options).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                lake.table = name,
+                "no checkpoint could be written; the next commit tries again"
+            );
         }
         Ok(())
     }
 
-    /// Makes log entries durable that the Delta library wrote by itself after the version `known`: torn by power loss,
-    /// the first of two would be damage in the middle of the log.
-    pub(crate) async fn sync_after(&mut self, known: u64, options: &LakeOptions) -> Result<(), LakeError> {
-        match self.delta()?.version() {
-            Some(version) if options.fsync && version > known => self.sync_entries(known + 1, version).await,
-            _ => Ok(()),
+    /// Writes a checkpoint of the log at its present version, and deletes what is older than the time that the log is
+    /// kept.
+    pub(crate) async fn checkpoint(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
+        self.sync_present(options).await?;
+        let name = self.schema.name.clone();
+        let delta = self.delta()?;
+        let version = delta.snapshot().map_err(LakeError::delta(&name, "reading the log"))?.version();
+        create_checkpoint(delta, None).await.map_err(LakeError::delta(&name, "writing a checkpoint"))?;
+        if options.fsync
+            && let Some(root) = self.folder()
+        {
+            // Before entries go that it stands for.
+            durable::sync_checkpoints(root).await?;
         }
-    }
-
-    async fn sync_entries(&mut self, first: u64, last: u64) -> Result<(), LakeError> {
-        let synced = self.place.sync((first..=last).map(log_entry).collect()).await;
-        if synced.is_err() {
-            self.unsynced = Some(last);
+        self.checkpoint_is_due = false;
+        let tidied = cleanup_metadata(self.delta()?, None).await.map_err(LakeError::delta(&name, "tidying the log"))?;
+        if tidied > 0 {
+            // The state in memory names files that are gone.
+            let mut delta = self.place.delta().map_err(LakeError::delta(&name, "opening"))?;
+            delta.load_version(version).await.map_err(LakeError::delta(&name, "opening"))?;
+            self.delta = Some(delta);
         }
-        synced?;
-        self.note_synced(last);
         Ok(())
     }
 
-    /// Notes that the entry of a version is on the disk; an object store has it whole or not at all.
-    fn note_synced(&self, version: u64) {
-        if let Some(root) = self.folder() {
-            torn::note_synced(&root, version);
+    /// Makes all entries of the log durable up to the present version, whoever wrote them: another process may have
+    /// been killed before it did so, or this one have failed. An object store has an entry whole or not at all.
+    async fn sync_present(&mut self, options: &LakeOptions) -> Result<(), LakeError> {
+        if let Some(version) = self.unsynced {
+            return Err(LakeError::Unsynced { table: self.name().to_owned(), version });
         }
-    }
-
-    fn check_synced(&self) -> Result<(), LakeError> {
-        match self.unsynced {
-            Some(version) => Err(LakeError::Unsynced { table: self.name().to_owned(), version }),
-            None => Ok(()),
+        let (Some(root), Some(present)) = (self.folder(), self.delta.as_ref().and_then(DeltaTable::version)) else {
+            return Ok(());
+        };
+        if !options.fsync {
+            return Ok(());
         }
+        let after = self.synced.or_else(|| torn::synced_version(&root));
+        if after.is_some_and(|synced| synced >= present) {
+            // Not what is noted: somebody may have moved entries away since, and what comes in their place is another.
+            self.synced = Some(present);
+            return Ok(());
+        }
+        if let Err(error) = durable::sync_entries(root.clone(), after, present).await {
+            self.unsynced = Some(present);
+            return Err(error);
+        }
+        self.synced = Some(present);
+        torn::note_synced(&root, present);
+        Ok(())
     }
 
     /// Adopts the state after a commit of ours. If other writers committed in between, what they did
@@ -482,8 +509,10 @@ fn is_there_already(error: &DeltaTableError) -> bool {
     matches!(error, DeltaTableError::GenericError { .. })
 }
 
-fn log_entry(version: u64) -> String {
-    format!("_delta_log/{version:020}.json")
+/// Without the work that the library does of itself after a commit, and whose failure would pass for the commit's:
+/// nothing of it is synced.
+fn unattended(properties: CommitProperties) -> CommitProperties {
+    properties.with_create_checkpoint(false).with_cleanup_expired_logs(Some(false))
 }
 
 fn configuration(options: &LakeOptions) -> Vec<(String, Option<String>)> {

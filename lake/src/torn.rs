@@ -1,21 +1,30 @@
-//! A last log entry that cannot be read: torn by power loss, or damaged afterwards.
+//! A log entry that cannot be read: torn by power loss, or damaged afterwards.
 //!
 //! The log library makes an entry visible before its content is on disk. A power cut in between can leave it empty or
 //! cut off, and the table could not be read any more. Such an entry was never acknowledged: it is set aside, and its
 //! rows come again. An entry that was acknowledged and is damaged looks the same, and its rows would not come again. So
 //! none is set aside while anything speaks for the second: that it was synced, or what the sources were told.
+//!
+//! Each entry is synced before the next one is written, so only the last can be torn. An empty one before it is damage,
+//! which the log library takes for an entry that did nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use serde_json::Value;
 
-use crate::{LakeError, durable, location::LOG, table::Table};
+use crate::{
+    LakeError, checkpoint, durable,
+    location::LOG,
+    log_files::{self, CHECKPOINT, ENTRY},
+    table::Table,
+};
 
-/// Names the newest entry of a table's log that was synced. Not synced itself: missing or older it says nothing, and
+/// Names the newest entry of a table's log that was synced, as were all before it. Not synced itself: missing or older it says nothing, and
 /// it is written after the sync of which it tells.
 const SYNCED: &str = "_last_synced";
 
@@ -43,7 +52,8 @@ impl TornEntry {
     ///
     /// Errors: it cannot be read, which says nothing about what it holds.
     pub(crate) fn of(root: &Path) -> Result<Option<Self>, LakeError> {
-        let Some(path) = durable::last_entry(root)? else { return Ok(None) };
+        let Some(version) = log_files::versions(&log_files::names(root)?, ENTRY).pop_last() else { return Ok(None) };
+        let path = log_files::path(root, version, ENTRY);
         let content =
             std::fs::read(&path).map_err(|source| LakeError::UnreadableEntry { path: path.clone(), source })?;
         let lines: Vec<Option<Value>> = content
@@ -59,7 +69,6 @@ impl TornEntry {
             Some((txn.get("appId")?.as_str()?.to_owned(), txn.get("version")?.as_i64()?))
         });
         let txns = txns.collect();
-        let version = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or(0);
         let is_synced = synced_version(root).is_some_and(|synced| synced >= version);
         Ok(Some(Self { path, version, txns, is_synced }))
     }
@@ -90,9 +99,9 @@ impl TornEntry {
     }
 }
 
-/// Sets torn last entries of the tables aside, all or none.
+/// Deletes torn checkpoints of the tables, and sets torn last entries aside, all or none of these.
 ///
-/// Errors: one of them cannot be read, or may have been acknowledged.
+/// Errors: one of them cannot be read, or may have been acknowledged; or something else is damaged.
 pub(crate) async fn set_aside(
     tables: &BTreeMap<&'static str, tokio::sync::Mutex<Table>>,
     told: &Told,
@@ -100,6 +109,11 @@ pub(crate) async fn set_aside(
     let mut torn: BTreeMap<&str, (PathBuf, TornEntry)> = BTreeMap::new();
     for (name, table) in tables {
         let Some(root) = table.lock().await.folder() else { continue };
+        let looked_at = root.clone();
+        tokio::task::spawn_blocking(move || checkpoint::delete_unreadable(&looked_at))
+            .await
+            .map_err(LakeError::Task)??;
+        check_middle(&root)?;
         if let Some(entry) = TornEntry::of(&root)? {
             torn.insert(*name, (root, entry));
         }
@@ -132,16 +146,40 @@ pub(crate) async fn set_aside(
     Ok(())
 }
 
-/// Errors: the last entry of the log of the table in `root` is not whole, or cannot be read.
-pub(crate) fn check_last_entry(root: &Path) -> Result<(), LakeError> {
+/// Errors: an entry of the log of the table in `root` that has others after it is empty. Those behind the newest
+/// checkpoint are not read by anybody.
+pub(crate) fn check_middle(root: &Path) -> Result<(), LakeError> {
+    let names = log_files::names(root)?;
+    let mut entries = log_files::versions(&names, ENTRY);
+    entries.pop_last();
+    let first = log_files::versions(&names, CHECKPOINT).last().map_or(0, |version| version + 1);
+    for version in entries.range(first..) {
+        let path = log_files::path(root, *version, ENTRY);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.len() == 0 => {
+                return Err(LakeError::DamagedEntry { path, why: "it is empty, and others come after it" });
+            }
+            Ok(_) => {}
+            // Another process has tidied up.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(LakeError::UnreadableEntry { path, source }),
+        }
+    }
+    Ok(())
+}
+
+/// Errors: an entry of the log of the table in `root` is not whole, or cannot be read.
+pub(crate) fn check_entries(root: &Path) -> Result<(), LakeError> {
+    check_middle(root)?;
     TornEntry::of(root)?.map_or(Ok(()), |entry| entry.check(&Told::Unknown))
 }
 
-fn synced_version(root: &Path) -> Option<u64> {
+/// The newest entry that is known to be on the disk with all before it.
+pub(crate) fn synced_version(root: &Path) -> Option<u64> {
     std::fs::read_to_string(root.join(LOG).join(SYNCED)).ok()?.trim().parse().ok()
 }
 
-/// Notes that the newest entry was synced. Of two processes that commit at once the older entry may be noted last, which
+/// Notes that the entries up to this one were synced. Of two processes that commit at once the older entry may be noted last, which
 /// says less and nothing wrong.
 pub(crate) fn note_synced(root: &Path, version: u64) {
     if let Err(error) = std::fs::write(root.join(LOG).join(SYNCED), version.to_string()) {

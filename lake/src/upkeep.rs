@@ -10,8 +10,7 @@ use crate::{Lake, LakeError};
 /// Where it is noted, below the lake.
 const NOTE: &str = "upkeep.json";
 
-/// A vacuum that deletes something is two log entries in each table: once a day is enough for files that are kept for
-/// a week.
+/// A vacuum lists every file there is: once a day is enough for files that are kept for a week.
 const VACUUM_EVERY: Duration = Duration::from_secs(86_400);
 
 /// A server that starts has other things to do first, also when the last look is long ago.

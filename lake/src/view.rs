@@ -23,6 +23,7 @@ use crate::{
     schema,
     slice::{self, Slice},
     table::{Committed, Table},
+    torn,
 };
 
 /// Where rows come from: an application and the position of its stream. A table takes the rows of
@@ -312,9 +313,16 @@ impl fmt::Debug for LakeView {
 impl LakeView {
     /// Opens a lake for reading, also beside a process that writes it: what that process has staged
     /// is not visible here. Tables that do not exist yet are empty. Writes nothing.
+    ///
+    /// Errors: [`LakeError::DamagedEntry`] when a log entry is empty that others come after.
     pub async fn open_readonly(location: impl Into<LakeLocation>) -> Result<Self, LakeError> {
         let location: LakeLocation = location.into();
         let view = Self { shared: Arc::new(Shared::new()), tables: Arc::new(Tables::new(&location)) };
+        for table in view.tables.groups.values() {
+            if let Some(root) = table.lock().await.folder() {
+                torn::check_middle(&root)?;
+            }
+        }
         view.refresh().await?;
         Ok(view)
     }

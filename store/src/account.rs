@@ -197,13 +197,14 @@ impl Tx {
         Ok(self.see_all(rows))
     }
 
-    /// Living accounts of one role in a municipality.
+    /// Living accounts of the people of one role in a municipality. Those that machines act for have no address and are
+    /// not among them: they read nothing.
     pub async fn role_accounts(&mut self, code: &MunicipalityCode, role: Role) -> Result<Vec<Account>, StoreError> {
         let rows = fetch_all!(
             self,
             Account,
             select_account!(
-                "WHERE municipality_code = $1 AND role = $2 AND state NOT IN ('deleted', 'ended') ORDER BY account_id"
+                "WHERE municipality_code = $1 AND role = $2 AND email IS NOT NULL AND state NOT IN ('deleted', 'ended') ORDER BY account_id"
             ),
             code.as_str(),
             role.as_str(),
@@ -264,7 +265,8 @@ impl Tx {
         execute!(
             self,
             "UPDATE account SET email = $2, name = $3, name_kana = $4, password_hash = $5, state = $6, valid_from = $7,
-                valid_to = $8, terms_version = $9, role = $10, language = $11 WHERE account_id = $1",
+                valid_to = $8, terms_version = $9, role = $10, language = $11,
+                mail_failed = CASE WHEN email = $2 THEN mail_failed ELSE FALSE END WHERE account_id = $1",
             row.account_id.to_string(),
             row.email.as_deref(),
             &row.name,
@@ -278,6 +280,20 @@ impl Tx {
             &row.language,
         )?;
         Ok(())
+    }
+
+    /// Notes that mail to an account's address fails for good; `false` when that was noted before, or the account has
+    /// another address by now.
+    pub async fn note_mail_failed(&mut self, id: AccountId, address: &str) -> Result<bool, StoreError> {
+        let n = execute!(
+            self,
+            "UPDATE account SET mail_failed = TRUE
+             WHERE account_id = $1 AND email = $2 AND NOT mail_failed AND ($3 = '' OR municipality_code = $3)",
+            id.to_string(),
+            address,
+            self.wall.code(),
+        )?;
+        Ok(n > 0)
     }
 
     /// Marks an account deleted: the address and the password go, the key stays until it is forgotten.

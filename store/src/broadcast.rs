@@ -189,10 +189,10 @@ pub struct Round {
     pub n_routed: i64,
     /// Deliveries queued for them.
     pub n_queued: i64,
-    /// When the first batch was sent.
+    /// When the first batch was put into inboxes.
     #[sqlx(rename = "first_sent_at_us", try_from = "OptionalNumber")]
     pub first_sent_at: Option<Timestamp>,
-    /// When the newest batch was sent.
+    /// When the newest batch was put into inboxes or queued: what is queued leaves later.
     #[sqlx(rename = "last_sent_at_us", try_from = "OptionalNumber")]
     pub last_sent_at: Option<Timestamp>,
 }

@@ -36,7 +36,7 @@ pub struct Child {
     pub birth_date: Date,
     /// Resident this child was matched with.
     pub resident_no: Option<String>,
-    /// Day of moving out.
+    /// Day of moving out, which may be ahead.
     #[sqlx(try_from = "OptionalDateText")]
     pub moved_out_on: Option<Date>,
     /// Pseudonym in the lake; `None` once forgotten.
@@ -51,6 +51,37 @@ macro_rules! select_child {
         )
     };
 }
+
+/// Condition of a statement: the child of this alias has neither died nor been taken out of the register.
+macro_rules! child_stands {
+    ($child:literal) => {
+        concat!(
+            "NOT EXISTS (SELECT 1 FROM resident r WHERE r.municipality_code = ",
+            $child,
+            ".municipality_code AND r.resident_no = ",
+            $child,
+            ".resident_no AND r.movement_kind IN ('death', 'delete'))"
+        )
+    };
+}
+pub(crate) use child_stands;
+
+/// Condition of a statement: the child of this alias lives in the municipality on the day of a parameter.
+macro_rules! child_lives_here {
+    ($child:literal, $day:literal) => {
+        concat!(
+            "(",
+            $child,
+            ".moved_out_on IS NULL OR ",
+            $child,
+            ".moved_out_on > ",
+            $day,
+            ") AND ",
+            $crate::child::child_stands!($child)
+        )
+    };
+}
+pub(crate) use child_lives_here;
 
 /// The child of a coupon.
 pub(crate) const OF_COUPON: &str = select_child!("WHERE child_id = (SELECT child_id FROM coupon WHERE coupon_id = $1)");

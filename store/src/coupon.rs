@@ -369,17 +369,27 @@ impl Tx {
         fetch_all!(self, LotRow, LOTS, id.to_string(), self.wall.code())
     }
 
-    /// Lots with something left that end on one day, for the reminders.
-    pub async fn lots_ending_on(&mut self, code: &MunicipalityCode, day: Date) -> Result<Vec<LotRow>, StoreError> {
-        fetch_all!(
+    /// Children with something left in a lot of an active coupon that ends on one day, for the reminders; also those who
+    /// moved out, for whom it stays good for a while.
+    pub async fn children_with_lots_ending_on(
+        &mut self,
+        code: &MunicipalityCode,
+        day: Date,
+    ) -> Result<Vec<ChildId>, StoreError> {
+        let rows: Vec<(String,)> = fetch_all!(
             self,
-            LotRow,
-            "SELECT l.lot_id, l.coupon_id, l.amount_yen, l.rest_yen, l.expires_on, l.expiry_rule, l.cycle_no
-             FROM lot l JOIN coupon c ON c.coupon_id = l.coupon_id
-             WHERE c.municipality_code = $1 AND l.expires_on = $2 AND l.rest_yen > 0 ORDER BY l.coupon_id, l.lot_id",
+            (String,),
+            concat!(
+                "SELECT DISTINCT c.child_id FROM lot l JOIN coupon c ON c.coupon_id = l.coupon_id
+                 JOIN child k ON k.child_id = c.child_id
+                 WHERE c.municipality_code = $1 AND l.expires_on = $2 AND l.rest_yen > 0 AND c.state = 'active' AND ",
+                child::child_stands!("k"),
+                " ORDER BY c.child_id"
+            ),
             self.wall.inside(code),
             day.to_string(),
-        )
+        )?;
+        rows.into_iter().map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "child id" })).collect()
     }
 
     /// Adds a lot.

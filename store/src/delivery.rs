@@ -4,7 +4,7 @@ use todoke_domain::{
     MunicipalityCode, Timestamp,
     catalogue::messages::{Channel, Speed},
     delivery::{self, DeliveryState, Provider, Purpose, ReceiptToken},
-    ids::{AccountId, DeliveryId, MessageId},
+    ids::{AccountId, DeliveryId, EventId, MessageId},
 };
 
 use crate::{StoreError, Tx, column::OptionalNumber};
@@ -546,19 +546,38 @@ impl Tx {
         Ok(self.see_all(rows))
     }
 
-    /// Mails of several messages that wait for somebody to look.
-    pub async fn waiting_mails(&mut self, messages: &[MessageId]) -> Result<Vec<Delivery>, StoreError> {
-        let sql = if self.is_postgres() {
+    /// Mails of a household's message that wait for somebody of it to look (E1).
+    pub async fn waiting_mails(&mut self, message: MessageId) -> Result<Vec<Delivery>, StoreError> {
+        let rows = fetch_all!(
+            self,
+            Delivery,
             select_delivery!(
-                "WHERE message_id = ANY(string_to_array($1, ',')) AND channel = 'email' AND state = 'queued' AND escalation IS NOT NULL"
-            )
-        } else {
+                "WHERE message_id = $1 AND channel = 'email' AND state = 'queued' AND escalation = 'E1' ORDER BY delivery_id"
+            ),
+            message.to_string(),
+        )?;
+        Ok(self.see_all(rows))
+    }
+
+    /// Mails to all colleagues about what one event told them that wait for one of them to look (E3).
+    pub async fn waiting_mails_of_cause(
+        &mut self,
+        cause: EventId,
+        message_type: &str,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        // Few mails wait, while an event may have told a whole city: SQLite keeps the order of a CROSS JOIN.
+        let rows = fetch_all!(
+            self,
+            Delivery,
             select_delivery!(
-                "WHERE message_id IN (SELECT value FROM json_each($1)) AND channel = 'email' AND state = 'queued' AND escalation IS NOT NULL"
-            )
-        };
-        let among = self.among(messages);
-        let rows = fetch_all!(self, Delivery, sql, among)?;
+                "WHERE delivery_id IN (SELECT d.delivery_id FROM delivery d CROSS JOIN message m
+                    WHERE d.message_type = $2 AND d.state = 'queued' AND d.escalation = 'E3'
+                        AND m.message_id = d.message_id AND m.cause_event_id = $1)
+                 ORDER BY delivery_id"
+            ),
+            cause.to_string(),
+            message_type,
+        )?;
         Ok(self.see_all(rows))
     }
 

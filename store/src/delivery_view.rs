@@ -65,8 +65,8 @@ pub struct Unreached {
 #[derive(Debug, Clone, Copy)]
 pub struct MessageSearch<'a> {
     /// LIKE pattern over the recipient's name, and number, name and kana of the household; its own wildcards are
-    /// escaped with `\`.
-    pub pattern: &'a str,
+    /// escaped with `\`. `None` for anybody's.
+    pub pattern: Option<&'a str>,
     /// Row of the catalogue; empty for any.
     pub message_type: &'a str,
     /// Made at this instant or later.
@@ -107,6 +107,76 @@ pub struct FoundMessage {
     pub guardian_no: String,
 }
 
+/// People whose messages are read one person after the other. Where a search fits more, a page of their messages is
+/// among the newest of all.
+const RECIPIENTS_MAX: i64 = 2_000;
+
+macro_rules! found {
+    ($from:literal, $rest:literal) => {
+        concat!(
+            "SELECT m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.read_at_us, m.corrected_at_us,
+                m.withdrawn_at_us, a.name, COALESCE(g.guardian_no, '') AS guardian_no FROM ",
+            $from,
+            " m JOIN account a ON a.account_id = m.account_id LEFT JOIN guardian g ON g.guardian_id = a.guardian_id ",
+            $rest,
+            " ORDER BY m.message_id DESC LIMIT $5"
+        )
+    };
+}
+
+/// From the newest message back.
+const WALK: &str = found!(
+    "message",
+    "WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.message_id < $3 AND ($4 = '' OR m.message_type = $4)
+        AND (a.name LIKE $6 ESCAPE '\\' OR g.guardian_no LIKE $6 ESCAPE '\\' OR g.name LIKE $6 ESCAPE '\\'
+            OR g.name_kana LIKE $6 ESCAPE '\\')"
+);
+
+// Materialised: the limit behind it must not tempt the planner into that walk.
+macro_rules! of_recipients {
+    ($among:literal) => {
+        concat!(
+            "WITH own AS MATERIALIZED (
+                SELECT message_id, account_id, message_type, title, subject_no, created_at_us, read_at_us, corrected_at_us, withdrawn_at_us
+                FROM message WHERE account_id ",
+            $among,
+            " AND message_id >= $2 AND message_id < $3 AND ($4 = '' OR message_type = $4) AND municipality_code = $1) ",
+            found!("own", "")
+        )
+    };
+}
+
+const OF_RECIPIENTS_SQLITE: &str = of_recipients!("IN (SELECT value FROM json_each($6))");
+const OF_RECIPIENTS_POSTGRES: &str = of_recipients!("= ANY(string_to_array($6, ','))");
+
+macro_rules! unreached {
+    ($columns:literal, $household:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM message m JOIN account a ON a.account_id = m.account_id ",
+            $household,
+            "WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.class = 'mandatory' AND m.read_at_us IS NULL
+                AND m.delivered_at_us IS NULL AND m.withdrawn_at_us IS NULL AND a.role IN ('guardian', 'proxy_guardian')
+                AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
+                    AND (d.attempts > 0 OR (d.channel = 'paper' AND d.state IN ('failed', 'returned'))))
+                AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
+                    AND (d.state IN ('delivered', 'opened', 'posted') OR (d.channel = 'email' AND d.state = 'accepted')))
+                AND (m.message_id < $3 OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id
+                    AND d.purpose = 'notification' AND NOT d.doubtful AND d.state IN ('queued', 'held', 'sent', 'accepted', 'printed')))",
+            $rest
+        )
+    };
+}
+
+const UNREACHED: &str = unreached!(
+    "m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.account_id, a.name,
+        COALESCE(g.guardian_no, '') AS guardian_no, COALESCE(g.phone, '') AS phone, COALESCE(g.address, '') AS address",
+    "LEFT JOIN guardian g ON g.guardian_id = a.guardian_id ",
+    " ORDER BY m.message_id DESC LIMIT $4"
+);
+const COUNT_UNREACHED: &str = unreached!("COUNT(DISTINCT m.account_id)", "", "");
+
 impl Tx {
     /// Messages that fit a search, newest first.
     pub async fn find_messages(
@@ -115,25 +185,64 @@ impl Tx {
         search: MessageSearch<'_>,
         n_max: i64,
     ) -> Result<Vec<FoundMessage>, StoreError> {
+        let recipients = match search.pattern {
+            Some(pattern) => self.recipients_like(code, pattern).await?,
+            None => None,
+        };
         let until = search.until.id_bound();
         let below = search.before.map(|id| id.to_string()).filter(|id| *id < until).unwrap_or(until);
+        let Some(recipients) = recipients else {
+            return fetch_all!(
+                self,
+                FoundMessage,
+                WALK,
+                self.wall.inside(code),
+                search.from.id_bound(),
+                below.as_str(),
+                search.message_type,
+                n_max,
+                search.pattern.unwrap_or("%"),
+            );
+        };
+        let sql = if self.is_postgres() { OF_RECIPIENTS_POSTGRES } else { OF_RECIPIENTS_SQLITE };
+        let among = self.among(&recipients);
         fetch_all!(
             self,
             FoundMessage,
-            "SELECT m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.read_at_us, m.corrected_at_us,
-                m.withdrawn_at_us, a.name, COALESCE(g.guardian_no, '') AS guardian_no
-             FROM message m JOIN account a ON a.account_id = m.account_id LEFT JOIN guardian g ON g.guardian_id = a.guardian_id
-             WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.message_id < $3 AND ($4 = '' OR m.message_type = $4)
-                AND (a.name LIKE $5 ESCAPE '\\' OR g.guardian_no LIKE $5 ESCAPE '\\' OR g.name LIKE $5 ESCAPE '\\'
-                    OR g.name_kana LIKE $5 ESCAPE '\\')
-             ORDER BY m.message_id DESC LIMIT $6",
+            sql,
             self.wall.inside(code),
             search.from.id_bound(),
             below.as_str(),
             search.message_type,
-            search.pattern,
             n_max,
+            among,
         )
+    }
+
+    /// The accounts whose own name or whose household a pattern fits; `None` when they are too many to name.
+    async fn recipients_like(
+        &mut self,
+        code: &MunicipalityCode,
+        pattern: &str,
+    ) -> Result<Option<Vec<AccountId>>, StoreError> {
+        let rows: Vec<(String,)> = fetch_all!(
+            self,
+            (String,),
+            "SELECT account_id FROM account WHERE municipality_code = $1 AND name LIKE $2 ESCAPE '\\'
+             UNION
+             SELECT a.account_id FROM guardian g JOIN account a ON a.guardian_id = g.guardian_id
+             WHERE g.municipality_code = $1 AND (g.guardian_no LIKE $2 ESCAPE '\\' OR g.name LIKE $2 ESCAPE '\\'
+                OR g.name_kana LIKE $2 ESCAPE '\\')
+             LIMIT $3",
+            self.wall.inside(code),
+            pattern,
+            RECIPIENTS_MAX + 1,
+        )?;
+        if i64::try_from(rows.len()).unwrap_or(i64::MAX) > RECIPIENTS_MAX {
+            return Ok(None);
+        }
+        let ids = rows.into_iter().map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "account id" }));
+        ids.collect::<Result<Vec<AccountId>, StoreError>>().map(Some)
     }
 
     /// The funnel of messages made from `from` until before `until`, by type and channel. A message counts once
@@ -197,25 +306,18 @@ impl Tx {
         overdue: Timestamp,
         n_max: i64,
     ) -> Result<Vec<Unreached>, StoreError> {
-        fetch_all!(
-            self,
-            Unreached,
-            "SELECT m.message_id, m.message_type, m.title, m.subject_no, m.created_at_us, m.account_id, a.name,
-                COALESCE(g.guardian_no, '') AS guardian_no, COALESCE(g.phone, '') AS phone, COALESCE(g.address, '') AS address
-             FROM message m JOIN account a ON a.account_id = m.account_id LEFT JOIN guardian g ON g.guardian_id = a.guardian_id
-             WHERE m.municipality_code = $1 AND m.message_id >= $2 AND m.class = 'mandatory' AND m.read_at_us IS NULL
-                AND m.delivered_at_us IS NULL AND m.withdrawn_at_us IS NULL AND a.role IN ('guardian', 'proxy_guardian')
-                AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
-                    AND (d.attempts > 0 OR (d.channel = 'paper' AND d.state IN ('failed', 'returned'))))
-                AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id AND d.purpose = 'notification'
-                    AND (d.state IN ('delivered', 'opened', 'posted') OR (d.channel = 'email' AND d.state = 'accepted')))
-                AND (m.message_id < $3 OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.message_id
-                    AND d.purpose = 'notification' AND NOT d.doubtful AND d.state IN ('queued', 'held', 'sent', 'accepted', 'printed')))
-             ORDER BY m.message_id DESC LIMIT $4",
-            self.wall.inside(code),
-            from.id_bound(),
-            overdue.id_bound(),
-            n_max,
-        )
+        fetch_all!(self, Unreached, UNREACHED, self.wall.inside(code), from.id_bound(), overdue.id_bound(), n_max,)
+    }
+
+    /// Number of people with a message of [`Self::unreached`].
+    pub async fn count_unreached(
+        &mut self,
+        code: &MunicipalityCode,
+        from: Timestamp,
+        overdue: Timestamp,
+    ) -> Result<i64, StoreError> {
+        let (n,): (i64,) =
+            fetch_one!(self, (i64,), COUNT_UNREACHED, self.wall.inside(code), from.id_bound(), overdue.id_bound(),)?;
+        Ok(n)
     }
 }

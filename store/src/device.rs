@@ -66,6 +66,18 @@ impl std::fmt::Debug for Device {
     }
 }
 
+/// A device of which it has to be looked at whether push reaches it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ReachDue {
+    /// The device.
+    #[sqlx(try_from = "String")]
+    pub device_id: DeviceId,
+    /// Pseudonym of its person.
+    pub person_key: Option<i64>,
+    /// Whether the statistics know it as one that push reaches.
+    pub told_reachable: bool,
+}
+
 macro_rules! select_device {
     ($rest:literal) => {
         concat!(
@@ -93,7 +105,8 @@ impl Tx {
                 platform = excluded.platform, os_version = excluded.os_version, app_version = excluded.app_version,
                 registered_at_us = CASE WHEN device.address = excluded.address AND device.removed_at_us IS NULL
                     THEN device.registered_at_us ELSE excluded.registered_at_us END,
-                seen_at_us = excluded.seen_at_us, removed_at_us = excluded.removed_at_us, removed_reason = excluded.removed_reason
+                seen_at_us = excluded.seen_at_us, removed_at_us = excluded.removed_at_us, removed_reason = excluded.removed_reason,
+                reach_due = device.reach_due OR device.removed_at_us IS NOT NULL OR device.permission <> excluded.permission
              WHERE device.account_id = excluded.account_id",
             row.device_id.to_string(), row.municipality_code.as_str(), row.account_id.to_string(), row.kind.as_str(), &row.address,
             &row.p256dh, &row.auth, row.sandbox, row.permission.as_str(), &row.language, &row.platform, &row.os_version,
@@ -104,7 +117,8 @@ impl Tx {
         }
         execute!(
             self,
-            "UPDATE device SET removed_at_us = $3, removed_reason = 'moved' WHERE kind = $1 AND address = $2 AND removed_at_us IS NULL",
+            "UPDATE device SET removed_at_us = $3, removed_reason = 'moved', reach_due = TRUE
+             WHERE kind = $1 AND address = $2 AND removed_at_us IS NULL",
             row.kind.as_str(),
             &row.address,
             now.as_micros(),
@@ -166,7 +180,7 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         let n = execute!(
             self,
-            "UPDATE device SET removed_at_us = $4, removed_reason = $3
+            "UPDATE device SET removed_at_us = $4, removed_reason = $3, reach_due = TRUE
              WHERE device_id = $1 AND account_id = $2 AND removed_at_us IS NULL AND ($5 = '' OR municipality_code = $5)",
             id.to_string(),
             account.to_string(),
@@ -186,7 +200,7 @@ impl Tx {
     ) -> Result<(), StoreError> {
         execute!(
             self,
-            "UPDATE device SET removed_at_us = $3, removed_reason = $2
+            "UPDATE device SET removed_at_us = $3, removed_reason = $2, reach_due = TRUE
              WHERE account_id = $1 AND removed_at_us IS NULL AND ($4 = '' OR municipality_code = $4)",
             account.to_string(),
             reason,
@@ -207,7 +221,7 @@ impl Tx {
     ) -> Result<bool, StoreError> {
         let n = execute!(
             self,
-            "UPDATE device SET removed_at_us = $5, removed_reason = $4
+            "UPDATE device SET removed_at_us = $5, removed_reason = $4, reach_due = TRUE
              WHERE device_id = $1 AND address = $2 AND registered_at_us <= $3 AND removed_at_us IS NULL",
             device.device_id.to_string(),
             &device.address,
@@ -216,6 +230,44 @@ impl Tx {
             now.as_micros(),
         )?;
         Ok(n > 0)
+    }
+
+    /// Up to `n_max` devices of a municipality of which it has to be looked at whether push reaches them.
+    pub async fn reach_due(&mut self, code: &MunicipalityCode, n_max: i64) -> Result<Vec<ReachDue>, StoreError> {
+        fetch_all!(
+            self,
+            ReachDue,
+            "SELECT d.device_id, a.person_key, d.told_reachable FROM device d JOIN account a ON a.account_id = d.account_id
+             WHERE d.reach_due AND d.municipality_code = $1 ORDER BY d.device_id LIMIT $2",
+            self.wall.inside(code),
+            n_max,
+        )
+    }
+
+    /// Looks whether push reaches a device of somebody who agrees to be counted, notes it and gives it; `None` when
+    /// another node has just looked.
+    pub async fn look_at_reach(&mut self, id: DeviceId) -> Result<Option<bool>, StoreError> {
+        let row: Option<(bool,)> = fetch_optional!(
+            self,
+            (bool,),
+            "UPDATE device SET reach_due = FALSE, told_reachable = (removed_at_us IS NULL AND permission = 'granted'
+                AND EXISTS (SELECT 1 FROM consent c WHERE c.account_id = device.account_id AND c.kind = 'usage_analytics' AND c.granted))
+             WHERE device_id = $1 AND reach_due AND ($2 = '' OR municipality_code = $2) RETURNING told_reachable",
+            id.to_string(),
+            self.wall.code(),
+        )?;
+        Ok(row.map(|(reachable,)| reachable))
+    }
+
+    /// The devices of a person have to be looked at again, whether push reaches them.
+    pub async fn review_reach(&mut self, account: AccountId) -> Result<(), StoreError> {
+        execute!(
+            self,
+            "UPDATE device SET reach_due = TRUE WHERE account_id = $1 AND ($2 = '' OR municipality_code = $2)",
+            account.to_string(),
+            self.wall.code(),
+        )?;
+        Ok(())
     }
 
     /// Forgets devices that were removed before `before`.

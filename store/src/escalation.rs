@@ -10,8 +10,8 @@ pub struct Escalation {
     /// The message.
     #[sqlx(try_from = "String")]
     pub message_id: MessageId,
-    /// `E1`, `E3`, `E4`, `again` for what asks for something and is unread, or `failed` when a delivery has failed for
-    /// good.
+    /// `E4`, `again` for what asks for something and is unread, `failed` when a delivery has failed for good, or `count`
+    /// when the number of people that an operator was told has changed.
     pub rule: String,
     /// The wall.
     #[sqlx(try_from = "String")]
@@ -25,13 +25,19 @@ pub struct Escalation {
 }
 
 impl Tx {
-    /// Sets looks. One that is set already keeps the earlier time.
+    /// Sets looks. One that is set already keeps its time, and whoever is doing it loses the claim: that look may not
+    /// have seen what this one is for.
     pub async fn insert_escalations(&mut self, rows: &[Escalation]) -> Result<(), StoreError> {
+        // Once each, since a row can be updated once in a statement, and in order, so that two transactions with the
+        // same looks cannot wait for each other.
+        let mut looks: Vec<&Escalation> = rows.iter().collect();
+        looks.sort_by(|a, b| (a.message_id, &a.rule, a.due_at).cmp(&(b.message_id, &b.rule, b.due_at)));
+        looks.dedup_by(|later, earlier| (later.message_id, &later.rule) == (earlier.message_id, &earlier.rule));
         insert_many_later!(
             self,
             "INSERT INTO escalation (message_id, rule, municipality_code, due_at_us, leased_until_us) ",
-            rows,
-            " ON CONFLICT (message_id, rule) DO NOTHING",
+            looks,
+            " ON CONFLICT (message_id, rule) DO UPDATE SET leased_until_us = 0",
             |row| row.message_id.to_string(),
             row.rule.clone(),
             row.municipality_code.to_string(),

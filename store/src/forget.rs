@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use todoke_domain::MunicipalityCode;
+use todoke_domain::{MunicipalityCode, Role};
 
 use crate::{DbKind, Store, StoreError, Tx, Wall};
 
@@ -15,18 +15,34 @@ use crate::{DbKind, Store, StoreError, Tx, Wall};
 const BLOCK: usize = 1 << 20;
 
 impl Tx {
-    /// Keys of the people behind a number: of a guardian (the guardian's own account), of a child, or of whoever
-    /// signs in with that mail address.
-    pub async fn person_keys(&mut self, code: &MunicipalityCode, number: &str) -> Result<Vec<i64>, StoreError> {
+    /// Keys of the people behind a number, those of deleted accounts included: of a guardian's number the household's
+    /// accounts with this role, of a child's own number or the one in the register the child, else the account with this
+    /// id or the one that signs in with this mail address.
+    ///
+    /// A child that was invited and then registered without its code has two: its own and that of its invitation.
+    pub async fn person_keys(
+        &mut self,
+        code: &MunicipalityCode,
+        number: &str,
+        role: Role,
+    ) -> Result<Vec<i64>, StoreError> {
         let rows: Vec<(i64,)> = fetch_all!(
             self,
             (i64,),
             "SELECT a.person_key FROM account a JOIN guardian g ON g.guardian_id = a.guardian_id
-             WHERE a.municipality_code = $1 AND g.guardian_no = $2 AND a.role = 'guardian' AND a.person_key IS NOT NULL
-             UNION SELECT person_key FROM child WHERE municipality_code = $1 AND child_no = $2 AND person_key IS NOT NULL
-             UNION SELECT person_key FROM account WHERE municipality_code = $1 AND email = $2 AND person_key IS NOT NULL",
+             WHERE a.municipality_code = $1 AND g.guardian_no = $2 AND a.role = $3 AND a.person_key IS NOT NULL
+             UNION SELECT person_key FROM account
+             WHERE municipality_code = $1 AND (account_id = $2 OR email = $2) AND person_key IS NOT NULL
+             UNION SELECT person_key FROM child
+             WHERE municipality_code = $1 AND (child_no = $2 OR resident_no = $2) AND person_key IS NOT NULL
+             UNION SELECT person_key FROM solicitation WHERE municipality_code = $1 AND resident_no = $2
+             UNION SELECT s.person_key FROM solicitation s
+             JOIN child c ON c.municipality_code = s.municipality_code
+                 AND (c.child_id = s.child_id OR c.resident_no = s.resident_no)
+             WHERE s.municipality_code = $1 AND c.child_no = $2",
             self.wall.inside(code),
             number,
+            role.as_str(),
         )?;
         Ok(rows.into_iter().map(|(key,)| key).collect())
     }

@@ -234,13 +234,35 @@ impl Tx {
         row.map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "message id" })).transpose()
     }
 
-    /// Messages one event caused, for the people who share a dashboard.
-    pub async fn messages_of_cause(&mut self, cause: EventId) -> Result<Vec<Message>, StoreError> {
+    /// Messages one event caused for one person, in the order they were made. What it caused for everybody may be a
+    /// whole city's inboxes.
+    pub async fn messages_of_cause(&mut self, cause: EventId, account: AccountId) -> Result<Vec<Message>, StoreError> {
         let rows = fetch_all!(
             self,
             Message,
-            select_message!("WHERE cause_event_id = $1 ORDER BY message_id"),
-            cause.to_string()
+            select_message!("WHERE cause_event_id = $1 AND account_id = $2 ORDER BY message_id"),
+            cause.to_string(),
+            account.to_string(),
+        )?;
+        Ok(self.see_all(rows))
+    }
+
+    /// Messages that an event caused to accounts above `after` and that nobody has taken back, by account.
+    pub async fn standing_messages_of_cause(
+        &mut self,
+        cause: EventId,
+        after: &str,
+        n_max: i64,
+    ) -> Result<Vec<Message>, StoreError> {
+        let rows = fetch_all!(
+            self,
+            Message,
+            select_message!(
+                "WHERE cause_event_id = $1 AND account_id > $2 AND withdrawn_at_us IS NULL ORDER BY account_id LIMIT $3"
+            ),
+            cause.to_string(),
+            after,
+            n_max,
         )?;
         Ok(self.see_all(rows))
     }

@@ -47,13 +47,15 @@ pub struct Notice {
     /// When it was taken back.
     #[sqlx(rename = "withdrawn_at_us", try_from = "OptionalNumber")]
     pub withdrawn_at: Option<Timestamp>,
+    /// Accounts up to this one have had its messages taken back; `None` when none is left to be.
+    pub taken_after: Option<String>,
 }
 
 macro_rules! select_notice {
     ($rest:literal) => {
         concat!(
             "SELECT notice_id, municipality_code, title, body, audience, valid_from, valid_to, push, event_id, told_after, told, ",
-            "published_at_us, withdrawn_at_us FROM notice ", $rest
+            "published_at_us, withdrawn_at_us, taken_after FROM notice ", $rest
         )
     };
 }
@@ -84,11 +86,11 @@ impl Tx {
         self.notice(id).await
     }
 
-    /// Takes a notice back; `false` when that was done before.
+    /// Takes a notice back, and notes that its messages are to be; `false` when that was done before.
     pub async fn withdraw_notice(&mut self, id: NoticeId, now: Timestamp) -> Result<bool, StoreError> {
         let n = execute!(
             self,
-            "UPDATE notice SET withdrawn_at_us = $2 WHERE notice_id = $1 AND withdrawn_at_us IS NULL",
+            "UPDATE notice SET withdrawn_at_us = $2, taken_after = '' WHERE notice_id = $1 AND withdrawn_at_us IS NULL",
             id.to_string(),
             now.as_micros(),
         )?;
@@ -144,6 +146,23 @@ impl Tx {
             told_after,
             told
         )?;
+        Ok(())
+    }
+
+    /// Withdrawn notices of which messages are to be taken back.
+    pub async fn notices_to_take_back(&mut self, code: &MunicipalityCode) -> Result<Vec<NoticeId>, StoreError> {
+        let rows: Vec<(String,)> = fetch_all!(
+            self,
+            (String,),
+            "SELECT notice_id FROM notice WHERE municipality_code = $1 AND taken_after IS NOT NULL ORDER BY notice_id",
+            self.wall.inside(code),
+        )?;
+        rows.into_iter().map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: "notice id" })).collect()
+    }
+
+    /// Notes how far the taking back has come; `None` when it is done.
+    pub async fn note_taken_back(&mut self, id: NoticeId, taken_after: Option<&str>) -> Result<(), StoreError> {
+        execute!(self, "UPDATE notice SET taken_after = $2 WHERE notice_id = $1", id.to_string(), taken_after)?;
         Ok(())
     }
 

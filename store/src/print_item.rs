@@ -201,6 +201,31 @@ impl Tx {
         )
     }
 
+    /// Letters made from `from` on that came back or have no address, are no delivery of a message and have no newer one
+    /// with the same code, newest first.
+    pub async fn print_items_in_vain(
+        &mut self,
+        code: &MunicipalityCode,
+        from: Timestamp,
+        n_max: i64,
+    ) -> Result<Vec<PrintItem>, StoreError> {
+        fetch_all!(
+            self,
+            PrintItem,
+            select_letter!(
+                "WHERE municipality_code = $1 AND created_at_us >= $2 AND state IN ('returned', 'unaddressed')
+                 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.municipality_code = print_item.municipality_code
+                    AND d.channel = 'paper' AND d.target = print_item.letter_no)
+                 AND NOT EXISTS (SELECT 1 FROM print_item newer WHERE newer.municipality_code = print_item.municipality_code
+                    AND newer.qr_token = print_item.qr_token AND newer.letter_no > print_item.letter_no)
+                 ORDER BY letter_no DESC LIMIT $3"
+            ),
+            self.wall.inside(code),
+            from.as_micros(),
+            n_max,
+        )
+    }
+
     /// The letters of a run, in the order of their numbers.
     pub async fn print_items_of_run(
         &mut self,

@@ -46,6 +46,11 @@ impl Resident {
         matches!(self.movement_kind.as_str(), "move_out" | "death" | "delete")
     }
 
+    /// Died, or was taken out of the register: nobody is told anything for the sake of this person any more.
+    pub fn is_struck_off(&self) -> bool {
+        matches!(self.movement_kind.as_str(), "death" | "delete")
+    }
+
     /// Taken out of the register at the source.
     pub fn is_deleted(&self) -> bool {
         self.movement_kind == "delete"

@@ -12,6 +12,7 @@ use todoke_domain::{
 use self::condition::{Bind, Conditions};
 use crate::{
     Inner, StoreError, Tx,
+    child::child_lives_here,
     column::{DateText, OptionalText},
 };
 
@@ -70,7 +71,8 @@ pub struct Member {
     pub push_set: Option<bool>,
     /// What the person set for broadcasts by mail, if anything.
     pub email_set: Option<bool>,
-    /// Broadcasts of the ordinary kind the person got since the instant that was asked for.
+    /// Broadcasts of the ordinary kind the person got since the instant that was asked for, each once however often it
+    /// was sent again.
     pub n_since: i64,
 }
 
@@ -83,14 +85,18 @@ pub enum Who<'a> {
     Unread(EventId),
 }
 
-/// Number of people of a segment and how they could be reached.
+/// Number of people of a segment, and of those who can be reached outside the app.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct MemberCounts {
+pub struct MemberReach {
     /// All of them: everybody has an inbox.
     pub n: i64,
-    /// Who takes broadcasts by push, devices not considered.
+    /// Who has a device that shows push and is not reached on paper alone.
+    pub n_device: i64,
+    /// Who of these has not switched broadcasts by push off.
     pub n_push: i64,
-    /// Who takes broadcasts by mail.
+    /// Who is not reached on paper alone: they have an address.
+    pub n_address: i64,
+    /// Who of these has switched broadcasts by mail on.
     pub n_email: i64,
 }
 
@@ -131,15 +137,28 @@ pub(crate) use member_columns;
 const MEMBER: &str = concat!(
     "SELECT ",
     member_columns!(),
-    ", (SELECT COUNT(*) FROM message m WHERE m.account_id = a.account_id AND m.in_inbox = TRUE AND m.created_at_us >= $4
+    ", (SELECT COUNT(DISTINCT m.cause_event_id) FROM message m WHERE m.account_id = a.account_id AND m.in_inbox = TRUE AND m.created_at_us >= $4
      AND m.message_type = 'broadcast.segment') AS n_since"
 );
 
-const COUNT: &str = "SELECT COUNT(*) AS n,
- COALESCE(SUM(CASE WHEN g.contact_channel = 'paper' OR EXISTS (SELECT 1 FROM preference p WHERE p.account_id = a.account_id
-  AND p.category = 'broadcast' AND p.channel = 'push' AND NOT p.enabled) THEN 0 ELSE 1 END), 0) AS n_push,
- COALESCE(SUM(CASE WHEN g.contact_channel <> 'paper' AND EXISTS (SELECT 1 FROM preference p WHERE p.account_id = a.account_id
-  AND p.category = 'broadcast' AND p.channel = 'email' AND p.enabled) THEN 1 ELSE 0 END), 0) AS n_email";
+macro_rules! has_device {
+    () => {
+        "g.contact_channel <> 'paper' AND EXISTS (SELECT 1 FROM device d WHERE d.account_id = a.account_id
+  AND d.removed_at_us IS NULL AND d.permission = 'granted')"
+    };
+}
+
+const REACH: &str = concat!(
+    "SELECT COUNT(*) AS n, COUNT(CASE WHEN ",
+    has_device!(),
+    " THEN 1 END) AS n_device, COUNT(CASE WHEN ",
+    has_device!(),
+    " AND NOT EXISTS (SELECT 1 FROM preference p WHERE p.account_id = a.account_id
+  AND p.category = 'broadcast' AND p.channel = 'push' AND NOT p.enabled) THEN 1 END) AS n_push,
+ COUNT(CASE WHEN g.contact_channel <> 'paper' THEN 1 END) AS n_address,
+ COUNT(CASE WHEN g.contact_channel <> 'paper' AND EXISTS (SELECT 1 FROM preference p WHERE p.account_id = a.account_id
+  AND p.category = 'broadcast' AND p.channel = 'email' AND p.enabled) THEN 1 END) AS n_email"
+);
 
 // The role goes through an expression so that the page is read along the index by place, which is in the
 // order of the cursor, and not along the one by role, which would have to be sorted for every page.
@@ -215,12 +234,27 @@ impl Tx {
         code: &MunicipalityCode,
         segment: &Segment,
         now: Timestamp,
-    ) -> Result<MemberCounts, StoreError> {
+    ) -> Result<i64, StoreError> {
         let mut conditions = Conditions::after(1);
-        let mut sql = format!("{COUNT}{LIVING}{} AND ", people(segment));
+        let mut sql = format!("SELECT COUNT(*){LIVING}{} AND ", people(segment));
         conditions.write(&mut sql, segment.when(), now);
         let code = self.wall.inside(code);
-        let rows: Vec<MemberCounts> = fetch_built!(self, MemberCounts, sql, [code], conditions.binds)?;
+        let rows: Vec<(i64,)> = fetch_built!(self, (i64,), sql, [code], conditions.binds)?;
+        Ok(rows.first().map_or(0, |(n,)| *n))
+    }
+
+    /// Number of people of a segment and how they can be reached.
+    pub async fn reach_of_members(
+        &mut self,
+        code: &MunicipalityCode,
+        segment: &Segment,
+        now: Timestamp,
+    ) -> Result<MemberReach, StoreError> {
+        let mut conditions = Conditions::after(1);
+        let mut sql = format!("{REACH}{LIVING}{} AND ", people(segment));
+        conditions.write(&mut sql, segment.when(), now);
+        let code = self.wall.inside(code);
+        let rows: Vec<MemberReach> = fetch_built!(self, MemberReach, sql, [code], conditions.binds)?;
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 
@@ -241,8 +275,8 @@ impl Tx {
         fetch_built!(self, SampleRow, sql, [code, n_max], conditions.binds)
     }
 
-    /// Birth dates of the children of a household that live here.
-    pub async fn birth_dates_of(&mut self, guardian: GuardianId) -> Result<Vec<Date>, StoreError> {
+    /// Birth dates of the children of a household that live here on `today`.
+    pub async fn birth_dates_of(&mut self, guardian: GuardianId, today: Date) -> Result<Vec<Date>, StoreError> {
         #[derive(sqlx::FromRow)]
         struct Row {
             #[sqlx(try_from = "DateText")]
@@ -251,10 +285,14 @@ impl Tx {
         let rows: Vec<Row> = fetch_all!(
             self,
             Row,
-            "SELECT birth_date FROM child WHERE guardian_id = $1 AND moved_out_on IS NULL AND (municipality_code = $2 OR $2 = '')
-             ORDER BY birth_date",
+            concat!(
+                "SELECT birth_date FROM child c WHERE guardian_id = $1 AND (municipality_code = $2 OR $2 = '') AND ",
+                child_lives_here!("c", "$3"),
+                " ORDER BY birth_date"
+            ),
             guardian.to_string(),
             self.wall.code(),
+            today.to_string(),
         )?;
         Ok(rows.into_iter().map(|row| row.birth_date).collect())
     }

@@ -1,9 +1,9 @@
 // The operator finds somebody whom nothing reached, sees what was tried and what can be done, sends the mail again and
-// corrects the words; the funnel counts it.
-// Input: one JSON object on the command line {base, operator}. Output: what was seen, as JSON.
+// corrects the words; the funnel counts it. A letter of no message that came back is sent again from the same list.
+// Input: one JSON object on the command line {base, operator, letterNo}. Output: what was seen, as JSON.
 import { connected, openBrowser, openWindow, signIn } from './city.mjs'
 
-const { base, operator } = JSON.parse(process.argv[2])
+const { base, operator, letterNo } = JSON.parse(process.argv[2])
 const city = await openBrowser()
 try {
   const desk = await openWindow(city, [1280, 900])
@@ -26,10 +26,15 @@ try {
   await desk.waitForSelector('dialog[open] p:has-text("訂正：クーポンの利用")')
 
   await desk.click('dialog[open] button[aria-label="閉じる"]')
+  const returned = desk.locator('ul.panel > li', { hasText: letterNo })
+  const letter = await returned.innerText()
+  await returned.getByRole('button').click()
+  await returned.waitFor({ state: 'detached' })
+
   await desk.click('button:has-text("種類別の到達・開封")')
   const funnel = await desk.locator('tbody tr:has-text("coupon.used"):has-text("メール")').first().innerText()
   const over = await desk.evaluate(() => document.documentElement.scrollWidth - innerWidth)
-  process.stdout.write(JSON.stringify({ row, life, funnel, over, faults: city.faults }))
+  process.stdout.write(JSON.stringify({ row, life, letter, funnel, over, faults: city.faults }))
 } finally {
   await city.browser.close()
 }

@@ -8,11 +8,19 @@ use todoke_domain::{
     Role, Timestamp,
     application::ApplicationState,
     broadcast::{BroadcastKind, BroadcastState},
-    ids::AccountId,
+    delivery::{DevicePermission, Provider},
+    ids::{AccountId, ApplicationId, ChildId},
     segment::{Condition, People, Segment},
     topic::Topic,
 };
-use todoke_store::{Store, Wall, account::Account, segment::Who};
+use todoke_store::{
+    Store, Wall,
+    account::{Account, Preference},
+    application::Application,
+    child::Child,
+    device::Device,
+    segment::Who,
+};
 use todoke_tests::{crowd::crowd, stores::TestStore};
 use todoke_workflow::{
     Actor, Workflow, WorkflowError,
@@ -23,13 +31,17 @@ use todoke_workflow::{
 };
 
 use crate::{
-    city::{City, NOW, PROGRAMME, account, neighbour, town},
+    city::{City, NOW, PROGRAMME, account, after, neighbour, town},
     coupon_use::{request, workflow},
-    register::{Family, events_of, family},
+    delivery_scene::device_of,
+    register::{Family, events_of, family, link, move_people, movement},
 };
 
 todoke_tests::on_both_databases! {
     each_condition_selects,
+    a_child_counts_until_the_day_it_leaves_and_not_once_it_has_died,
+    the_newest_application_for_a_child_is_the_one_that_counts,
+    what_offices_do_to_broadcasts_and_segments_stays_in_the_log,
     groups_are_what_logic_says,
     a_saved_segment_serves_broadcasts_and_surveys,
     a_preview_counts_and_names_nobody,
@@ -119,11 +131,15 @@ pub(crate) fn ward(code: &str) -> Condition {
 }
 
 async fn selected(db: &TestStore, when: Condition) -> BTreeSet<AccountId> {
+    selected_at(db, when, NOW).await
+}
+
+async fn selected_at(db: &TestStore, when: Condition, now: Timestamp) -> BTreeSet<AccountId> {
     let segment = Segment::parse(People::Households, when).unwrap();
     let mut tx = db.begin_read(Wall::Around(town())).await.unwrap();
-    let members = tx.members(&town(), Who::Of(&segment, NOW), "", 10_000, NOW).await.unwrap();
-    let counted = tx.count_members(&town(), &segment, NOW).await.unwrap();
-    assert_eq!(counted.n, i64::try_from(members.len()).unwrap(), "what is counted is what is selected");
+    let members = tx.members(&town(), Who::Of(&segment, now), "", 10_000, now).await.unwrap();
+    let counted = tx.count_members(&town(), &segment, now).await.unwrap();
+    assert_eq!(counted, i64::try_from(members.len()).unwrap(), "what is counted is what is selected");
     members.into_iter().map(|member| member.account_id).collect()
 }
 
@@ -163,7 +179,8 @@ async fn each_condition_selects(db: &TestStore) {
         (vec![parent, proxy], Condition::CouponState { state: text("active") }),
         (vec![baby, toddler], Condition::CouponState { state: text("none") }),
         (vec![parent, proxy], Condition::CouponBalance { from_yen: 1_000, to_yen: 1_000 }),
-        (vec![baby, toddler], Condition::CouponBalance { from_yen: 0, to_yen: 999 }),
+        (vec![], Condition::CouponBalance { from_yen: 0, to_yen: 999 }),
+        (all.clone(), Condition::Not { of: Box::new(Condition::CouponBalance { from_yen: 0, to_yen: 999 }) }),
         (vec![parent, proxy], Condition::ApplicationState { state: ApplicationState::Approved }),
         (vec![baby], Condition::Topic { topics: vec![Topic::Events, Topic::Health] }),
         (vec![], Condition::Topic { topics: vec![Topic::Benefits] }),
@@ -190,6 +207,112 @@ async fn each_condition_selects(db: &TestStore) {
         (2, Condition::FacilityUsed { facility_ids: vec![scene.city.facility.facility_id] }),
     ] {
         assert_eq!(selected(db, when.clone()).await.len(), expected, "{when:?}");
+    }
+}
+
+/// A later application for a child takes the place of the one before; those of its siblings stand for themselves.
+async fn the_newest_application_for_a_child_is_the_one_that_counts(db: &TestStore) {
+    let (scene, ..) = households(db).await;
+    let of = async |state: ApplicationState| selected(db, Condition::ApplicationState { state }).await.len();
+    let approved = &scene.city.application;
+    assert_eq!((of(ApplicationState::Approved).await, of(ApplicationState::Rejected).await), (1, 0));
+    let sibling = Child {
+        child_id: ChildId::new(after(1)),
+        child_no: "K26-0000002".to_owned(),
+        person_key: None,
+        ..scene.city.child.clone()
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_child(&sibling, NOW).await.unwrap();
+    tx.insert_application(&Application {
+        application_id: ApplicationId::new(after(60)),
+        application_no: "A26-9000001".to_owned(),
+        state: ApplicationState::Rejected.as_str().to_owned(),
+        ..approved.clone()
+    })
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((of(ApplicationState::Approved).await, of(ApplicationState::Rejected).await), (0, 1));
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_application(&Application {
+        application_id: ApplicationId::new(after(30)),
+        application_no: "A26-9000002".to_owned(),
+        child_id: sibling.child_id,
+        ..approved.clone()
+    })
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((of(ApplicationState::Approved).await, of(ApplicationState::Rejected).await), (1, 1));
+}
+
+async fn what_offices_do_to_broadcasts_and_segments_stays_in_the_log(db: &TestStore) {
+    let (scene, ..) = households(db).await;
+    let (workflow, author, second) = (&scene.workflow, scene.author(), scene.second());
+    let north = SegmentDraft { people: People::Guardians, when: ward(NORTH) };
+    let segment = workflow.create_segment(&author, "北区", north.clone(), NOW).await.unwrap().segment_id;
+    workflow.update_segment(&author, segment, "北", north, NOW).await.unwrap();
+    workflow.delete_segment(&author, segment, NOW).await.unwrap();
+    let everybody = || draft(BroadcastKind::Segment, Condition::everybody());
+    let id = workflow.create_broadcast(&author, everybody(), NOW).await.unwrap().broadcast_id;
+    workflow.submit_broadcast(&author, id, NOW).await.unwrap();
+    workflow.reject_broadcast(&second, id, "件名を直してください", NOW).await.unwrap();
+    workflow.update_broadcast(&author, id, everybody(), NOW).await.unwrap();
+    workflow.plan_resends(&author, id, &[15], NOW).await.unwrap();
+    workflow.submit_broadcast(&author, id, NOW).await.unwrap();
+    workflow.approve_broadcast(&second, id, NOW).await.unwrap();
+    scene.sender.stride(&scene.timer, NOW).await.unwrap();
+    workflow.pause_broadcast(&second, id, NOW).await.unwrap();
+    workflow.resume_broadcast(&author, id, NOW).await.unwrap();
+
+    let (segment, id) = (segment.to_string(), id.to_string());
+    let (author, second) = (scene.city.operator.person_key, scene.staff.person_key);
+    let done = events_of(db, "access.audited").await;
+    let done: Vec<_> = done
+        .iter()
+        .map(|event| (event.payload["what"].as_str().unwrap(), event.subject_id.as_str(), event.actor_key))
+        .collect();
+    let expected = [
+        ("segment_saved", segment.as_str(), author),
+        ("segment_saved", segment.as_str(), author),
+        ("segment_deleted", segment.as_str(), author),
+        ("broadcast_rejected", id.as_str(), second),
+        ("broadcast_changed", id.as_str(), author),
+        ("resends_planned", id.as_str(), author),
+        ("broadcast_paused", id.as_str(), second),
+        ("broadcast_resumed", id.as_str(), author),
+    ];
+    assert_eq!(done, expected);
+}
+
+async fn a_child_counts_until_the_day_it_leaves_and_not_once_it_has_died(db: &TestStore) {
+    let (scene, baby, toddler) = households(db).await;
+    let mut movements = Vec::new();
+    for (child, no, kind, on) in [
+        (&scene.city.child, "A1", "death", "2026-05-20"),
+        (&baby.child, "A2", "move_out", "2026-06-11"),
+        (&toddler.child, "A3", "delete", "2026-05-20"),
+    ] {
+        link(db, child, no).await;
+        movements.push(movement(no, &child.birth_date.to_string(), kind, on));
+    }
+    move_people(&scene.workflow, &scene.city, &movements, NOW).await;
+    for (days, expected) in [(0, vec![baby.parent.account_id]), (9, vec![baby.parent.account_id]), (10, vec![])] {
+        let now = NOW.plus(Duration::from_secs(days * 86_400));
+        for when in [
+            Condition::ChildAgeMonths { from: 0, to: 215 },
+            Condition::ChildClassAge { ages: vec![0, 1, 2, 3] },
+            Condition::ChildCount { from: 1, to: 20 },
+        ] {
+            let selected = selected_at(db, when.clone(), now).await;
+            assert_eq!(selected, expected.iter().copied().collect(), "{when:?} after {days} days");
+        }
+        let mut tx = db.begin_read(Wall::Around(town())).await.unwrap();
+        let today = now.jst_date();
+        assert_eq!(tx.birth_dates(&town(), today).await.unwrap().len(), expected.len(), "strata after {days} days");
+        assert_eq!(tx.birth_dates_of(baby.child.guardian_id, today).await.unwrap().len(), expected.len());
+        assert!(tx.birth_dates_of(toddler.child.guardian_id, today).await.unwrap().is_empty());
     }
 }
 
@@ -263,17 +386,38 @@ async fn a_saved_segment_serves_broadcasts_and_surveys(db: &TestStore) {
 
 async fn a_preview_counts_and_names_nobody(db: &TestStore) {
     let (scene, ..) = households(db).await;
-    crowd(db, &town(), SOUTH, 30, NOW).await;
+    let people = crowd(db, &town(), SOUTH, 30, NOW).await;
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    for (account, permission) in people.iter().zip([
+        DevicePermission::Granted,
+        DevicePermission::Granted,
+        DevicePermission::Granted,
+        DevicePermission::Denied,
+    ]) {
+        let device = device_of(&town(), *account, Provider::Fcm, &account.to_string(), NOW);
+        assert!(tx.put_device(&Device { permission, ..device }).await.unwrap());
+    }
+    for (account, channel, enabled) in [(people[0], "push", false), (people[4], "email", true)] {
+        let chosen = Preference { category: "broadcast".to_owned(), channel: channel.to_owned(), enabled };
+        tx.set_preference(account, &chosen).await.unwrap();
+    }
+    tx.commit().await.unwrap();
     let south = SegmentDraft { people: People::Households, when: ward(SOUTH) };
-    let preview = scene.workflow.preview_segment(&scene.author(), south.clone(), NOW).await.unwrap();
-    assert_eq!((preview.count, preview.push, preview.email, preview.everybody), (31, 31, 0, false));
+    for (kind, push, email) in
+        [(BroadcastKind::Segment, 2, 1), (BroadcastKind::Event, 2, 0), (BroadcastKind::Emergency, 3, 31)]
+    {
+        let preview = scene.workflow.preview_segment(&scene.author(), south.clone(), kind, NOW).await.unwrap();
+        assert_eq!((preview.count, preview.push, preview.email, preview.everybody), (31, push, email, false));
+    }
+    let ordinary = BroadcastKind::Segment;
+    let preview = scene.workflow.preview_segment(&scene.author(), south.clone(), ordinary, NOW).await.unwrap();
     assert_eq!(preview.sample.len(), 10);
     let shown = serde_json::to_string(&preview).unwrap();
     assert!(shown.matches("****").count() == 10, "numbers are cut short: {shown}");
     for hidden in ["群衆", "田中", "example.jp"] {
         assert!(!shown.contains(hidden), "{hidden} in {shown}");
     }
-    let denied = scene.workflow.preview_segment(&scene.city.parent(), south, NOW).await;
+    let denied = scene.workflow.preview_segment(&scene.city.parent(), south, ordinary, NOW).await;
     assert!(matches!(denied, Err(WorkflowError::Denied)));
 }
 
@@ -290,6 +434,12 @@ async fn everybody_is_told_only_with_four_eyes(db: &TestStore) {
     assert!(matches!(workflow.approve_broadcast(&theirs, id, NOW).await, Err(WorkflowError::NotFound(_))));
     assert!(matches!(workflow.approve_broadcast(&scene.city.parent(), id, NOW).await, Err(WorkflowError::Denied)));
     assert!(matches!(workflow.approve_broadcast(&scene.timer, id, NOW).await, Err(WorkflowError::Denied)));
+    // The author's own machine is no second person, nor is anybody else's.
+    let (_, key) = workflow.issue_api_key(&scene.second(), "連携", Role::MunicipalStaff, &[], NOW).await.unwrap();
+    let (machine, _) = workflow.account_of_key(&key).await.unwrap();
+    let machine = Actor::of(&machine, None);
+    assert!(matches!(workflow.approve_broadcast(&machine, id, NOW).await, Err(WorkflowError::Conflict(_))));
+    assert!(matches!(workflow.reject_broadcast(&machine, id, "機械", NOW).await, Err(WorkflowError::Conflict(_))));
     scene.send_all(NOW).await;
     assert!(events_of(db, "broadcast.started").await.is_empty(), "nothing goes out unapproved");
     assert!(workflow.broadcast(&scene.second(), id).await.unwrap().may_approve);
@@ -334,6 +484,7 @@ async fn what_cannot_be_sent_is_refused(db: &TestStore) {
         title: " ".to_owned(),
         body: String::new(),
         link: "https://elsewhere.example.com/".to_owned(),
+        email: true,
         pace_per_s: Some(0),
         resend_after_min: vec![15, 7],
         segment: Some(SegmentDraft { people: People::Households, when: ward("") }),
@@ -342,7 +493,8 @@ async fn what_cannot_be_sent_is_refused(db: &TestStore) {
     let refused = scene.workflow.create_broadcast(&scene.author(), bad, NOW).await;
     let Err(WorkflowError::Invalid(errors)) = refused else { panic!("such a broadcast is refused") };
     let fields: BTreeSet<&str> = errors.iter().map(|error| error.field.as_str()).collect();
-    let expected = ["body", "event_on", "link", "pace_per_s", "place", "resend_after_min", "title", "when.codes"];
+    let expected =
+        ["body", "email", "event_on", "link", "pace_per_s", "place", "resend_after_min", "title", "when.codes"];
     assert_eq!(fields, expected.into_iter().collect());
     let draft = draft(BroadcastKind::Segment, ward(NORTH));
     let denied = scene.workflow.create_broadcast(&scene.city.parent(), draft, NOW).await;

@@ -47,6 +47,7 @@ todoke_tests::on_both_databases! {
     words_that_lack_a_value_cost_their_messages_and_the_operator_is_told,
     words_that_lose_a_value_on_the_way_cost_what_leaves_the_app,
     a_test_goes_to_who_tries_it_out_and_counts_nowhere,
+    a_test_goes_no_way_that_the_audience_is_not_told,
 }
 
 const HOUR: u64 = 3_600;
@@ -440,6 +441,20 @@ async fn a_test_goes_to_who_tries_it_out_and_counts_nowhere(db: &TestStore) {
     assert!(matches!(denied, Err(WorkflowError::Denied)));
     workflow.cancel_broadcast(&author, id, NOW).await.unwrap();
     assert!(matches!(workflow.try_broadcast(&author, id, NOW).await, Err(WorkflowError::Conflict(_))));
+}
+
+/// A schedule of events has no mail, also where it was chosen before that was refused.
+async fn a_test_goes_no_way_that_the_audience_is_not_told(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    let author = scene.author();
+    let id = scene.workflow.create_broadcast(&author, meeting(SOUTH), NOW).await.unwrap().broadcast_id;
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let row = tx.lock_broadcast(id).await.unwrap().unwrap();
+    tx.update_broadcast(&Broadcast { email: true, ..row }).await.unwrap();
+    tx.commit().await.unwrap();
+    let trial = scene.workflow.try_broadcast(&author, id, NOW).await.unwrap();
+    assert!(!trial.email, "{trial:?}");
+    assert!(db.begin_read(Wall::None).await.unwrap().mails(None, 10).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

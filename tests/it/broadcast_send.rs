@@ -52,6 +52,7 @@ todoke_tests::on_both_databases! {
     push_and_mail_follow_at_the_pace_and_an_emergency_does_not_wait,
     it_goes_to_every_device_of_those_who_want_push,
     a_person_gets_three_ordinary_ones_a_day,
+    one_that_is_sent_again_is_one_of_the_three,
     the_counters_follow_what_people_do,
 }
 
@@ -67,17 +68,23 @@ async fn told(db: &Store, message_type: &str) -> BTreeMap<AccountId, usize> {
         let started = events_of(db, "broadcast.started").await;
         started.into_iter().map(|event| event.event_id).collect()
     };
-    for cause in causes {
-        for message in tx.messages_of_cause(cause).await.unwrap() {
-            if message.message_type == message_type {
-                messages.entry(message.account_id).or_default().push(message);
+    for code in [town(), neighbour()] {
+        for account in tx.notice_readers(&code, "all", "", 10_000).await.unwrap() {
+            for cause in &causes {
+                let own = tx.messages_of_cause(*cause, account).await.unwrap();
+                let own: Vec<Message> =
+                    own.into_iter().filter(|message| message.message_type == message_type).collect();
+                if !own.is_empty() {
+                    messages.entry(account).or_default().extend(own);
+                }
             }
         }
     }
+    let enough = kept_back(db).await;
     let created: BTreeSet<String> = events_of(db, "message.created")
         .await
         .into_iter()
-        .filter(|event| event.payload["message_type"] == message_type)
+        .filter(|event| event.payload["message_type"] == message_type && !enough.contains(&event.subject_id))
         .map(|event| {
             assert_eq!(
                 (event.subject_seq, event.subject_id.as_str()),
@@ -100,6 +107,13 @@ async fn told(db: &Store, message_type: &str) -> BTreeMap<AccountId, usize> {
         assert_eq!(live.count(), own.len(), "one publication per message");
     }
     messages.into_iter().map(|(account, own)| (account, own.len())).collect()
+}
+
+/// The messages that people who had had enough that day were spared.
+async fn kept_back(db: &Store) -> BTreeSet<String> {
+    let mut suppressed = events_of(db, "message.suppressed").await;
+    suppressed.retain(|event| event.payload["reason"] == "daily_limit");
+    suppressed.into_iter().map(|event| event.subject_id).collect()
 }
 
 async fn many_rows_are_what_single_rows_are(db: &TestStore) {
@@ -453,6 +467,14 @@ async fn a_person_gets_three_ordinary_ones_a_day(db: &TestStore) {
     let suppressed: Vec<i64> =
         scene.workflow.broadcasts(&scene.author()).await.unwrap().iter().map(|one| one.rounds[0].suppressed).collect();
     assert_eq!(suppressed, [3, 0, 0, 0]);
+    let created: BTreeMap<String, Option<i64>> = events_of(db, "message.created")
+        .await
+        .into_iter()
+        .map(|event| (event.subject_id, event.payload["recipient_key"].as_i64()))
+        .collect();
+    let spared: Vec<Option<i64>> = kept_back(db).await.iter().map(|id| created[id]).collect();
+    let whom: BTreeSet<i64> = spared.iter().copied().flatten().collect();
+    assert_eq!((spared.len(), whom.len()), (3, 3), "the record says so for each person");
     scene.released(draft(BroadcastKind::Emergency, ward(SOUTH)), seconds(600)).await;
     scene.send_all(seconds(600)).await;
     assert_eq!(told(db, "broadcast.emergency").await.len(), 3, "an emergency comes through");
@@ -460,6 +482,24 @@ async fn a_person_gets_three_ordinary_ones_a_day(db: &TestStore) {
     scene.released(draft(BroadcastKind::Segment, ward(SOUTH)), tomorrow).await;
     scene.send_all(tomorrow).await;
     assert!(told(db, "broadcast.segment").await.values().all(|n| *n == 4));
+}
+
+async fn one_that_is_sent_again_is_one_of_the_three(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    let people = crowd(db, &town(), SOUTH, 2, NOW).await;
+    let again = BroadcastDraft { resend_after_min: vec![15, 30, 60], ..draft(BroadcastKind::Segment, ward(SOUTH)) };
+    scene.released(again, NOW).await;
+    for minutes in [0, 15, 30, 60] {
+        scene.send_all(seconds(60 * minutes)).await;
+    }
+    let all = |n: usize| people.iter().map(|account| (*account, n)).collect::<BTreeMap<_, _>>();
+    assert_eq!(told(db, "broadcast.segment").await, all(4), "once, and three times again");
+    for (n, expected) in [(2, 5), (3, 6), (4, 6)] {
+        scene.released(draft(BroadcastKind::Segment, ward(SOUTH)), seconds(3_600 * n)).await;
+        scene.send_all(seconds(3_600 * n)).await;
+        assert_eq!(told(db, "broadcast.segment").await, all(expected), "number {n} of the day");
+    }
+    assert_eq!(kept_back(db).await.len(), 2);
 }
 
 async fn the_counters_follow_what_people_do(db: &TestStore) {

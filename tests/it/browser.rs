@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use todoke_tests::{
+    account,
+    http::Client,
     node,
     standin::Providers,
     todoke::{DemoOptions, Todoke, recently},
@@ -11,7 +13,7 @@ use todoke_tests::{
 };
 
 use crate::{
-    delivery_api::MailBox,
+    delivery_api::{MailBox, part, token_after},
     journey,
     push_journey::{message_about, on_the_phone, tagged},
     scene::{Scene, inbox, text},
@@ -159,6 +161,22 @@ async fn unreached(todoke: &Todoke, server: &MailBox) -> String {
     id
 }
 
+/// The invitation of a household that is not registered, which came back; gives the letter's number.
+async fn returned_letter(operator: &Client) -> String {
+    let headers = [("content-type", "text/csv"), ("x-file-name", "movement.csv")];
+    operator.request("POST", "/v1/imports/movement", &headers, journey::MOVEMENT.to_owned()).await.expect(201);
+    operator.post("/v1/solicitations/run", &json!({})).await.expect(200);
+    let queue = operator.get("/v1/print-queue?limit=200&state=queued").await.expect(200);
+    let letters = queue["items"].as_array().unwrap();
+    let letter = letters.iter().find(|letter| letter["recipient"] == "試験 ゆず 様の保護者様");
+    let letter_no = text(letter.unwrap_or_else(|| panic!("no letter: {queue}")), "letter_no");
+    for state in ["printed", "posted", "returned"] {
+        let marks = json!({"letter_nos": [letter_no], "state": state});
+        assert_eq!(operator.post("/v1/print-queue/marks", &marks).await.expect(200)["marked"], 1, "{state}");
+    }
+    letter_no
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     let server = MailBox::open().await;
@@ -169,7 +187,10 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     ];
     let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
     let id = unreached(&todoke, &server).await;
-    let input = json!({ "base": todoke.base_url(), "operator": credentials(&todoke, "operator") });
+    let operator = todoke.sign_in("operator").await;
+    let letter_no = returned_letter(&operator).await;
+    let input =
+        json!({ "base": todoke.base_url(), "operator": credentials(&todoke, "operator"), "letterNo": letter_no });
     let seen = script("deliveries.mjs", &input, &[]).await;
     let shows = |field: &str, words: &str| assert!(seen[field].as_str().unwrap().contains(words), "{words}: {seen}");
     shows("row", "クーポンを利用しました");
@@ -177,9 +198,13 @@ async fn the_operator_sees_whom_nothing_reached_and_what_to_do_next() {
     shows("life", "メール");
     shows("life", "bounced:5.1.1");
     shows("funnel", "coupon.used");
+    shows("letter", "試験 ゆず 様の保護者様");
+    shows("letter", "返戻");
+    shows("letter", "次にすること：住所を確認する、もう一度送る");
     assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    let replaced = operator.get("/v1/print-queue?limit=200&state=replaced").await.expect(200);
+    assert_eq!(replaced["items"][0]["letter_no"], letter_no.as_str(), "another one waits in its place");
     // Both the repetition and the correction leave; the address is a good one again.
-    let operator = todoke.sign_in("operator").await;
     eventually("the correction is mailed", LIMIT, async || {
         let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
         life["deliveries"].as_array()?.iter().any(|row| row["state"] == "accepted").then_some(())
@@ -209,6 +234,31 @@ async fn the_operator_finds_a_message_that_arrived_corrects_it_and_takes_it_back
     shows("withdrawn", "取下げ済み");
     assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
     assert!(!is_there().await, "it is out of the family's inbox");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mailed_link_leads_through_the_sign_in_to_its_screen_and_then_the_message_is_read() {
+    let server = MailBox::open().await;
+    let settings = [
+        ("TODOKE_MAIL__SMTP_URL", server.url.clone()),
+        ("TODOKE_MAIL__FROM", "Todoke <noreply@todoke.test>".to_owned()),
+    ];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let scene = Scene::of(&todoke).await;
+    let used = text(&scene.pay("mailed-1", 300).await.expect(201), "use_id");
+    let message = message_about(&scene.guardian, &used).await;
+    let mail = server.wait_for(&text(&message, "message_id")).await;
+    let token = token_after(&part(&mail, "text/plain"), "/m/");
+    let input = json!({
+        "base": todoke.base_url(),
+        "guardian": credentials(&todoke, "guardian"),
+        "link": format!("{}/m/{token}", todoke.base_url()),
+    });
+    let seen = script("mailed.mjs", &input, &[]).await;
+    assert_eq!((&seen["screen"], &seen["status"]), (&message["link"], &json!(200)), "{seen}");
+    assert!(message_about(&scene.guardian, &used).await["read_at"].is_string());
+    assert_eq!(seen["faults"], json!([]), "{seen}");
     todoke.stop().await;
 }
 
@@ -246,6 +296,23 @@ async fn a_family_sees_an_invited_childs_code_and_each_step_without_a_reload() {
     });
     let seen = script("family.mjs", &input, &[]).await;
     assert_eq!((&seen["code"], &seen["isTheSamePage"], &seen["faults"]), (&code, &json!(true), &json!([])), "{seen}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_registers_in_the_language_that_the_browser_asks_for_or_another() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let who = journey::credentials();
+    let input = json!({
+        "base": todoke.base_url(), "email": who.email, "password": who.password,
+        "language": "ja-easy", "words": "やさしい にほんご",
+    });
+    let seen = script("register.mjs", &input, &[]).await;
+    assert_eq!(seen["offered"], json!({"en-US": "ja", "ja-easy": "ja-easy", "ja-JP": "ja"}), "{seen}");
+    assert_eq!((&seen["over"], &seen["faults"]), (&json!(0), &json!([])), "{seen}");
+    let (family, _) = account::sign_in(&todoke.client(), &who, "guardian").await;
+    assert_eq!(family.get("/v1/me").await.expect(200)["language"], "ja-easy");
+    assert_eq!(inbox(&family).await[0]["title"], "登録（とうろく）ができました");
     todoke.stop().await;
 }
 
@@ -313,5 +380,36 @@ async fn a_push_is_shown_without_names_leads_to_its_screen_and_the_inbox_is_kept
     assert_eq!((&seen["screen"], &seen["left"]), (&message["link"], &json!(0)), "{seen}");
     assert!(message_about(&scene.guardian, &used).await["read_at"].is_string(), "tapped is read");
     assert_eq!(seen["faults"], json!([]), "{seen}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_the_browser_changes_takes_the_place_of_the_old_one() {
+    let providers = Providers::start().await;
+    let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;
+    let scene = Scene::of(&todoke).await;
+    providers.equip(&scene.guardian, 1).await;
+    let [_, _, service] = providers.all();
+    let input = json!({
+        "base": todoke.base_url(), "guardian": credentials(&todoke, "guardian"), "service": service.standin.url(),
+    });
+    let seen = script("renewal.mjs", &input, &[]).await;
+    assert_eq!((&seen["heard"], &seen["pages"]), (&json!([true]), &json!(0)), "by itself, with no page open: {seen}");
+    assert_eq!(seen["registered"]["status"], 200, "{seen}");
+    assert_eq!(seen["renewed"], seen["registered"], "under the id of before: {seen}");
+    assert_eq!(seen["faults"], json!([]), "{seen}");
+    let devices = scene.guardian.get("/v1/devices").await.expect(200);
+    assert_eq!(devices["items"].as_array().unwrap().len(), 4, "one more than the three of before: {devices}");
+
+    let used = text(&scene.pay("browser-renewal-1", 300).await.expect(201), "use_id");
+    let message_id = text(&message_about(&scene.guardian, &used).await, "message_id");
+    let tag = text(&on_the_phone(&providers, &message_id).await["data"], "tag");
+    let mut paths = eventually("both browsers are sent a push", LIMIT, async || {
+        let paths: Vec<String> = tagged(&service, &tag).into_iter().map(|push| push.path).collect();
+        (paths.len() >= 2).then_some(paths)
+    })
+    .await;
+    paths.sort_unstable();
+    assert_eq!(paths, ["/push/1", "/push/browser-2"], "the subscription of before gets nothing");
     todoke.stop().await;
 }

@@ -119,6 +119,15 @@ impl City {
         coupon(&mut tx, &self.application, &set, balance).await;
         tx.commit().await.unwrap();
     }
+
+    /// Writes a coupon of another child, as long-lived as the first.
+    pub(crate) async fn coupon_of(&self, store: &Store, child: &Child, balance: i64) {
+        let mut tx = store.begin_write(Wall::None).await.unwrap();
+        let application =
+            Application { child_id: child.child_id, guardian_id: child.guardian_id, ..self.application.clone() };
+        coupon(&mut tx, &application, &self.set, balance).await;
+        tx.commit().await.unwrap();
+    }
 }
 
 async fn found_municipality(tx: &mut Tx, code: &MunicipalityCode) -> Facility {

@@ -6,6 +6,7 @@ use serde_json::json;
 use todoke_domain::{
     Role,
     delivery::{DeliveryState, Provider},
+    ids::MessageId,
     number::NumberKind,
     time::add_days,
 };
@@ -14,10 +15,10 @@ use todoke_store::{
     Wall,
     account::Preference,
     delivery::Mark,
-    message::MessageStep,
+    message::{Message, MessageStep},
     print_item::{LettersOf, PrintItem},
 };
-use todoke_tests::stores::TestStore;
+use todoke_tests::{crowd::crowd, stores::TestStore};
 use todoke_workflow::{
     Actor,
     import::ImportKind,
@@ -53,9 +54,12 @@ todoke_tests::on_both_databases! {
     a_correction_replaces_and_a_withdrawal_takes_back,
     who_corrected_withdrew_and_sent_again_stays_in_the_log,
     a_message_is_found_by_whom_it_is_for_its_type_and_its_day,
+    a_message_is_found_among_those_of_few_and_of_many,
+    a_mail_that_is_sent_again_goes_to_the_address_of_now,
     codes_go_once_their_mail_has_left,
     a_token_belongs_to_who_registered_it_last,
     what_waits_for_somebody_who_left_is_not_sent,
+    what_push_reaches_and_opens_is_counted_of_who_lets_it_be,
 }
 
 async fn each_device_and_address_gets_it_once_and_the_record_says_so(db: &TestStore) {
@@ -496,9 +500,10 @@ async fn only_the_token_of_a_delivery_speaks_for_it(db: &TestStore) {
     assert!(!scene.workflow.note_receipt(forged, ReceiptKind::Opened, NOW).await.unwrap());
     assert!(scene.workflow.open_link(forged, NOW).await.is_err());
     assert!(scene.workflow.unsubscribe(row.receipt(), NOW).await.is_err(), "a mandatory mail has no end");
-    assert_eq!(scene.workflow.open_link(row.receipt(), NOW).await.unwrap().path, "/coupons");
+    let screen = format!("/coupons?mailed={id}");
+    assert_eq!(scene.workflow.open_link(row.receipt(), NOW).await.unwrap().path, screen);
     assert_eq!(scene.states(id).await, [("smtp", "notification", "opened")]);
-    assert_eq!(scene.workflow.open_link(row.receipt(), NOW).await.unwrap().path, "/coupons", "a link works twice");
+    assert_eq!(scene.workflow.open_link(row.receipt(), NOW).await.unwrap().path, screen, "a link works twice");
     assert_eq!(scene.events("message.opened").await.len(), 1);
 }
 
@@ -581,6 +586,27 @@ async fn who_corrected_withdrew_and_sent_again_stays_in_the_log(db: &TestStore) 
     assert_eq!(interventions(db).await, expected, "once each; what was refused is none");
 }
 
+async fn a_mail_that_is_sent_again_goes_to_the_address_of_now(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    let operator = scene.city.operator();
+    scene.channels[&Provider::Smtp].answer([Outcome::Refused { code: "550" }]);
+    scene.resumed("c1").await;
+    scene.send().await;
+    let id = scene.message(&parent, "coupon.resumed").await;
+    let mail = scene.deliveries(id).await.remove(0);
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    let mut account = tx.lock_account(parent.account_id).await.unwrap().unwrap();
+    account.email = Some("moved@example.jp".to_owned());
+    tx.update_account(&account).await.unwrap();
+    tx.commit().await.unwrap();
+    scene.workflow.resend_delivery(&operator, mail.delivery_id, scene.now()).await.unwrap();
+    assert_eq!(scene.send().await, 1);
+    let rows = scene.deliveries(id).await;
+    let again = rows.iter().find(|row| row.state == DeliveryState::Accepted).unwrap();
+    assert_eq!(again.target, "moved@example.jp");
+}
+
 async fn a_message_is_found_by_whom_it_is_for_its_type_and_its_day(db: &TestStore) {
     let scene = Scene::of(db).await;
     scene.resumed("c1").await;
@@ -619,6 +645,32 @@ async fn a_message_is_found_by_whom_it_is_for_its_type_and_its_day(db: &TestStor
     let long = MessageQuery { from: add_days(today, -94), ..asked.clone() };
     assert!(scene.workflow.find_messages(&operator, &long, 10).await.is_err());
     assert!(scene.workflow.find_messages(&scene.city.parent(), &asked, 10).await.is_err());
+}
+
+/// Few are looked up first; of many, the newest messages are gone through.
+async fn a_message_is_found_among_those_of_few_and_of_many(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    let people = crowd(db, &town(), "27127", 2_050, NOW).await;
+    let told = Message {
+        message_id: MessageId::new(scene.now()),
+        account_id: people[7],
+        dedupe_key: "crowd".to_owned(),
+        ..scene.city.message.clone()
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    assert_eq!(tx.insert_messages(std::slice::from_ref(&told)).await.unwrap().len(), 1);
+    tx.commit().await.unwrap();
+    let operator = scene.city.operator();
+    let today = scene.now().jst_date();
+    for (words, is_found) in
+        [("群衆", true), ("グンシュウ", true), ("群衆 7", true), ("G99-0000007-27127", true), ("G99-0000008", false)]
+    {
+        let asked =
+            MessageQuery { words: words.to_owned(), message_type: String::new(), from: today, to: today, before: None };
+        let rows = scene.workflow.find_messages(&operator, &asked, 10).await.unwrap();
+        let ids: Vec<_> = rows.iter().map(|row| row.message_id).collect();
+        assert_eq!(ids, if is_found { vec![told.message_id] } else { Vec::new() }, "{words}");
+    }
 }
 
 async fn codes_go_once_their_mail_has_left(db: &TestStore) {
@@ -672,4 +724,52 @@ async fn what_waits_for_somebody_who_left_is_not_sent(db: &TestStore) {
     assert_eq!(mails.iter().map(|mail| mail.label.as_str()).collect::<Vec<_>>(), ["account.deleted"]);
     assert!(scene.events("message.suppressed").await.iter().all(|event| event["reason"] == json!("recipient_gone")));
     assert!(scene.devices(&parent).await.is_empty());
+}
+
+/// What the clock tells the statistics of devices: of each that has changed, whether push reaches it now.
+async fn told_of_reach(scene: &Scene) -> Vec<(i64, bool)> {
+    let n = scene.workflow.tell_reach(&Actor::system(town(), "timer"), scene.now()).await.unwrap();
+    let all = scene.events("app.push_permission_changed").await;
+    let newest = all[all.len() - n..].iter();
+    newest.map(|event| (event["device_key"].as_i64().unwrap(), event["granted"] == true)).collect()
+}
+
+async fn what_push_reaches_and_opens_is_counted_of_who_lets_it_be(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    let may_count = async |scene: &Scene, granted: bool| {
+        scene.workflow.set_consent(&scene.city.parent(), "usage_analytics", granted, scene.now()).await.unwrap();
+    };
+    may_count(&scene, false).await;
+    let phone = scene.device(&parent, Provider::Fcm, "dead").await;
+    assert!(told_of_reach(&scene).await.is_empty(), "nobody agreed to be counted");
+    may_count(&scene, true).await;
+    let told = told_of_reach(&scene).await;
+    let [(phone_key, true)] = told[..] else { panic!("one that push reaches: {told:?}") };
+    scene.put_device(&parent, phone, Provider::Fcm, "dead").await;
+    assert!(told_of_reach(&scene).await.is_empty(), "the app was only started again");
+    scene.device(&parent, Provider::Apns, "kept").await;
+    let told = told_of_reach(&scene).await;
+    let [(tablet_key, true)] = told[..] else { panic!("another one: {told:?}") };
+    assert!(phone_key != tablet_key && phone_key > 0 && tablet_key > 0);
+
+    scene.channels[&Provider::Fcm].answer([Outcome::Gone { code: "unregistered", since: None }]);
+    for (subject, counted) in [("c1", true), ("c2", false)] {
+        if !counted {
+            may_count(&scene, false).await;
+            assert_eq!(told_of_reach(&scene).await, [(tablet_key, false)], "counted out");
+        }
+        scene.resumed(subject).await;
+        scene.send().await;
+        if counted {
+            assert_eq!(told_of_reach(&scene).await, [(phone_key, false)], "its address is dead");
+        }
+        let id = scene.message(&parent, "coupon.resumed").await;
+        let row = scene.deliveries(id).await.into_iter().find(|row| row.provider == Provider::Apns).unwrap();
+        assert!(scene.workflow.note_receipt(row.receipt(), ReceiptKind::Opened, scene.now()).await.unwrap());
+        let opened = scene.events("app.push_opened").await;
+        assert_eq!((opened.len(), &opened[0]["message_type"]), (1, &json!("coupon.resumed")), "{subject}");
+        scene.pass(60);
+    }
+    assert_eq!(scene.events("message.opened").await.len(), 2);
 }

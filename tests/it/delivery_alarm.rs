@@ -1,18 +1,21 @@
 //! Who is told when a message could not do its work: of words that lack a value, of a mail that came back, of a
-//! section where nobody looks. And what shows once although two messages tell it.
+//! section where nobody looks, and what does not count as looking. And what shows once although two messages tell it.
 
 use serde_json::json;
-use todoke_domain::{Role, delivery::Provider, ids::MessageId, parameter::CONTACT, time::add_days};
-use todoke_store::{Wall, account::Account, municipality::ParameterValue};
+use todoke_domain::{Role, Timestamp, delivery::Provider, ids::MessageId, parameter::CONTACT, time::add_days};
+use todoke_notifier::Outcome;
+use todoke_store::{
+    Wall, account::Account, escalation::Escalation, message::MessageStep, municipality::ParameterValue,
+};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, account::OfficeDraft, messaging::BouncedMail};
 
 use crate::{
-    city::{City, NOW, account, town},
+    city::{City, NOW, account, after, town},
     coupon_use::{request, workflow},
     delivery_scene::Scene,
     message_rules::told,
-    register::{events_of, inbox},
+    register::{events_of, family, inbox},
 };
 
 todoke_tests::on_both_databases! {
@@ -20,8 +23,14 @@ todoke_tests::on_both_databases! {
     a_missing_value_costs_its_message_only_and_the_operator_is_told,
     who_issued_an_account_is_told_when_its_mail_comes_back,
     account_managers_are_told_when_who_issued_it_is_gone,
+    a_dead_address_of_an_office_is_told_once_until_it_is_another_one,
+    a_facilitys_manager_is_told_of_the_dead_address_of_its_staff,
     a_section_is_told_again_on_the_channels_of_the_row,
+    a_filter_that_fetches_the_links_of_a_mail_ends_nothing,
+    a_mail_that_was_forwarded_comes_back_from_another_address,
+    a_failure_during_a_look_is_looked_at_again,
     colleagues_who_have_not_come_yet_get_no_mail,
+    the_number_of_people_nothing_reached_is_corrected_once_for_all_that_failed,
 }
 
 async fn an_approval_and_the_distribution_of_its_child_show_once(db: &TestStore) {
@@ -123,6 +132,73 @@ async fn account_managers_are_told_when_who_issued_it_is_gone(db: &TestStore) {
     assert!(inbox(db, &issuer, "account.issue_bounced").await.is_empty());
 }
 
+/// Mails the operator that an import failed, and gives the mail's message.
+async fn failed_import(scene: &mut Scene, subject: &str) -> MessageId {
+    // The newest message of a type is known by its time.
+    scene.pass(1);
+    scene.raise("import.failed", subject, json!({})).await;
+    assert_eq!(scene.send().await, 1);
+    scene.message(&scene.city.operator, "import.failed").await
+}
+
+async fn a_dead_address_of_an_office_is_told_once_until_it_is_another_one(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let manager = employ(db, Role::MunicipalAdmin, "admin@example.jp").await;
+    let operator = scene.city.operator.clone();
+    let first = failed_import(&mut scene, "i1").await;
+    comes_back(&scene, first).await;
+    let alarms = inbox(db, &manager, "account.mail_failed").await;
+    assert_eq!(alarms.len(), 1);
+    assert!(alarms[0].body.contains(&operator.name), "{}", alarms[0].body);
+    assert!(inbox(db, &operator, "operator.contact_failed").await.is_empty(), "that is for families");
+    assert_eq!(scene.send().await, 1);
+    let mail = scene.sent(Provider::Smtp).pop().unwrap();
+    assert_eq!(mail.label, "account.mail_failed");
+    assert!(!mail.body.contains(&operator.name), "no name travels: {}", mail.body);
+
+    scene.channels[&Provider::Smtp].answer([Outcome::Gone { code: "unknown_mailbox", since: None }]);
+    failed_import(&mut scene, "i2").await;
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 1, "once for an address");
+
+    let late = failed_import(&mut scene, "i3").await;
+    let moved = Account { email: Some("moved@example.jp".to_owned()), ..operator };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.update_account(&moved).await.unwrap();
+    tx.commit().await.unwrap();
+    comes_back(&scene, late).await;
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 1, "nobody writes to that one any more");
+    scene.channels[&Provider::Smtp].answer([Outcome::Refused { code: "content_refused" }]);
+    failed_import(&mut scene, "i4").await;
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 1, "the mail was refused, not its address");
+    scene.channels[&Provider::Smtp].answer([Outcome::Gone { code: "unknown_mailbox", since: None }]);
+    failed_import(&mut scene, "i5").await;
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &manager, "account.mail_failed").await.len(), 2, "the new one is dead, too");
+}
+
+async fn a_facilitys_manager_is_told_of_the_dead_address_of_its_staff(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let admin = employ(db, Role::MunicipalAdmin, "admin@example.jp").await;
+    let manager = Account {
+        facility_id: scene.city.staff.facility_id,
+        ..account(&town(), Role::FacilityManager, "manager@example.jp")
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_account(&manager, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let told = async |who: &Account| inbox(db, who, "account.mail_failed").await.len();
+    scene.raise("system.incident_detected", "s1", json!({})).await;
+    scene.send().await;
+    let of_staff = scene.message(&scene.city.staff, "system.incident").await;
+    comes_back(&scene, of_staff).await;
+    assert_eq!((told(&manager).await, told(&admin).await), (1, 0));
+    let of_manager = scene.message(&manager, "system.incident").await;
+    comes_back(&scene, of_manager).await;
+    assert_eq!((told(&manager).await, told(&admin).await), (1, 1), "who manages managers");
+}
+
 async fn a_section_is_told_again_on_the_channels_of_the_row(db: &TestStore) {
     let mut scene = Scene::of(db).await;
     let colleague = employ(db, Role::Operator, "second@example.jp").await;
@@ -147,6 +223,90 @@ async fn a_section_is_told_again_on_the_channels_of_the_row(db: &TestStore) {
     assert_eq!(ways, ["email", "inbox"]);
 }
 
+async fn a_filter_that_fetches_the_links_of_a_mail_ends_nothing(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let parent = scene.city.parent.clone();
+    scene.device(&parent, Provider::Fcm, "token").await;
+    scene.resumed("c1").await;
+    scene.raise("import.failed", "i1", json!({})).await;
+    scene.send().await;
+    let mine = scene.message(&parent, "coupon.resumed").await;
+    let theirs = scene.message(&scene.city.operator, "import.failed").await;
+    for id in [mine, theirs] {
+        let rows = scene.deliveries(id).await;
+        let mail = rows.iter().find(|row| row.provider == Provider::Smtp).unwrap();
+        scene.workflow.open_link(mail.receipt(), scene.now()).await.unwrap();
+    }
+    let shown = [("fcm", "notification", "accepted"), ("smtp", "notification", "opened")];
+    assert_eq!(scene.states(mine).await, shown, "the phone still shows it");
+    assert!(inbox(db, &parent, "coupon.resumed").await[0].read_at.is_none());
+    // Monday noon until Tuesday noon.
+    scene.pass(86_400);
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 1);
+    assert_eq!(inbox(db, &scene.city.operator, "import.failed").await.len(), 2, "nobody of the section has looked");
+    scene.workflow.note_message_step(&scene.city.parent(), mine, MessageStep::Read, scene.now()).await.unwrap();
+    let taken_back =
+        [("fcm", "notification", "superseded"), ("fcm", "withdraw", "queued"), ("smtp", "notification", "opened")];
+    assert_eq!(scene.states(mine).await, taken_back);
+}
+
+async fn a_mail_that_was_forwarded_comes_back_from_another_address(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    scene.resumed("c1").await;
+    scene.send().await;
+    let id = scene.message(&scene.city.parent, "coupon.resumed").await;
+    let bounce = BouncedMail {
+        message_id: id,
+        address: Some("inner@elsewhere.example.jp".to_owned()),
+        permanent: true,
+        code: "5.1.1".to_owned(),
+    };
+    assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
+    assert_eq!(scene.states(id).await, [("smtp", "notification", "failed")]);
+    let first = scene.deliveries(id).await.remove(0);
+    scene.workflow.resend_delivery(&scene.city.operator(), first.delivery_id, scene.now()).await.unwrap();
+    scene.pass(1);
+    scene.send().await;
+    assert!(!scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap(), "the first one has failed before");
+    let again = BouncedMail { message_id: scene.sent(Provider::Smtp)[1].message_id, ..bounce };
+    assert!(scene.workflow.note_bounce(&again, scene.now()).await.unwrap());
+    let failed = ("smtp", "notification", "failed");
+    assert_eq!(scene.states(id).await, [failed, failed]);
+}
+
+/// Whoever is looking does not see a failure that commits after that: the claim is lost, and the look is due again.
+async fn a_failure_during_a_look_is_looked_at_again(db: &TestStore) {
+    let scene = Scene::of(db).await;
+    let look = Escalation {
+        message_id: scene.city.message.message_id,
+        rule: "failed".to_owned(),
+        municipality_code: town(),
+        due_at: NOW,
+        leased_until: Timestamp::from_micros(0),
+    };
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    tx.insert_escalations(&[look.clone(), look.clone()]).await.unwrap();
+    let claimed = tx.claim_escalations(10, NOW, after(60)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(claimed.len(), 1, "one look for all devices that failed");
+    let mut failing = db.begin_write(Wall::None).await.unwrap();
+    failing.insert_escalations(&[look]).await.unwrap();
+    let looking = async {
+        let mut tx = db.begin_write(Wall::None).await.unwrap();
+        let is_ours = tx.finish_escalation(&claimed[0]).await.unwrap();
+        tx.commit().await.unwrap();
+        is_ours
+    };
+    let committing = async {
+        failing.commit().await.unwrap();
+    };
+    let (is_ours, ()) = tokio::join!(looking, committing);
+    assert!(!is_ours, "what it has seen is not all");
+    let mut tx = db.begin_write(Wall::None).await.unwrap();
+    assert_eq!(tx.claim_escalations(10, NOW, after(60)).await.unwrap().len(), 1, "without waiting for the lease");
+    tx.commit().await.unwrap();
+}
+
 async fn colleagues_who_have_not_come_yet_get_no_mail(db: &TestStore) {
     let mut scene = Scene::of(db).await;
     let later =
@@ -165,4 +325,30 @@ async fn colleagues_who_have_not_come_yet_get_no_mail(db: &TestStore) {
     for colleague in [&later, &issued] {
         assert_eq!(inbox(db, colleague, "import.failed").await.len(), 2, "what happened stands in the inbox");
     }
+}
+
+async fn the_number_of_people_nothing_reached_is_corrected_once_for_all_that_failed(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let operator = scene.city.operator();
+    let mut mails = Vec::new();
+    for no in 10..14 {
+        let parent = family(db, &town(), no, "27127", NOW.jst_date()).await.parent;
+        let household = parent.guardian_id.unwrap();
+        scene.workflow.set_suspended(&operator, household, true, "misuse", None, scene.now()).await.unwrap();
+        mails.push(scene.message(&parent, "coupon.suspended").await);
+    }
+    assert_eq!(scene.send().await, 4);
+    let told = async || {
+        let mut told = inbox(db, &scene.city.operator, "operator.contact_failed").await;
+        assert_eq!(told.len(), 1);
+        told.remove(0).body
+    };
+    comes_back(&scene, mails[0]).await;
+    assert!(told().await.contains("1名"));
+    for mail in &mails[1..] {
+        let bounce = BouncedMail { message_id: *mail, address: None, permanent: true, code: "5.1.1".to_owned() };
+        assert!(scene.workflow.note_bounce(&bounce, scene.now()).await.unwrap());
+    }
+    assert_eq!(scene.workflow.due_escalations(scene.now()).await.unwrap(), 4, "three failures and one count");
+    assert!(told().await.contains("4名"));
 }

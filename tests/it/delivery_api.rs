@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use todoke_tests::{
+    http::Client,
     todoke::{DemoOptions, Todoke},
     wait::eventually,
 };
@@ -92,13 +93,13 @@ async fn converse(socket: TcpStream, mails: Arc<Mutex<Vec<String>>>) {
 }
 
 /// The hexadecimal digits after `marker` in a text.
-fn token_after(text: &str, marker: &str) -> String {
+pub(crate) fn token_after(text: &str, marker: &str) -> String {
     let rest = text.split(marker).nth(1).unwrap_or_else(|| panic!("no {marker} in {text}"));
     rest.chars().take_while(char::is_ascii_hexdigit).collect()
 }
 
 /// The decoded part of a mail with a content type.
-fn part(mail: &str, kind: &str) -> String {
+pub(crate) fn part(mail: &str, kind: &str) -> String {
     let rest = mail.split("boundary=").nth(1).expect("a mail in parts").trim_start_matches('"');
     let boundary = rest.split(['"', ';', '\n']).next().unwrap_or_default();
     let separator = format!("--{boundary}");
@@ -137,7 +138,7 @@ fn decode_quoted(body: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payment_is_mailed_and_its_link_opens_the_message() {
+async fn a_payment_is_mailed_and_its_link_leads_to_the_message_which_a_page_reads() {
     let server = MailBox::open().await;
     let settings = [
         ("TODOKE_MAIL__SMTP_URL", server.url.clone()),
@@ -163,9 +164,14 @@ async fn a_payment_is_mailed_and_its_link_opens_the_message() {
     let open = todoke.client();
     let answer = open.get(&format!("/m/{token}")).await;
     assert_eq!((answer.status, answer.header("cache-control")), (303, "no-store"));
-    assert!(answer.header("location").starts_with("/coupons/"), "{}", answer.header("location"));
-    let read = inbox(&scene.guardian).await.into_iter().find(about).unwrap();
-    assert!(read["read_at"].is_string(), "opened by mail is read in the inbox");
+    let screen = answer.header("location");
+    assert!(screen.starts_with("/coupons/") && screen.ends_with(&format!("?mailed={id}")), "{screen}");
+    let is_read = async || inbox(&scene.guardian).await.into_iter().find(about).unwrap()["read_at"].is_string();
+    assert!(!is_read().await, "a filter that fetches links has read nothing");
+    let read = format!("/v1/inbox/{id}/read");
+    assert_eq!(scene.staff.post(&read, &json!({})).await.status, 404, "nor has somebody else");
+    scene.guardian.post(&read, &json!({})).await.expect(200);
+    assert!(is_read().await, "the page that it leads to has");
     assert_eq!(open.get("/m/nonsense").await.header("location"), "/");
     let sender = open.get("/v1/mail/sender").await.expect(200);
     assert_eq!(sender["domain"], "todoke.test", "what people must let in");
@@ -189,6 +195,68 @@ async fn a_payment_is_mailed_and_its_link_opens_the_message() {
     assert_eq!(open.post("/v1/mail/bounces", &bounce).await.status, 401);
     let told = open.with_header("authorization", "Bearer hush").post("/v1/mail/bounces", &bounce).await.expect(200);
     assert_eq!(told["failed"], 0, "what was opened has arrived");
+    todoke.stop().await;
+}
+
+/// Sends a broadcast to who is interested in health, and gives its id once it is out.
+async fn tell_of_health(operator: &Client, title: &str) -> String {
+    let draft = json!({
+        "kind": "segment", "title": title, "body": "11月から始まります。", "email": true,
+        "segment": { "people": "households", "when": { "kind": "topic", "topics": ["health"] } },
+    });
+    let id = text(&operator.post("/v1/broadcasts", &draft).await.expect(201), "broadcast_id");
+    operator.post(&format!("/v1/broadcasts/{id}/submit"), &json!({})).await.expect(200);
+    eventually("the broadcast is sent", 3 * LIMIT, async || {
+        let sent = operator.get(&format!("/v1/broadcasts/{id}")).await.expect(200);
+        (sent["state"] == "sent").then_some(())
+    })
+    .await;
+    id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_click_in_a_mail_program_ends_mails_of_its_kind_and_looking_does_not() {
+    let server = MailBox::open().await;
+    let settings = [
+        ("TODOKE_MAIL__SMTP_URL", server.url.clone()),
+        ("TODOKE_MAIL__FROM", "Todoke <noreply@todoke.test>".to_owned()),
+    ];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let (guardian, operator) = (todoke.sign_in("guardian").await, todoke.sign_in("operator").await);
+    guardian.put("/v1/me/topics", &json!({ "topics": ["health"] })).await.expect(204);
+    let on = json!({ "items": [{ "category": "broadcast", "channel": "email", "enabled": true }] });
+    guardian.put("/v1/me/preferences", &on).await.expect(204);
+    let wants_mail = async || {
+        let all = guardian.get("/v1/me/preferences").await.expect(200);
+        let is_it = |item: &&Value| item["category"] == "broadcast" && item["channel"] == "email";
+        all["items"].as_array().unwrap().iter().find(is_it).expect("the switch")["enabled"].clone()
+    };
+    let channels = async |broadcast: &str| {
+        let about = |message: &Value| message["subject"]["id"] == broadcast;
+        let message = inbox(&guardian).await.into_iter().find(about).expect("it is in the inbox");
+        let id = text(&message, "message_id");
+        let life = operator.get(&format!("/v1/messages/{id}/deliveries")).await.expect(200);
+        let channels = life["deliveries"].as_array().unwrap().iter().map(|row| text(row, "channel"));
+        (id, channels.collect::<Vec<_>>())
+    };
+
+    let first = tell_of_health(&operator, "予防接種のお知らせ").await;
+    let (id, by) = channels(first.as_str()).await;
+    assert!(by.iter().any(|channel| channel == "email"), "{by:?}");
+    let mail = server.wait_for(&id).await;
+    assert!(mail.contains("List-Unsubscribe-Post: List-Unsubscribe=One-Click"), "{mail}");
+    let path = format!("/v1/unsubscribe/{}", token_after(&mail, "/v1/unsubscribe/"));
+    let program = todoke.client();
+    let page = program.get(&path).await;
+    assert!(page.status == 200 && page.text().contains("メールを停止する"));
+    assert_eq!(wants_mail().await, true, "looking at the page changes nothing");
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let clicked = program.request("POST", &path, &form, "List-Unsubscribe=One-Click").await;
+    assert_eq!(clicked.status, 200, "{}", clicked.text());
+    assert_eq!(wants_mail().await, false);
+    let second = tell_of_health(&operator, "健診のお知らせ").await;
+    let (_, by) = channels(second.as_str()).await;
+    assert!(by.iter().all(|channel| channel != "email"), "in the inbox only: {by:?}");
     todoke.stop().await;
 }
 

@@ -82,10 +82,15 @@ async fn enrich(db: &TestStore, city: &City) -> (DeliveryId, DeviceId) {
         due_at: after(300),
         ..delivery(city, Provider::Smtp, "parent@example.jp", Purpose::Notification)
     };
+    let shared = NewDelivery {
+        escalation: Some("E3"),
+        due_at: after(300),
+        ..delivery(city, Provider::Smtp, "staff@example.jp", Purpose::Notification)
+    };
     let letter = delivery(city, Provider::Paper, "X26-0000009", Purpose::Notification);
     let queued = delivery(city, Provider::Fcm, &device_id.to_string(), Purpose::Notification);
     let queued_id = queued.delivery_id;
-    tx.insert_deliveries(&[failed, hanging, waiting, letter, queued]).await.unwrap();
+    tx.insert_deliveries(&[failed, hanging, waiting, shared, letter, queued]).await.unwrap();
     for provider in [Provider::WebPush, Provider::Apns] {
         for row in tx.claim_deliveries(provider, 10, NOW, after(60)).await.unwrap() {
             if provider == Provider::WebPush {
@@ -112,9 +117,9 @@ macro_rules! rows {
     };
 }
 
-fn anything() -> MessageSearch<'static> {
+fn anything(pattern: Option<&'static str>) -> MessageSearch<'static> {
     let (from, until) = (NOW.minus(Duration::from_secs(60)), after(60));
-    MessageSearch { pattern: "%", message_type: "", from, until, before: None }
+    MessageSearch { pattern, message_type: "", from, until, before: None }
 }
 
 async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Vec<(&'static str, usize)> {
@@ -124,11 +129,13 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         devices_of(tx.devices_of(account)),
         push_devices(tx.push_devices(&[account])),
         devices(tx.devices(&[ids.1.to_string()])),
+        reach_due(tx.reach_due(&city.code, 10)),
         delivery(tx.delivery(ids.0)),
         deliveries_of(tx.deliveries_of(message)),
         pushes_shown(tx.pushes_shown(account, "key", other)),
         queued_deliveries_of(tx.queued_deliveries_of(account)),
-        waiting_mails(tx.waiting_mails(&[message])),
+        waiting_mails(tx.waiting_mails(message)),
+        waiting_mails_of_cause(tx.waiting_mails_of_cause(city.message.cause_event_id, "coupon.used")),
         mails(tx.mails(None, 10)),
         queue_depths(tx.queue_depths(NOW)),
         deliveries_with_ended_lease(tx.deliveries_with_ended_lease(after(61), 10)),
@@ -136,7 +143,12 @@ async fn everything(tx: &mut Tx, city: &City, ids: (DeliveryId, DeviceId)) -> Ve
         delivery_of_letter(tx.delivery_of_letter(&city.code, "X26-0000009")),
         delivery_funnel(tx.delivery_funnel(&city.code, NOW.minus(Duration::from_secs(60)), after(60))),
         unreached(tx.unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60), 10)),
-        find_messages(tx.find_messages(&city.code, anything(), 10)),
+        count_unreached(async {
+            let n = tx.count_unreached(&city.code, NOW.minus(Duration::from_secs(60)), after(60)).await;
+            n.map(|n| 0..n)
+        }),
+        find_messages(tx.find_messages(&city.code, anything(None), 10)),
+        find_messages_of(tx.find_messages(&city.code, anything(Some("%")), 10)),
         unread_among(tx.unread_among(&[account])),
         message_by_id(tx.message_by_id(message)),
         message_of_key(tx.message_of_key(&city.message.dedupe_key)),
@@ -165,6 +177,10 @@ async fn nothing_on_its_way_in_another_municipality_is_claimed_or_changed(db: &T
     assert!(!walled.has_due_deliveries(Provider::Fcm, NOW).await.unwrap());
     assert!(walled.claim_escalations(10, NOW, after(60)).await.unwrap().is_empty());
     assert!(!walled.remove_device(theirs.parent.account_id, device, "own_wish", NOW).await.unwrap());
+    let address = theirs.parent.email.as_deref().unwrap();
+    assert!(!walled.note_mail_failed(theirs.parent.account_id, address).await.unwrap());
+    walled.review_reach(theirs.parent.account_id).await.unwrap();
+    assert_eq!(walled.look_at_reach(device).await.unwrap(), None);
     assert!(!walled.withdraw_message(theirs.message.message_id, NOW).await.unwrap());
     assert!(!walled.mark_print_item(&theirs.code, "X26-0000009", "queued", "printed").await.unwrap());
     assert!(!walled.reword_letter(&theirs.code, "X26-0000009", "題", "本文").await.unwrap());

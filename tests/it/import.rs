@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
-use jiff::civil::date;
-use todoke_domain::{Event, Yen, external_application::LinkedSystem, ids::FacilityId};
-use todoke_store::{Wall, child::Child, facility::Facility, municipality::Programme};
+use jiff::civil::{date, time};
+use todoke_domain::{Event, Timestamp, Yen, external_application::LinkedSystem, ids::FacilityId, time::add_days};
+use todoke_store::{Wall, facility::Facility, municipality::Programme};
 use todoke_tests::stores::TestStore;
-use todoke_workflow::{Workflow, WorkflowError, import::ImportKind};
+use todoke_workflow::{Actor, Workflow, WorkflowError, coupon::ReminderRound, import::ImportKind};
 
 use crate::{
     city::{City, NOW, PROGRAMME, after, neighbour, town},
     coupon_use::workflow,
     register::{
-        MOVEMENT_HEADER, RELATION_HEADER, events, events_of, family, file, import, inbox, kana, move_people, movement,
+        MOVEMENT_HEADER, RELATION_HEADER, events, events_of, family, file, import, inbox, kana, link, move_people,
+        movement,
     },
 };
 
@@ -21,6 +22,7 @@ todoke_tests::on_both_databases! {
     one_wrong_row_leaves_nothing_behind,
     the_same_file_is_refused_unless_forced,
     a_child_follows_its_resident_out_and_back_in,
+    nothing_is_given_or_said_for_a_child_that_died,
     files_of_two_months_may_come_in_either_order,
     relations_and_uses_are_kept_as_delivered,
     results_stay_behind_the_wall,
@@ -131,10 +133,7 @@ async fn a_child_follows_its_resident_out_and_back_in(db: &TestStore) {
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());
     move_people(&workflow, &city, &[movement("A1", "2025-05-05", "birth", "2025-05-10")], NOW).await;
-    let mut tx = db.begin_write(Wall::None).await.unwrap();
-    let linked = todoke_store::child::Child { resident_no: Some("A1".to_owned()), ..city.child.clone() };
-    tx.update_child(&linked).await.unwrap();
-    tx.commit().await.unwrap();
+    link(db, &city.child, "A1").await;
 
     move_people(&workflow, &city, &[movement("A1", "2025-05-05", "move_out", "2026-05-20")], after(60)).await;
     let mut tx = db.begin_read(city.operator().wall()).await.unwrap();
@@ -157,6 +156,36 @@ async fn a_child_follows_its_resident_out_and_back_in(db: &TestStore) {
     assert_eq!(tx.lots(city.coupon.coupon_id).await.unwrap()[0].expires_on, date(2028, 5, 3));
     drop(tx);
     assert_eq!(events_of(db, "child.moved_in").await.len(), 1);
+}
+
+/// A child that moved out is still reminded of what it may use up; one that died is not, nor is it given anything.
+async fn nothing_is_given_or_said_for_a_child_that_died(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    link(db, &city.child, "A1").await;
+    let timer = Actor::system(town(), "timer");
+    let now = Timestamp::from_jst(add_days(date(2028, 5, 3), -60), time(9, 0, 0, 0));
+    let remind = async || {
+        let run = workflow.remind_of_expiry(&timer, ReminderRound::First, now.jst_date(), now).await;
+        (run.unwrap().coupons, inbox(db, &city.parent, "coupon.expiring").await.len())
+    };
+    let next_cycle = async || {
+        let mut tx = db.begin_write(Wall::None).await.unwrap();
+        let coupon = tx.coupon(city.coupon.coupon_id).await.unwrap().unwrap();
+        tx.set_cycle(coupon.coupon_id, coupon.cycle_no, Some(NOW.jst_date())).await.unwrap();
+        tx.commit().await.unwrap();
+        workflow.distribute_due(&timer, NOW).await.unwrap().coupons
+    };
+    for (kind, on) in [("death", "2027-05-20"), ("change", "2027-05-21"), ("delete", "2027-05-22")] {
+        move_people(&workflow, &city, &[movement("A1", "2025-05-05", kind, on)], NOW).await;
+        if kind == "change" {
+            assert_eq!(next_cycle().await, 1, "it was an error of the register");
+        } else {
+            assert_eq!((next_cycle().await, remind().await), (0, (0, 0)), "{kind}");
+        }
+    }
+    move_people(&workflow, &city, &[movement("A1", "2025-05-05", "move_out", "2027-06-01")], after(1)).await;
+    assert_eq!((next_cycle().await, remind().await), (1, (1, 1)), "it moves next year only");
 }
 
 async fn files_of_two_months_may_come_in_either_order(db: &TestStore) {
@@ -326,9 +355,7 @@ async fn a_fact_of_a_linked_system_is_recorded_once_and_follows_corrections(db: 
 
 async fn a_fact_is_read_in_either_encoding_with_either_number_of_the_child(db: &TestStore) {
     let (city, workflow) = linked_town(db).await;
-    let mut tx = db.begin_write(Wall::None).await.unwrap();
-    tx.update_child(&Child { resident_no: Some("9900000001".to_owned()), ..city.child.clone() }).await.unwrap();
-    tx.commit().await.unwrap();
+    link(db, &city.child, "9900000001").await;
     let labels = "状態,外部番号,児童,施設,事業,利用開始日時,利用終了日時";
     let row = |no: &str, child: &str| {
         file(labels, &[format!("approved,{no},{child},2000001,{HELPER},2026-06-10 09:00,2026-06-10 12:00")])
@@ -429,10 +456,7 @@ async fn a_number_of_a_linked_system_stays_with_its_child(db: &TestStore) {
     assert!(inbox(db, &neighbours.parent, "programme.approval_notified").await.is_empty());
 
     // One text that is the number of one child and the resident's number of another names neither.
-    let mut tx = db.begin_write(Wall::None).await.unwrap();
-    let linked = Child { resident_no: Some("K26-0000001".to_owned()), ..neighbours.child.clone() };
-    tx.update_child(&linked).await.unwrap();
-    tx.commit().await.unwrap();
+    link(db, &neighbours.child, "K26-0000001").await;
     let unclear = file(FACT_HEADER, &[fact("N-2", NURSERY, "2026-06-10", "approved")]);
     let outcome = import(&workflow, &city, ImportKind::ExternalApplication, &unclear, after(120)).await;
     assert_eq!((outcome.state, outcome.first_errors[0].column.as_str()), ("failed", "child"));

@@ -214,3 +214,27 @@ async fn a_damaged_commit_that_was_reported_keeps_the_server_from_starting_until
     .await;
     todoke.stop().await;
 }
+
+/// How many facilities the lake has, once it has as many as wanted, or any.
+async fn facilities(todoke: &Todoke, wanted: Option<i64>) -> i64 {
+    let analyst = todoke.sign_in("analyst").await;
+    eventually("the lake has the facilities", Duration::from_secs(30), async || {
+        let n = sql(&analyst, "SELECT COUNT(*) FROM facilities").await[0][0].as_i64().unwrap();
+        wanted.map_or(n > 0, |wanted| n == wanted).then_some(n)
+    })
+    .await
+}
+
+/// The lake's reference data are copies of what the record has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_reference_data_keep_no_server_from_starting_and_come_again() {
+    let dir = tempfile::TempDir::with_prefix("todoke-damaged-").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    let n_facilities = facilities(&todoke, None).await;
+    let data = todoke.data_dir().to_path_buf();
+    todoke.kill().await;
+    std::fs::write(last_entry(&data, "dim_facilities"), b"{broken").unwrap();
+    let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
+    assert_eq!(facilities(&todoke, Some(n_facilities)).await, n_facilities);
+    todoke.stop().await;
+}

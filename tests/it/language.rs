@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use todoke_domain::{catalogue::messages, channel::Channel, delivery::Provider};
 use todoke_store::{Wall, account::Account, device::Device, guardian::Guardian, print_item::LettersOf};
 use todoke_tests::{
+    account::{self, Credentials},
     http::{Answer, Client},
     live::Live,
     standin::Providers,
@@ -281,5 +282,35 @@ async fn a_family_reads_in_the_language_it_chose() {
     scene.guardian.put("/v1/me/consents/identity_data", &json!({ "granted": true })).await.expect(204);
     let newest = scene::inbox(&scene.guardian).await.remove(0);
     assert_eq!(newest["title"], "本人確認情報の利用許諾が変更されました");
+    todoke.stop().await;
+}
+
+/// The newest mail to an address, as the demo's mailbox has it.
+async fn newest_mail(api: &Client, to: &str) -> Value {
+    api.get(&format!("/demo/mail.json?to={to}")).await.expect(200)[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_registers_in_easy_words_gets_the_first_mails_in_them() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let api = todoke.client();
+    let who = Credentials { email: "easy.parent@example.jp".to_owned(), password: "Tesuto-2026".to_owned() };
+    let mut body = json!({
+        "municipality_code": todoke.municipality(), "email": who.email, "password": who.password, "language": "xx",
+        "name": "試験 ことば", "name_kana": "シケン コトバ", "consents": {"terms": true, "privacy": true},
+    });
+    let refused = api.post("/v1/registrations", &body).await.expect(422);
+    assert_eq!(refused["errors"][0]["field"], "language", "{refused}");
+    body["language"] = json!("ja-easy");
+    api.post("/v1/registrations", &body).await.expect(202);
+    let mail = newest_mail(&api, &who.email).await;
+    assert_eq!(mail["subject"], "【Todoke】メールアドレスの確認（かくにん）");
+    let token = text(&json!({"link": mail["links"][0]}), "link").split("token=").nth(1).unwrap().to_owned();
+    api.post("/v1/registrations/confirm", &json!({"token": token})).await.expect(200);
+    assert_eq!(newest_mail(&api, &who.email).await["subject"], "登録（とうろく）ができました");
+    let (guardian, _) = account::sign_in(&api, &who, "guardian").await;
+    assert!(text(&newest_mail(&api, &who.email).await, "text").contains("分のあいだに入れてください"));
+    assert_eq!(guardian.get("/v1/me").await.expect(200)["language"], "ja-easy");
+    assert_eq!(scene::inbox(&guardian).await[0]["title"], "登録（とうろく）ができました");
     todoke.stop().await;
 }

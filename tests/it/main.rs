@@ -63,6 +63,7 @@ mod store_kept;
 mod store_wall;
 mod survey;
 mod tidy;
+mod timers;
 mod two_nodes;
 mod upgrade;
 mod usage;

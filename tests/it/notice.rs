@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use serde_json::json;
-use todoke_domain::{Role, Timestamp, time::add_days};
-use todoke_store::{Wall, guardian::Guardian};
+use todoke_domain::{Role, Timestamp, channel::Channel, delivery::Provider, time::add_days};
+use todoke_store::{Wall, guardian::Guardian, message::MessageStep};
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{Actor, WorkflowError, notice::NoticeDraft};
 
 use crate::{
     city::{City, NOW, neighbour, town},
     coupon_use::workflow,
+    delivery_scene::Scene,
     register::{events_of, family, inbox},
 };
 
@@ -20,6 +21,8 @@ todoke_tests::on_both_databases! {
     it_stands_from_its_first_to_its_last_day,
     what_is_taken_back_is_told_nobody_else,
     who_wants_letters_is_told_in_the_inbox_only,
+    what_is_taken_back_leaves_every_inbox_and_does_not_ring_in_the_morning,
+    what_is_taken_back_leaves_the_devices_that_show_it,
 }
 
 fn draft(audience: &str, valid_from: Option<Date>, days: i32) -> NoticeDraft {
@@ -67,6 +70,14 @@ async fn its_audience_is_told_once(db: &TestStore) {
         first.publish_notice(&city.parent(), draft("all", None, 1), NOW).await,
         Err(WorkflowError::Denied)
     ));
+    first.publish_notice(&operator, draft("all", None, 10), NOW).await.unwrap();
+    assert_eq!(first.due_notices(&timer, NOW).await.unwrap(), 453, "the facility and the operator too");
+    let own = inbox(db, &city.staff, "notice.published").await.remove(0);
+    let seen = first.note_cause_step(&city.staff(), own.cause_event_id, MessageStep::Read, NOW).await.unwrap();
+    assert_eq!(seen.unread, 0);
+    assert!(inbox(db, &city.staff, "notice.published").await[0].read_at.is_some());
+    let others = inbox(db, &city.operator, "notice.published").await;
+    assert!(others[0].read_at.is_none(), "each reads the own one");
     second.store().close().await;
 }
 
@@ -125,4 +136,55 @@ async fn who_wants_letters_is_told_in_the_inbox_only(db: &TestStore) {
         let own = created.iter().find(|event| event.payload["recipient_key"] == json!(reader.person_key));
         assert_eq!(own.expect("everybody is told").payload["channels"], channels, "{}", reader.name);
     }
+}
+
+async fn what_is_taken_back_leaves_every_inbox_and_does_not_ring_in_the_morning(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    let mut readers = vec![scene.city.staff.clone(), scene.city.parent.clone()];
+    for no in 0..250 {
+        readers.push(family(db, &town(), no + 10, "27127", NOW.jst_date()).await.parent);
+    }
+    scene.device(&scene.city.parent, Provider::Fcm, "phone").await;
+    let (timer, operator) = (Actor::system(town(), "timer"), scene.city.operator());
+    // 22:00: paced push waits for the morning.
+    scene.pass(10 * 3_600);
+    let notice = scene.workflow.publish_notice(&operator, draft("all", None, 5), scene.now()).await.unwrap();
+    assert_eq!(scene.workflow.due_notices(&timer, scene.now()).await.unwrap(), 253);
+    assert_eq!(scene.send().await, 0);
+    let message = scene.message(&scene.city.parent, "notice.published").await;
+    assert_eq!(scene.states(message).await, [("fcm", "notification", "queued")]);
+    scene.workflow.withdraw_notice(&operator, notice.notice_id, scene.now()).await.unwrap();
+    let (other, now) = (workflow(db.open_again().await), scene.now());
+    let (one, two) = tokio::join!(scene.workflow.due_notices(&timer, now), other.due_notices(&timer, now));
+    assert_eq!((one.unwrap(), two.unwrap()), (0, 0), "nobody is told of it");
+    other.store().close().await;
+    for reader in &readers {
+        assert!(inbox(db, reader, "notice.published").await.is_empty(), "{:?}", reader.email);
+    }
+    assert_eq!(scene.states(message).await, [("fcm", "notification", "superseded")]);
+    scene.pass(12 * 3_600);
+    assert_eq!(scene.send().await, 0, "it is 10:00, and nothing rings");
+    assert_eq!(scene.events("message.superseded").await.len(), 1);
+}
+
+async fn what_is_taken_back_leaves_the_devices_that_show_it(db: &TestStore) {
+    let mut scene = Scene::of(db).await;
+    scene.device(&scene.city.parent, Provider::Fcm, "phone").await;
+    let (timer, operator) = (Actor::system(town(), "timer"), scene.city.operator());
+    let notice = scene.workflow.publish_notice(&operator, draft("guardians", None, 5), NOW).await.unwrap();
+    assert_eq!(scene.workflow.due_notices(&timer, NOW).await.unwrap(), 1);
+    assert_eq!(scene.send().await, 1);
+    let message = scene.message(&scene.city.parent, "notice.published").await;
+    scene.workflow.withdraw_notice(&operator, notice.notice_id, scene.now()).await.unwrap();
+    for _ in 0..2 {
+        scene.workflow.due_notices(&timer, scene.now()).await.unwrap();
+        scene.send().await;
+    }
+    let states = [("fcm", "notification", "superseded"), ("fcm", "withdraw", "accepted")];
+    assert_eq!(scene.states(message).await, states);
+    let channel = Channel::Guardian(scene.city.parent.account_id).to_string();
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let live = tx.publications_since(&channel, 0, 10).await.unwrap().publications;
+    let last = &live.last().expect("an open inbox hears of it").data;
+    assert!(last.contains("message.withdrawn") && !last.contains("年末年始"), "{last}");
 }

@@ -2,7 +2,7 @@
 
 use todoke_domain::{
     Role, Timestamp,
-    catalogue::messages::{self, Channel, Class},
+    catalogue::messages::{self, Category, Channel, Class},
     time::add_days,
 };
 use todoke_store::{
@@ -34,6 +34,7 @@ todoke_tests::on_both_databases! {
     a_new_password_is_told_and_ends_the_old_one,
     a_new_address_is_confirmed_and_both_addresses_are_told,
     with_mail_off_optional_mail_stops_and_mandatory_mail_comes,
+    one_click_in_a_mail_turns_the_switch_of_an_office,
     mandatory_messages_come_with_every_switch_off,
     the_city_is_told_of_results_and_sees_them,
     the_identity_permission_is_given_and_withdrawn_at_any_time,
@@ -162,6 +163,19 @@ async fn the_proxy_is_one_and_goes_with_the_guardian(db: &TestStore) {
     }
     let again = workflow.sign_in("proxy@example.jp", PASSWORD, Entrance::Household, None, after(3)).await;
     assert!(matches!(again, Err(WorkflowError::SignIn(SignInError::Credentials))), "{again:?}");
+
+    // No address leads to them any more; their keys are found all the same, for as long as they are not forgotten.
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let (number, id) = (city.guardian.guardian_no.as_str(), proxy.account_id.to_string());
+    for (number, role, key) in [
+        (number, Role::Guardian, city.parent.person_key),
+        (number, Role::ProxyGuardian, proxy.person_key),
+        (id.as_str(), Role::Guardian, proxy.person_key),
+        ("proxy@example.jp", Role::ProxyGuardian, None),
+    ] {
+        let found = tx.person_keys(&town(), number, role).await.unwrap();
+        assert_eq!(found, Vec::from_iter(key), "{number} {role}");
+    }
 }
 
 async fn a_third_manager_is_refused(db: &TestStore) {
@@ -302,12 +316,21 @@ async fn with_mail_off_optional_mail_stops_and_mandatory_mail_comes(db: &TestSto
     assert_eq!(workflow.receive_mail(&city.parent()).await.unwrap(), None, "households have switches of their own");
     assert_eq!(refused_field(workflow.set_receive_mail(&city.parent(), false, NOW).await), "receive_mail");
 
+    employ(db, Role::MunicipalStaff, "fresh@example.jp").await;
+    let (_, key) = workflow.issue_api_key(&actor, "連携", Role::MunicipalStaff, &[], NOW).await.unwrap();
+    let (machine, _) = workflow.account_of_key(&key).await.unwrap();
+
     workflow.set_receive_mail(&actor, false, NOW).await.unwrap();
     assert_eq!(workflow.receive_mail(&actor).await.unwrap(), Some(false));
+    let switches = workflow.preferences(&actor).await.unwrap();
+    let off = |category: Category| switches.iter().any(|item| item.category == category.as_str() && !item.enabled);
+    assert!(off(Category::Account), "every category with optional mail, {switches:?}");
     let first = closed_survey(&workflow, &city, 1).await;
     workflow.present_survey(&city.operator(), first, later(150_000)).await.unwrap();
     assert_eq!(inbox(db, &official, "survey.results_ready").await.len(), 1, "the inbox is the record and stays on");
     assert!(mails_to(db, "official@example.jp").await.is_empty(), "optional mail has stopped");
+    assert_eq!(mails_to(db, "fresh@example.jp").await.len(), 1, "on until turned off");
+    assert!(inbox(db, &machine, "survey.results_ready").await.is_empty(), "a machine reads nothing");
     workflow.request_password_reset("official@example.jp", later(160_000)).await.unwrap();
     assert_eq!(mails_to(db, "official@example.jp").await.len(), 1, "mandatory mail comes");
 
@@ -316,6 +339,23 @@ async fn with_mail_off_optional_mail_stops_and_mandatory_mail_comes(db: &TestSto
     let second = closed_survey(&workflow, &city, 2).await;
     workflow.present_survey(&city.operator(), second, later(250_000)).await.unwrap();
     assert_eq!(mails_to(db, "official@example.jp").await.len(), 2);
+}
+
+async fn one_click_in_a_mail_turns_the_switch_of_an_office(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let official = employ(db, Role::MunicipalStaff, "official@example.jp").await;
+    let actor = Actor::of(&official, None);
+    let survey = closed_survey(&workflow, &city, 1).await;
+    workflow.present_survey(&city.operator(), survey, after(150_000)).await.unwrap();
+    let mail = mails_to(db, "official@example.jp").await.remove(0);
+    workflow.unsubscribe(mail.receipt(), after(150_001)).await.unwrap();
+    assert_eq!(workflow.receive_mail(&actor).await.unwrap(), Some(false));
+    let switches = workflow.preferences(&actor).await.unwrap();
+    let off = |category: &str| switches.iter().any(|item| item.category == category && !item.enabled);
+    assert!(off("survey") && off("notice"), "what it shows is so for every category: {switches:?}");
+    let changed = events_of(db, "account.mail_preference_changed").await;
+    assert_eq!(changed.len(), switches.len(), "and each change is in the log");
 }
 
 async fn mandatory_messages_come_with_every_switch_off(db: &TestStore) {

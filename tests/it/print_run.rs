@@ -36,6 +36,8 @@ todoke_tests::on_both_databases! {
     a_letter_that_comes_back_is_told_and_goes_out_again,
     a_household_without_an_address_is_told_of_and_gets_its_letter_later,
     a_letter_without_an_address_keeps_its_code,
+    a_letter_of_no_message_that_comes_back_is_listed_and_goes_to_where_the_register_has_the_child,
+    a_letter_of_no_message_whose_child_moved_out_has_nowhere_to_go,
     a_letter_that_waits_follows_a_correction_and_a_withdrawal,
     a_letter_in_a_run_stays_and_shows_that_its_message_was_withdrawn,
     a_letter_that_came_back_goes_out_again_in_corrected_words,
@@ -285,6 +287,66 @@ async fn a_letter_without_an_address_keeps_its_code(db: &TestStore) {
     let again = letters(&workflow, &city, &LettersOf::default()).await.remove(0);
     assert_eq!((again.letter_kind.as_str(), &again.qr_token), ("qr_reissue", &kept.qr_token), "with its code");
     assert_eq!((again.state.as_str(), again.address.as_str()), ("queued", "北区9-9"));
+}
+
+/// Letters of no message that reached nobody, and what to do about them.
+async fn in_vain(workflow: &Workflow, city: &City) -> Vec<(String, Vec<&'static str>)> {
+    let found = workflow.letters_in_vain(&city.operator(), 10, after(2)).await.unwrap();
+    found.into_iter().map(|one| (one.letter.letter_no, one.next)).collect()
+}
+
+async fn a_letter_of_no_message_that_comes_back_is_listed_and_goes_to_where_the_register_has_the_child(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let other = City::found(db, &neighbour(), 1_000).await;
+    let (workflow, operator) = (workflow(db.store()), city.operator());
+    invite(&workflow, &city, &["A1", "A2"]).await;
+    let all = letters(&workflow, &city, &LettersOf::default()).await;
+    let first = all.iter().find(|letter| letter.recipient_name.contains("子A1")).unwrap();
+    let no = first.letter_no.as_str();
+    let sent = [LetterStep::Printed, LetterStep::Posted];
+    mark(&workflow, &city, no, &sent).await;
+    assert!(in_vain(&workflow, &city).await.is_empty(), "a letter that was posted has arrived");
+    let early = workflow.resend_letter(&operator, no, after(1)).await;
+    assert!(matches!(early, Err(WorkflowError::Conflict(_))), "{early:?}");
+
+    mark(&workflow, &city, no, &[LetterStep::Returned]).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(no.to_owned(), vec!["address", "resend"])]);
+    assert!(next_steps(&workflow, &city).await.is_empty(), "no message went with it");
+    assert!(in_vain(&workflow, &other).await.is_empty());
+    let theirs = workflow.resend_letter(&other.operator(), no, after(1)).await;
+    assert!(matches!(theirs, Err(WorkflowError::NotFound(_))), "{theirs:?}");
+    let parents = workflow.letters_in_vain(&city.parent(), 10, after(2)).await;
+    assert!(matches!(parents, Err(WorkflowError::Denied)), "{parents:?}");
+
+    let moved = movement("A1", "2026-05-05", "change", "2026-05-20").replace("1-A1", "9-9");
+    move_people(&workflow, &city, &[moved], after(1)).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(no.to_owned(), vec!["resend"])], "the address is another one now");
+    let again_no = workflow.resend_letter(&operator, no, after(1)).await.unwrap();
+    let twice = workflow.resend_letter(&operator, no, after(1)).await;
+    assert!(matches!(twice, Err(WorkflowError::Conflict(_))), "{twice:?}");
+    let all = letters(&workflow, &city, &LettersOf::default()).await;
+    let again = all.iter().find(|letter| letter.letter_no == again_no).unwrap();
+    assert_eq!((again.state.as_str(), again.address.as_str()), ("queued", "大阪市北区9-9"));
+    assert_eq!((&again.body, &again.qr_token), (&first.body, &first.qr_token), "with its code");
+    assert!(in_vain(&workflow, &city).await.is_empty(), "it is on its way");
+    let audited = events_of(db, "access.audited").await;
+    assert_eq!(audited.iter().filter(|event| event.payload["what"] == "resend").count(), 1);
+
+    mark(&workflow, &city, &again_no, &sent).await;
+    mark(&workflow, &city, &again_no, &[LetterStep::Returned]).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(again_no, vec!["address", "resend"])], "once for its household");
+}
+
+async fn a_letter_of_no_message_whose_child_moved_out_has_nowhere_to_go(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let (workflow, operator) = (workflow(db.store()), city.operator());
+    invite(&workflow, &city, &["A1"]).await;
+    let no = letters(&workflow, &city, &LettersOf::default()).await.remove(0).letter_no;
+    mark(&workflow, &city, &no, &[LetterStep::Printed, LetterStep::Posted, LetterStep::Returned]).await;
+    move_people(&workflow, &city, &[movement("A1", "2026-05-05", "move_out", "2026-05-20")], after(1)).await;
+    assert_eq!(in_vain(&workflow, &city).await, [(no.clone(), vec!["address"])]);
+    let refused = workflow.resend_letter(&operator, &no, after(1)).await;
+    assert!(matches!(refused, Err(WorkflowError::Conflict(_))), "{refused:?}");
 }
 
 /// Corrects a message, and gives the new words.

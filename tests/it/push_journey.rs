@@ -108,6 +108,50 @@ async fn a_payment_reaches_three_devices_and_opening_it_on_one_takes_it_off_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_push_reaches_and_what_was_opened_are_in_the_reports() {
+    let providers = Providers::start().await;
+    let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;
+    let scene = Scene::of(&todoke).await;
+    scene.guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await.expect(204);
+    providers.equip(&scene.guardian, 1).await;
+    let used = scene.pay("counted-1", 300).await.expect(201);
+    let id = text(&message_about(&scene.guardian, &text(&used, "use_id")).await, "message_id");
+    let receipt = text(&on_the_phone(&providers, &id).await["data"], "receipt");
+    assert_eq!(tell(&todoke.client(), &receipt, "opened").await, 1);
+
+    let analyst = todoke.sign_in("analyst").await;
+    let lake = async |query: &str| sql(&analyst, query).await;
+    let opened =
+        format!("SELECT message_type FROM events_app WHERE event_type = 'app.push_opened' AND message_id = '{id}'");
+    eventually("the lake knows that the push was opened", LIMIT, async || {
+        (lake(&opened).await == [[json!("coupon.used")]]).then_some(())
+    })
+    .await;
+    let reached = "SELECT COUNT(DISTINCT device_key) FROM events_app
+        WHERE event_type = 'app.push_permission_changed' AND granted";
+    eventually("the lake knows the three devices", LIMIT, async || {
+        (lake(reached).await[0][0].as_i64()? >= 3).then_some(())
+    })
+    .await;
+    let now = scene.guardian.get("/v1/session").await.expect(200)["server_time"].as_str().unwrap().to_owned();
+    let today = now.parse::<todoke_domain::Timestamp>().unwrap().jst_date();
+    let report =
+        async |name: &str| analyst.get(&format!("/v1/reports/{name}?from={today}&to={today}")).await.expect(200);
+    let column = |report: &Value, name: &str| {
+        let columns = report["columns"].as_array().unwrap();
+        columns.iter().position(|column| column["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+    };
+    let kpi = report("kpi").await;
+    let [id_at, measure_at, value_at] = ["kpi_id", "measure", "value"].map(|name| column(&kpi, name));
+    let mut lines = kpi["rows"].as_array().unwrap().iter();
+    let line = lines.find(|row| row[id_at] == "K08" && row[measure_at] == "reachable").unwrap();
+    assert!(line[value_at].as_f64().unwrap() >= 3.0, "{kpi}");
+    let usage = report("app_usage").await;
+    assert!(usage["rows"][0][column(&usage, "push_opened")].as_i64() >= Some(1), "{usage}");
+    todoke.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn receipts_go_over_the_socket_too_and_what_was_shown_is_in_the_log() {
     let providers = Providers::start().await;
     let todoke = Todoke::demo_with(DemoOptions::small(), &providers.settings()).await;

@@ -77,6 +77,13 @@ pub(crate) async fn inbox(store: &Store, account: &Account, message_type: &str) 
     messages
 }
 
+/// Makes a child known as a resident of the register.
+pub(crate) async fn link(store: &Store, child: &Child, resident_no: &str) {
+    let mut tx = store.begin_write(Wall::None).await.unwrap();
+    tx.update_child(&Child { resident_no: Some(resident_no.to_owned()), ..child.clone() }).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 /// A family with a sign-in and a child.
 pub(crate) struct Family {
     pub(crate) parent: Account,

@@ -1,19 +1,20 @@
 //! Invitations to apply: everybody at launch, newborns and movers-in after, exactly the set number of repeats.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::civil::{date, time};
-use todoke_domain::{Timestamp, number::NumberKind, parameter::CONTACT, qr::QrToken, time::add_days};
+use todoke_domain::{Role, Timestamp, number::NumberKind, parameter::CONTACT, qr::QrToken, time::add_days};
 use todoke_store::{
     Wall,
+    child::Child,
     municipality::ParameterValue,
     print_item::{LettersOf, PrintItem},
 };
 use todoke_tests::stores::TestStore;
 use todoke_workflow::{
-    Actor, Workflow,
+    Actor, Workflow, WorkflowError,
     account::ChildInput,
-    application::Submission,
+    application::{NewDocument, Submission},
     import::ImportKind,
     solicitation::{Resolicited, Solicited},
 };
@@ -33,6 +34,7 @@ todoke_tests::on_both_databases! {
     the_monthly_run_happens_once,
     who_has_moved_out_is_invited_again_after_coming_back,
     a_text_without_its_value_costs_itself_and_not_the_run,
+    an_invited_child_is_forgotten_under_both_of_its_keys,
 }
 
 async fn letters(workflow: &Workflow, city: &City) -> Vec<PrintItem> {
@@ -161,14 +163,8 @@ async fn exactly_two_repeats_go_out(db: &TestStore) {
     assert_eq!((closed.len(), closed[0].payload["outcome"].as_str()), (1, Some("exhausted")));
 }
 
-async fn an_application_ends_the_repeats(db: &TestStore) {
-    let city = City::found(db, &town(), 1_000).await;
-    let workflow = workflow(db.store());
-    move_people(&workflow, &city, &[movement("A1", "2026-05-05", "birth", "2026-05-10")], NOW).await;
-    workflow.run_solicitation(&city.operator(), NOW).await.unwrap();
-    let code = letters(&workflow, &city).await[0].qr_token.clone();
-    let key = events_of(db, "solicitation.sent").await[0].payload["child_key"].as_i64();
-
+/// Registers the child that the register knows as A1, with or without the code of its letter.
+async fn register_a1(db: &TestStore, city: &City, child_qr: Option<String>) -> Child {
     // The fixture's own child has the first number without having drawn it.
     let mut tx = db.begin_write(Wall::None).await.unwrap();
     tx.next_number(&city.code, NumberKind::Child, NOW).await.unwrap();
@@ -178,9 +174,20 @@ async fn an_application_ends_the_repeats(db: &TestStore) {
         name_kana: format!("サトウ {}", kana("A1")),
         sex: "female".to_owned(),
         birth_date: "2026-05-05".to_owned(),
-        child_qr: code,
+        child_qr,
     };
-    let child = workflow.register_child(&city.parent(), &input, days(2)).await.unwrap();
+    workflow(db.store()).register_child(&city.parent(), &input, days(2)).await.unwrap()
+}
+
+async fn an_application_ends_the_repeats(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    move_people(&workflow, &city, &[movement("A1", "2026-05-05", "birth", "2026-05-10")], NOW).await;
+    workflow.run_solicitation(&city.operator(), NOW).await.unwrap();
+    let code = letters(&workflow, &city).await[0].qr_token.clone();
+    let key = events_of(db, "solicitation.sent").await[0].payload["child_key"].as_i64();
+
+    let child = register_a1(db, &city, code).await;
     assert_eq!((child.resident_no.as_deref(), child.person_key), (Some("A1"), key), "one child in the lake");
     let submission = Submission::Online {
         child_id: child.child_id,
@@ -288,4 +295,54 @@ async fn a_text_without_its_value_costs_itself_and_not_the_run(db: &TestStore) {
     for kind in ["coupon.solicited", "account.registration_invited"] {
         assert!(alarms.iter().any(|alarm| alarm.body.contains(kind)), "{kind}");
     }
+}
+
+/// A1 is registered without the code of its letter and matched later; A2 is never registered.
+async fn an_invited_child_is_forgotten_under_both_of_its_keys(db: &TestStore) {
+    let city = City::found(db, &town(), 1_000).await;
+    let workflow = workflow(db.store());
+    let born = ["A1", "A2"].map(|no| movement(no, "2026-05-05", "birth", "2026-05-10"));
+    move_people(&workflow, &city, &born, NOW).await;
+    workflow.run_solicitation(&city.operator(), NOW).await.unwrap();
+    let child = register_a1(db, &city, None).await;
+    let document = NewDocument { kind: "child_identity", content: b"%PDF-1.4\n%%EOF\n" };
+    let document = workflow.upload_document(&city.parent(), &document, days(2)).await.unwrap();
+    let submission = Submission::Online {
+        child_id: child.child_id,
+        child_qr: None,
+        documents: vec![document],
+        relation: "母".to_owned(),
+    };
+    let id = workflow.submit_application(&city.parent(), &submission, days(2)).await.unwrap().application_id;
+    let matched = workflow.complete_documents(&city.operator(), id, days(3)).await.unwrap();
+    assert_eq!(matched.state, "under_review");
+
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    let [invited, waiting] = [
+        tx.solicitation_of_resident(&city.code, "A1").await.unwrap().unwrap(),
+        tx.solicitation_of_resident(&city.code, "A2").await.unwrap().unwrap(),
+    ];
+    drop(tx);
+    assert_eq!([invited.state.as_str(), waiting.state.as_str()], ["applied", "solicited"]);
+    let system = Actor::system(town(), "console");
+    let keys_of = async |number: &str| -> BTreeSet<i64> {
+        workflow.stand_ins(&system, number, Role::Guardian).await.unwrap().into_keys().collect()
+    };
+    let both = BTreeSet::from([child.person_key.unwrap(), invited.person_key]);
+    assert_eq!(both.len(), 2, "the invitation went on under its own key");
+    assert_eq!(keys_of(&child.child_no).await, both);
+    assert_eq!(keys_of("A1").await, both);
+    assert_eq!(keys_of("A2").await, BTreeSet::from([waiting.person_key]));
+    let nobody = workflow.stand_ins(&system, "", Role::Guardian).await;
+    assert!(matches!(nobody, Err(WorkflowError::NotFound(_))), "{nobody:?}");
+
+    let stand_ins = workflow.stand_ins(&system, &child.child_no, Role::Guardian).await.unwrap();
+    assert!(workflow.unlink_events(&system, &stand_ins, days(4)).await.unwrap().events > 0);
+    assert_eq!(workflow.reread_events(&system, &stand_ins).await.unwrap().naming, 0);
+    let closed = events_of(db, "solicitation.closed").await;
+    assert_eq!(closed[0].payload["child_key"].as_i64(), Some(stand_ins[&invited.person_key]));
+    workflow.renew_keys(&system, &stand_ins, "certificate", days(4)).await.unwrap();
+    let renewed = keys_of(&child.child_no).await;
+    assert!(renewed.len() == 2 && renewed.is_disjoint(&both), "{renewed:?}");
+    assert_eq!(keys_of("A2").await, BTreeSet::from([waiting.person_key]), "nobody else is touched");
 }

@@ -97,7 +97,8 @@ async fn people(tx: &mut Tx, city: &City) -> Vec<(&'static str, usize)> {
         programmes_of(tx.programmes_of(facility)),
         facility_programmes(tx.facility_programmes(code)),
         message(tx.message(city.parent.account_id, city.message.message_id)),
-        messages_of_cause(tx.messages_of_cause(city.message.cause_event_id)),
+        messages_of_cause(tx.messages_of_cause(city.message.cause_event_id, city.parent.account_id)),
+        standing_messages_of_cause(tx.standing_messages_of_cause(city.message.cause_event_id, "", 10)),
         inbox(tx.inbox(city.parent.account_id, false, None, 10)),
     ]
 }
@@ -156,6 +157,7 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         registered_guardians(tx.registered_guardians(code)),
         print_item(tx.print_item(code, "X26-0000001")),
         print_items(tx.print_items(code, &LettersOf::default(), 10)),
+        print_items_in_vain(tx.print_items_in_vain(code, NOW, 10)),
         waiting_print_items(async { tx.waiting_print_items(code).await.map(counted) }),
         print_items_of_run(tx.print_items_of_run(code, more.run)),
         print_run(tx.print_run(code, more.run)),
@@ -182,8 +184,8 @@ async fn announcements(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static s
         city_requests(tx.city_requests(code, 10)),
         current_notices(tx.current_notices(code, today)),
         notice_readers(tx.notice_readers(code, "all", "", 10)),
-        birth_dates(tx.birth_dates(code)),
-        birth_dates_of(tx.birth_dates_of(city.guardian.guardian_id)),
+        birth_dates(tx.birth_dates(code, today)),
+        birth_dates_of(tx.birth_dates_of(city.guardian.guardian_id, today)),
         topics(tx.topics(city.parent.account_id)),
         segment(tx.segment(more.segment)),
         segments(tx.segments(code)),
@@ -404,7 +406,10 @@ async fn enrich_printing(tx: &mut Tx, city: &City, id: PrintRunId) {
     assert_eq!(tx.make_print_run(&city.code, &run, 10).await.unwrap(), 1);
     let printed = tx.print_item(&city.code, "X26-0000001").await.unwrap().unwrap();
     let waiting = PrintItem { letter_no: "X26-0000002".to_owned(), print_run_id: None, ..printed };
-    tx.insert_print_item(&city.code, &waiting).await.unwrap();
+    let nowhere = PrintItem { letter_no: "X26-0000003".to_owned(), state: "unaddressed".to_owned(), ..waiting.clone() };
+    for letter in [&waiting, &nowhere] {
+        tx.insert_print_item(&city.code, letter).await.unwrap();
+    }
 }
 
 async fn enrich_linked(tx: &mut Tx, city: &City) {
@@ -557,6 +562,7 @@ async fn enrich_announcements(tx: &mut Tx, city: &City, more: &More) {
         told: false,
         published_at: NOW,
         withdrawn_at: None,
+        taken_after: None,
     };
     tx.insert_notice(&notice).await.unwrap();
     let request = CityRequest {

@@ -373,7 +373,7 @@ async fn surveys_stay_behind_the_wall(db: &TestStore) {
     assert!(scene.workflow.surveys(&stranger).await.unwrap().is_empty());
     let mut tx = db.begin_read(stranger.wall()).await.unwrap();
     assert!(tx.survey_answers(id).await.unwrap().is_empty());
-    assert!(tx.birth_dates(&town()).await.unwrap().is_empty());
+    assert!(tx.birth_dates(&town(), NOW.jst_date()).await.unwrap().is_empty());
     assert!(tx.survey_addressee(id, scene.families[0].parent.account_id).await.unwrap().is_none());
     drop(tx);
     assert_eq!(scene.workflow.survey(&scene.city.operator(), id).await.unwrap().state, "open");

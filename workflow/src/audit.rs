@@ -41,6 +41,20 @@ pub enum Access {
     Resend,
     /// The operator asked to do one of these.
     Request,
+    /// A broadcast that had not gone out changed.
+    ChangeBroadcast,
+    /// A broadcast given back to its author.
+    RejectBroadcast,
+    /// A broadcast held.
+    PauseBroadcast,
+    /// A broadcast let go on.
+    ResumeBroadcast,
+    /// When a broadcast goes out again set.
+    PlanResends,
+    /// A saved segment made or changed.
+    SaveSegment,
+    /// A saved segment deleted.
+    DeleteSegment,
     /// A machine's key made.
     IssueKey,
     /// The sources replaced that a key may send events of.
@@ -73,6 +87,13 @@ impl Access {
             Self::Withdraw => "withdraw",
             Self::Resend => "resend",
             Self::Request => "request",
+            Self::ChangeBroadcast => "broadcast_changed",
+            Self::RejectBroadcast => "broadcast_rejected",
+            Self::PauseBroadcast => "broadcast_paused",
+            Self::ResumeBroadcast => "broadcast_resumed",
+            Self::PlanResends => "resends_planned",
+            Self::SaveSegment => "segment_saved",
+            Self::DeleteSegment => "segment_deleted",
             Self::IssueKey => "api_key_issued",
             Self::SetKeySources => "api_key_sources_set",
             Self::RevokeKey => "api_key_revoked",

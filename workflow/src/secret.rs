@@ -2,7 +2,7 @@
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
 use sha2::{Digest, Sha256};
-use todoke_domain::{account::NewPassword, qr::QrToken};
+use todoke_domain::{account::NewPassword, ids::DeviceId, qr::QrToken};
 
 use crate::WorkflowError;
 
@@ -27,6 +27,14 @@ pub fn qr_token() -> QrToken {
 /// refused by a unique index; with 63 bits that does not happen.
 pub fn person_key() -> i64 {
     rand::random_range(1..=i64::MAX)
+}
+
+/// The pseudonym of a device that push goes to. Only who knows its person's key can tell which it is, and forgetting a
+/// person renews that.
+pub(crate) fn device_key(person_key: i64, device: DeviceId) -> i64 {
+    let digest = Sha256::digest(format!("{person_key}:{device}").as_bytes());
+    let bits = digest.iter().take(8).fold(0_u64, |bits, byte| (bits << 8) | u64::from(*byte));
+    i64::try_from(bits >> 1).unwrap_or(i64::MAX).max(1)
 }
 
 /// How a secret with enough randomness is kept. A fast hash is right for 256 random bits.

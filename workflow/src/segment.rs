@@ -1,10 +1,12 @@
 //! Saved segments, and a look at whom a definition selects before anything is sent.
 
 use serde::Serialize;
-use todoke_domain::{Timestamp, ids::SegmentId, role::Permission, segment::Segment, text, time::age_months};
+use todoke_domain::{
+    Timestamp, broadcast::BroadcastKind, ids::SegmentId, role::Permission, segment::Segment, text, time::age_months,
+};
 use todoke_store::{Tx, segment::SavedSegment};
 
-use crate::{Actor, FieldError, Workflow, WorkflowError, error::Fields};
+use crate::{Actor, FieldError, Workflow, WorkflowError, audit::Access, error::Fields, work::Subject};
 
 pub use todoke_domain::segment::Draft as SegmentDraft;
 
@@ -67,9 +69,9 @@ impl SegmentView {
 pub struct SegmentPreview {
     /// People, each with an inbox.
     pub count: i64,
-    /// Who of them takes broadcasts by push, if they have a device for it.
+    /// Who of them would get a broadcast of the kind by push.
     pub push: i64,
-    /// Who of them takes broadcasts by mail.
+    /// Who of them would get it by mail.
     pub email: i64,
     /// Whether the definition leaves nobody out.
     pub everybody: bool,
@@ -91,11 +93,12 @@ pub struct SampleView {
 }
 
 impl Workflow {
-    /// Counts whom a definition selects and shows some of them, masked.
+    /// Counts whom a definition selects, by the ways a broadcast of a kind goes, and shows some of them, masked.
     pub async fn preview_segment(
         &self,
         actor: &Actor,
         draft: SegmentDraft,
+        kind: BroadcastKind,
         now: Timestamp,
     ) -> Result<SegmentPreview, WorkflowError> {
         actor.require(Permission::SendBroadcasts)?;
@@ -105,10 +108,16 @@ impl Workflow {
         fields.finish()?;
         let segment = segment.ok_or(WorkflowError::Internal("an unchecked segment"))?;
         let code = &actor.municipality_code;
-        let counts = tx.count_members(code, &segment, now).await?;
+        let reach = tx.reach_of_members(code, &segment, now).await?;
+        let (push, email) = match kind {
+            BroadcastKind::Segment => (reach.n_push, reach.n_email),
+            BroadcastKind::Event => (reach.n_push, 0),
+            // Nobody can switch it off.
+            BroadcastKind::Emergency => (reach.n_device, reach.n_address),
+        };
         let mut sample = Vec::new();
         for row in tx.sample_members(code, &segment, SAMPLE_MAX, now).await? {
-            let births = tx.birth_dates_of(row.guardian_id).await?;
+            let births = tx.birth_dates_of(row.guardian_id, now.jst_date()).await?;
             sample.push(SampleView {
                 no: masked(&row.guardian_no),
                 role: row.role.as_str(),
@@ -116,13 +125,7 @@ impl Workflow {
                 child_age_months: births.into_iter().map(|birth| age_months(birth, now.jst_date())).collect(),
             });
         }
-        Ok(SegmentPreview {
-            count: counts.n,
-            push: counts.n_push,
-            email: counts.n_email,
-            everybody: segment.is_everybody(),
-            sample,
-        })
+        Ok(SegmentPreview { count: reach.n, push, email, everybody: segment.is_everybody(), sample })
     }
 
     /// Saves a definition by name.
@@ -148,6 +151,7 @@ impl Workflow {
             changed_at: now,
         };
         work.tx.insert_segment(&row).await.map_err(name_taken)?;
+        work.audit(Access::SaveSegment, Subject::new("segment", row.segment_id), 1);
         work.commit().await?;
         SegmentView::of(&row)
     }
@@ -169,6 +173,7 @@ impl Workflow {
         row.definition = definition(&segment)?;
         row.changed_at = now;
         work.tx.update_segment(&row).await.map_err(name_taken)?;
+        work.audit(Access::SaveSegment, Subject::new("segment", row.segment_id), 1);
         work.commit().await?;
         SegmentView::of(&row)
     }
@@ -180,6 +185,7 @@ impl Workflow {
         if !work.tx.delete_segment(id).await? {
             return Err(WorkflowError::NotFound("segment"));
         }
+        work.audit(Access::DeleteSegment, Subject::new("segment", id), 1);
         work.commit().await?;
         Ok(())
     }

@@ -4,10 +4,16 @@
 //! their keys · the sets of the day`. All numbers are little-endian; sets are in Roaring's own form. A file that
 //! is damaged, of another version or made from other rows is as good as none.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use jiff::civil::Date;
 use roaring::RoaringBitmap;
+use todoke_domain::MunicipalityCode;
 
 use super::day::{Day, People};
 
@@ -108,8 +114,29 @@ pub(super) fn write(folder: &Path, date: Date, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&part, folder.join(name(date)))
 }
 
-/// Deletes whatever in a folder is not a day that `is_wanted`. Blocking.
-pub(super) fn sweep(folder: &Path, is_wanted: impl Fn(Date) -> bool) -> io::Result<()> {
+/// Whether a file says that it was made under this mark; whether it is whole, its reader sees. Blocking.
+pub(super) fn is_made_under(path: &Path, mark: u64) -> bool {
+    let mut start = [0; MAGIC.len() + size_of::<u32>() + size_of::<u64>()];
+    let is_read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
+    is_read && start.starts_with(&MAGIC) && start.ends_with(&mark.to_le_bytes())
+}
+
+/// The municipalities that have a folder below `dir`. Blocking.
+pub(super) fn municipalities(dir: &Path) -> io::Result<Vec<MunicipalityCode>> {
+    let listed = match fs::read_dir(dir) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<MunicipalityCode>().ok()));
+    }
+    Ok(found)
+}
+
+/// Deletes whatever in a folder is not a day that `is_wanted`, by its date and file. Blocking.
+pub(super) fn sweep(folder: &Path, is_wanted: impl Fn(Date, &Path) -> bool) -> io::Result<()> {
     let listed = match fs::read_dir(folder) {
         Ok(listed) => listed,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -119,8 +146,9 @@ pub(super) fn sweep(folder: &Path, is_wanted: impl Fn(Date) -> bool) -> io::Resu
         let entry = entry?;
         let file_name = entry.file_name();
         let date = file_name.to_str().and_then(|name| name.strip_suffix(".day")?.parse::<Date>().ok());
-        if !date.is_some_and(&is_wanted) {
-            fs::remove_file(entry.path())?;
+        let path = entry.path();
+        if !date.is_some_and(|date| is_wanted(date, &path)) {
+            fs::remove_file(path)?;
         }
     }
     Ok(())

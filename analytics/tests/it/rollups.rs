@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use todoke_analytics::{Engine, EngineConfig, LakeSource, ReportId, ReportRequest, RollupConfig, forget_rollups};
 use todoke_domain::{Event, Timestamp};
-use todoke_lake::{CompactOptions, Erasure, EventRows, Lake, LakeOptions, Origin, search_keys};
+use todoke_lake::{CompactOptions, Erasure, EventRows, Lake, LakeOptions, Origin, Retention, search_keys};
 
 use crate::{
     city::{City, OSAKA, Row, at, code, request, rows},
@@ -363,4 +363,48 @@ async fn a_forgotten_person_leaves_the_days_as_well() {
     assert_eq!(scene.figures(&scene.by_days, OSAKA, PERIODS[0], "").await[0]["mau"], json!(1));
     assert!(search_keys(&scene.folder(), &keys).unwrap().found.is_empty(), "nobody comes back");
     forget_rollups(&scene.folder(), &code(CHIYODA)).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_made_from_other_rows_leaves_the_disk_unasked() {
+    const FORGOTTEN: i64 = 1_234_567_890_123_456_789;
+    let keys = BTreeSet::from([FORGOTTEN]);
+    let mut scene = Scene::new().await;
+    let mut city = City::new(OSAKA);
+    for day in 1..=9 {
+        city.session(&format!("a-{day}"), 5, at(&format!("2026-05-0{day}"), "10:00"));
+    }
+    city.session("b", FORGOTTEN, at("2026-05-05", "11:00"));
+    scene.append(&city.events).await;
+    scene.append(&strange_city(CHIYODA, 2).events).await;
+    for town in [OSAKA, CHIYODA] {
+        scene.agrees(town, &["day"], "before").await;
+    }
+    let neighbours = scene.stored(CHIYODA).len();
+    scene.restart();
+    scene.by_days.tidy_rollups().await.unwrap();
+    assert_eq!(scene.stored(OSAKA).len(), 9, "what is of these rows stays");
+    assert!(!search_keys(&scene.folder(), &keys).unwrap().found.is_empty(), "the search can find");
+
+    // By another node: nobody told this one's folder.
+    let erasure = Erasure {
+        municipality: code(OSAKA),
+        stand_ins: BTreeMap::from([(FORGOTTEN, 8)]),
+        removed_from: BTreeSet::from(["app".to_owned()]),
+    };
+    scene.lake.erase(&erasure, now()).await.unwrap();
+    scene.restart();
+    scene.by_days.tidy_rollups().await.unwrap();
+    let left: Vec<String> = scene.stored(OSAKA).into_keys().collect();
+    assert_eq!(left, [1, 2, 3, 7, 8, 9].map(|day| format!("2026-05-0{day}")));
+    assert!(search_keys(&scene.folder(), &keys).unwrap().found.is_empty());
+    assert_eq!(scene.stored(CHIYODA).len(), neighbours, "another municipality's days are as they were");
+    scene.agrees(OSAKA, &["", "day"], "after").await;
+
+    let retention = Retention { fiscal_years: 0, ..Retention::default() };
+    scene.lake.expire("app", &retention, at("2027-04-02", "10:00")).await.unwrap();
+    scene.by_days.tidy_rollups().await.unwrap();
+    assert!(scene.stored(OSAKA).is_empty() && scene.stored(CHIYODA).is_empty(), "days past their time go");
+    fs::remove_dir_all(scene.folder()).unwrap();
+    scene.by_days.tidy_rollups().await.unwrap();
 }

@@ -25,6 +25,7 @@ const MACHINES: [(&str, &[&str], &[&str]); 18] = [
             "account.registered",
             "account.issued",
             "account.issue_bounced",
+            "account.mail_failed",
             "account.otp",
             "account.password_reset",
             "account.password_changed",
@@ -238,14 +239,14 @@ const MACHINES: [(&str, &[&str], &[&str]); 18] = [
 
 #[test]
 fn the_catalogues_are_complete() {
-    // The 119 of messages.md, and the two alarms that it asks for without giving their words.
-    assert_eq!(messages::all().len(), 121);
+    // The 119 of messages.md, the two alarms that it asks for without giving their words, and one more of ours.
+    assert_eq!(messages::all().len(), 122);
     // design.md speaks of 185; the tables of events.md, slash-joined rows taken apart, name 188. `message.displayed` is ours.
     assert_eq!(events::all().len(), 189);
     assert_eq!(events::groups().len(), 29);
     let sections: Vec<usize> =
         (2..=9).map(|section| messages::all().iter().filter(|message| message.section == section).count()).collect();
-    assert_eq!(sections, [15, 12, 16, 14, 21, 7, 18, 18]);
+    assert_eq!(sections, [16, 12, 16, 14, 21, 7, 18, 18]);
 }
 
 #[test]

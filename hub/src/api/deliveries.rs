@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use todoke_domain::time::add_days;
 use todoke_workflow::{
     audit::Access,
-    messaging::{Correction, MessageQuery},
+    messaging::{Correction, LetterInVain, MessageQuery},
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -180,7 +180,7 @@ struct Patience {
 }
 
 #[utoipa::path(get, path = "/v1/deliveries/unreached", tag = "deliveries", params(Patience),
-    responses((status = 200, description = "mandatory messages that reached nobody, with what was tried and what can be done next")))]
+    responses((status = 200, description = "mandatory messages that reached nobody, with what was tried and what can be done next; beside them, in `letters`, letters that are no message's, since their households are not registered, and came back or have no address")))]
 async fn unreached(
     State(app): State<AppState>,
     caller: Caller,
@@ -189,6 +189,8 @@ async fn unreached(
     let hours = patience.hours.unwrap_or(UNREACHED_HOURS);
     let contacts = app.workflow.unreached(&caller.actor, hours, PAGE_MAX, app.now()).await?;
     audited(&app, &caller, Access::View, "message", contacts.len()).await?;
+    let letters = app.workflow.letters_in_vain(&caller.actor, PAGE_MAX, app.now()).await?;
+    audited(&app, &caller, Access::View, "letter", letters.len()).await?;
     let items = contacts.into_iter().map(|contact| {
         json!({
             "message_id": contact.row.message_id,
@@ -204,7 +206,22 @@ async fn unreached(
             "next": contact.next,
         })
     });
-    Ok(Json(all(items.collect())))
+    let mut page = all(items.collect());
+    page["letters"] = letters
+        .into_iter()
+        .map(|LetterInVain { letter, next }| {
+            json!({
+                "letter_no": letter.letter_no,
+                "letter_kind": letter.letter_kind,
+                "recipient": letter.recipient_name,
+                "title": letter.title,
+                "state": letter.state,
+                "created_at": letter.created_at,
+                "next": next,
+            })
+        })
+        .collect();
+    Ok(Json(page))
 }
 
 #[utoipa::path(post, path = "/v1/deliveries/{delivery_id}/resend", tag = "deliveries", params(("delivery_id" = String, Path)),

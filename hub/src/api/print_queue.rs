@@ -33,6 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(mark))
+        .routes(routes!(resend))
         .routes(routes!(runs))
         .routes(routes!(make_run))
         .routes(routes!(sheets))
@@ -114,6 +115,18 @@ async fn mark(State(app): State<AppState>, caller: Caller, Body(body): Body<Mark
     let step = letter_step(&body.state)?;
     let marked = app.workflow.mark_letters(&caller.actor, &body.letter_nos, step, app.now()).await?;
     Ok(Json(json!({ "marked": marked })))
+}
+
+#[utoipa::path(post, path = "/v1/print-queue/{letter_no}/resend", tag = "solicitations", params(("letter_no" = String, Path)),
+    responses((status = 202, description = "queued once more under a new number, to where the register has the child now"),
+              (status = 409, description = "it is on its way, was sent again already, is a message's, or nobody knows an address")))]
+async fn resend(
+    State(app): State<AppState>,
+    caller: Caller,
+    At(letter_no): At<String>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let again = app.workflow.resend_letter(&caller.actor, &letter_no, app.now()).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "letter_no": again }))))
 }
 
 fn letter_step(state: &str) -> Result<LetterStep, Problem> {

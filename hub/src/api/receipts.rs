@@ -81,7 +81,7 @@ async fn receipts(
 }
 
 #[utoipa::path(get, path = "/m/{token}", tag = "receipts", params(("token" = String, Path)),
-    responses((status = 303, description = "to the screen of a mailed message, which counts as opened")))]
+    responses((status = 303, description = "to the screen of a mailed message, named in `mailed`; the mail counts as opened, the message is not read by it")))]
 async fn link(State(app): State<AppState>, method: Method, At(raw): At<String>) -> Result<Response, Problem> {
     // A look ahead (HEAD) by a mail program opens nothing; an old or broken link leads home.
     let path = match token(&raw).filter(|_| method == Method::GET) {

@@ -3,7 +3,10 @@
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use todoke_domain::segment::{Condition, People};
+use todoke_domain::{
+    broadcast::BroadcastKind,
+    segment::{Condition, People},
+};
 use todoke_workflow::segment::SegmentDraft;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -41,6 +44,14 @@ struct PreviewBody {
     #[serde(default = "Condition::everybody")]
     #[schema(value_type = Value)]
     when: Condition,
+    /// `segment`, `event` or `emergency`: what is counted is who would get such a broadcast by push and by mail
+    #[serde(default = "ordinary")]
+    #[schema(value_type = String)]
+    kind: BroadcastKind,
+}
+
+const fn ordinary() -> BroadcastKind {
+    BroadcastKind::Segment
 }
 
 #[utoipa::path(get, path = "/v1/segments", tag = "broadcasts", responses((status = 200, description = "by name")))]
@@ -88,5 +99,5 @@ async fn preview(
     Body(body): Body<PreviewBody>,
 ) -> Result<Json<Value>, Problem> {
     let draft = SegmentDraft { people: body.people, when: body.when };
-    Ok(Json(json!(app.workflow.preview_segment(&caller.actor, draft, app.now()).await?)))
+    Ok(Json(json!(app.workflow.preview_segment(&caller.actor, draft, body.kind, app.now()).await?)))
 }

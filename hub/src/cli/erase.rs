@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use todoke_analytics::forget_rollups;
-use todoke_domain::{MunicipalityCode, Timestamp};
+use todoke_domain::{MunicipalityCode, Role, Timestamp};
 use todoke_ingest::{LakeSink, SinkConfig, UsageLog, UsageLogConfig, search_log};
 use todoke_lake::{ErasedTable, Erasure, LakeLocation, Searched, search_keys, search_lake};
 use todoke_store::{DbKind, Durability, purge_sqlite};
@@ -37,8 +37,12 @@ const BEHAVIOUR: [&str; 1] = ["app"];
 
 #[derive(Debug, Args)]
 pub(super) struct EraseArgs {
-    /// Number of a guardian or child, or the mail address of an account
+    /// Number of a guardian or a child, a child's number in the register, or id or mail address of an account; also of
+    /// who has deleted the account
     number: String,
+    /// Whose account a guardian's number means: guardian or proxy_guardian
+    #[arg(long, value_name = "ROLE", default_value = "guardian")]
+    role: Role,
     /// Code of the municipality
     #[arg(long, value_name = "CODE")]
     municipality: MunicipalityCode,
@@ -56,17 +60,21 @@ struct Certificate {
     certificate_id: String,
     municipality_code: MunicipalityCode,
     number: String,
+    /// Of the accounts behind a guardian's number those with this role.
+    role: Role,
     erased_at: Timestamp,
-    people: usize,
+    /// A child that was invited and then registered without its code has two.
+    keys: usize,
     record: Unlinked,
     tables: BTreeMap<String, ErasedTable>,
     searched: BTreeMap<&'static str, Searched>,
     statement: &'static str,
 }
 
-const STATEMENT: &str = "上記の番号の方を指す仮名キーを、イベントの記録、取込みログ、データレイクの全ファイル（過去の版を含む）から消去し、\
+const STATEMENT: &str = "上記の番号の方（利用者番号の場合は、その世帯で上記の role の方）を指す仮名キーを、イベントの記録、取込みログ、データレイクの全ファイル（過去の版を含む）から消去し、\
     残る全ファイルとイベントの記録の全件を読み直して見つからないことを確認しました。アプリ利用の行は削除し、業務の行は別の乱数に置き換えました。\
-    日ごとの集計の途中結果は、この自治体の分をすべて削除しました。サーバーは出力したファイルを保持していません。\
+    日ごとの集計の途中結果は、この命令を実行したサーバーにあるこの自治体の分をすべて削除し、残りを読み直しました。\
+    同じデータレイクを使うほかのサーバーに残る分は読み直しておらず、該当する日の分はそのサーバーが次に起動したときに削除されます。サーバーは出力したファイルを保持していません。\
     すでに出力されたファイルは、操作・出力記録（R18）でご確認ください。";
 
 /// What is left to do when everything else is done.
@@ -131,7 +139,7 @@ async fn erase(
     let workflow = Workflow::new(store.clone(), Arc::new(NobodyListens), &config.public_url());
     let actor = Actor::system(args.municipality.clone(), "console");
     let stand_ins = workflow
-        .stand_ins(&actor, &args.number)
+        .stand_ins(&actor, &args.number, args.role)
         .await
         .with_context(|| format!("{} is nobody in {}", args.number, args.municipality))?;
 
@@ -152,7 +160,7 @@ async fn erase(
         removed_from: BEHAVIOUR.map(str::to_owned).into(),
     };
     let tables = lake.erase(&erasure, clock.now()).await?;
-    // Days of app usage are made again from what is left.
+    // Days of app usage are made again from what is left. Other nodes delete theirs when they start (`tidy_rollups`).
     let rollups_dir = config.data.join(ROLLUPS);
     forget_rollups(&rollups_dir, &args.municipality)
         .with_context(|| format!("{} cannot be emptied", rollups_dir.display()))?;
@@ -169,8 +177,9 @@ async fn erase(
         certificate_id: uuid::Uuid::now_v7().to_string(),
         municipality_code: args.municipality.clone(),
         number: args.number.clone(),
+        role: args.role,
         erased_at: clock.now(),
-        people: stand_ins.len(),
+        keys: stand_ins.len(),
         record,
         tables,
         searched,

@@ -23,7 +23,7 @@ use deltalake::{
 };
 use serde_json::json;
 use todoke_domain::Event;
-use todoke_lake::{CompactOptions, Erasure, LakeError, LakeView, Origin, Scope};
+use todoke_lake::{CompactOptions, Erasure, Lake, LakeError, LakeOptions, LakeView, Origin, Scope};
 
 use crate::support::*;
 
@@ -185,6 +185,16 @@ async fn an_older_table_gets_columns_without_a_rewrite_and_readers_go_on() {
     assert_eq!((merged.files_before, merged.files_after), (2, 1));
     assert_eq!((counted(&own, "count(*)").await, counted(&own, "count(dwell_ms)").await), (3, 1));
     assert_untouched(dir.path(), &before);
+}
+
+/// Rows rest on the entry that added their columns.
+#[tokio::test]
+async fn columns_are_on_the_disk_before_the_table_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    created(dir.path(), &EARLY).await;
+    let lake = Lake::open(dir.path(), LakeOptions::default()).await.unwrap();
+    assert_eq!(lake.stats().iter().find(|table| table.table == "app").unwrap().version, 1);
+    assert_eq!(std::fs::read_to_string(dir.path().join("app/_delta_log/_last_synced")).unwrap(), "1");
 }
 
 /// During an upgrade of several nodes this version is the old one.

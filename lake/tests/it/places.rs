@@ -47,6 +47,7 @@ over_both_places!(
     a_lake_is_written_read_and_kept_in_order,
     nodes_that_begin_and_commit_at_once_lose_and_double_nothing,
     two_compactions_of_the_same_files_never_double_a_row,
+    a_compaction_is_not_lost_because_another_node_commits_meanwhile,
     days_past_their_time_and_people_leave,
     a_pinned_version_goes_to_another_place_and_is_the_same_there,
     a_note_is_left_by_one_and_seen_by_all_until_it_is_taken_away,
@@ -156,6 +157,21 @@ async fn two_compactions_of_the_same_files_never_double_a_row(place: LakeLocatio
         assert_each_once(&lake, "app", 6).await;
         assert_eq!(lake.stats().iter().find(|table| table.table == "app").unwrap().files, 1);
     }
+}
+
+async fn a_compaction_is_not_lost_because_another_node_commits_meanwhile(place: LakeLocation) {
+    drop(filled(&place, 6).await);
+    let (a, b) = (open_at(&place).await, open_at(&place).await);
+    // Of this `a` has not heard when it reads the files that it joins.
+    let (origin, batch) = (Origin::new("record", 7), rows(&[view(7, CHIYODA)]));
+    assert_eq!(b.append(origin.clone(), &batch, now()).await.unwrap().rows, 1);
+    let done = a.compact("app", &CompactOptions::default(), tomorrow()).await.unwrap();
+    assert!(done.files_before >= 6, "{done:?}");
+    b.view().refresh().await.unwrap();
+    for lake in [&a, &b] {
+        assert_each_once(lake, "app", 7).await;
+    }
+    assert_eq!(a.append(origin, &batch, now()).await.unwrap().rows, 0, "it is known whose rows came meanwhile");
 }
 
 const FORGOTTEN: i64 = 1_234_567_890_123_456_789;

@@ -1,6 +1,6 @@
 //! Compaction, vacuum, checkpoints, history.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use datafusion::{
     arrow::{
@@ -152,6 +152,32 @@ async fn vacuum_removes_files_without_a_commit_and_refuses_short_retentions() {
     assert_each_once(&lake, "app", 1).await;
     lake.append(Origin::new("record", 2), &rows(&[view(2, CHIYODA)]), now()).await.unwrap();
     assert_each_once(&lake, "app", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_go_on_while_a_vacuum_deletes_file_by_file() {
+    const ORPHANS: usize = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    lake.append(Origin::new("record", 1), &rows(&[view(1, CHIYODA)]), now()).await.unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for n in 0..ORPHANS {
+        let orphan =
+            dir.path().join(format!("app/municipality_code=131016/jst_date=2026-11-21/part-orphan-{n}.parquet"));
+        std::fs::File::create(&orphan).unwrap().set_modified(long_ago).unwrap();
+    }
+    let vacuumed = Arc::clone(&lake);
+    let vacuum = tokio::spawn(async move { vacuumed.vacuum("app", Duration::from_secs(7_200)).await });
+    while files(dir.path()) > ORPHANS && !vacuum.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    lake.append(Origin::new("record", 2), &rows(&[view(2, CHIYODA)]), now()).await.unwrap();
+    assert!(!vacuum.is_finished(), "the commit waited for the vacuum");
+    assert_eq!(vacuum.await.unwrap().unwrap(), ORPHANS);
+    assert_eq!(files(dir.path()), 2);
+    assert_each_once(&lake, "app", 2).await;
+    let version = lake.stats().iter().find(|table| table.table == "app").unwrap().version;
+    assert_eq!(version, 2, "the log has nothing but the two commits");
 }
 
 #[tokio::test]

@@ -102,11 +102,12 @@ impl<'a> Marks<'a> {
 
     /// Writes the events and looks that came together.
     pub(super) async fn finish(mut self) -> Result<(), StoreError> {
-        if !self.events.is_empty() {
-            self.tx.append_events(&mut self.events).await?;
-        }
+        // First the looks, as whoever does one strikes it off before writing events of the same message.
         if !self.looks.is_empty() {
             self.tx.insert_escalations(&self.looks).await?;
+        }
+        if !self.events.is_empty() {
+            self.tx.append_events(&mut self.events).await?;
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use todoke_domain::{
     time::{add_days, add_months, fiscal_year},
 };
 
+use crate::child::child_lives_here;
+
 /// A parameter's value.
 #[derive(Debug)]
 pub(super) enum Bind {
@@ -22,7 +24,6 @@ pub(super) struct Conditions {
     pub(super) binds: Vec<Bind>,
 }
 
-const CHILD_HERE: &str = "SELECT 1 FROM child c WHERE c.guardian_id = g.guardian_id AND c.moved_out_on IS NULL AND ";
 const SETTLED: &str = "SELECT 1 FROM coupon_use u WHERE u.guardian_id = g.guardian_id AND u.state = 'settled'";
 const HOLDS: &str = "(1 = 1)";
 
@@ -65,17 +66,16 @@ impl Conditions {
             Condition::ChildAgeMonths { from, to } => {
                 let (youngest, oldest) = (months_before(today, *from), months_before(today, *to + 1));
                 let (youngest, oldest) = (self.text(youngest), self.text(oldest));
-                format!("EXISTS ({CHILD_HERE} c.birth_date <= {youngest} AND c.birth_date > {oldest})")
+                let here = self.child_here(today);
+                format!("EXISTS (SELECT 1 {here} AND c.birth_date <= {youngest} AND c.birth_date > {oldest})")
             }
             Condition::ChildClassAge { ages } => {
                 let ranges: Vec<String> = ages.iter().map(|age| self.class(today, *age)).collect();
-                format!("EXISTS ({CHILD_HERE} ({}))", ranges.join(" OR "))
+                format!("EXISTS (SELECT 1 {} AND ({}))", self.child_here(today), ranges.join(" OR "))
             }
             Condition::ChildCount { from, to } => {
                 let (from, to) = (self.number(*from), self.number(*to));
-                format!(
-                    "(SELECT COUNT(*) FROM child c WHERE c.guardian_id = g.guardian_id AND c.moved_out_on IS NULL) BETWEEN {from} AND {to}"
-                )
+                format!("(SELECT COUNT(*) {}) BETWEEN {from} AND {to}", self.child_here(today))
             }
             Condition::ProgrammeUsed { codes, from, to } => self.used(codes, *from, *to),
             Condition::FacilityUsed { facility_ids } => {
@@ -83,15 +83,17 @@ impl Conditions {
             }
             Condition::CouponState { state } => self.coupon_state(state),
             Condition::CouponBalance { from_yen, to_yen } => {
+                // Without a coupon it is below every balance, and not NULL, of which "not" would be NULL as well.
                 let (from, to) = (self.number(*from_yen), self.number(*to_yen));
                 format!(
-                    "COALESCE((SELECT SUM(c.balance_yen) FROM coupon c WHERE c.guardian_id = g.guardian_id AND c.state = 'active'), 0) BETWEEN {from} AND {to}"
+                    "COALESCE((SELECT SUM(c.balance_yen) FROM coupon c WHERE c.guardian_id = g.guardian_id AND c.state = 'active'), -1) BETWEEN {from} AND {to}"
                 )
             }
             Condition::ApplicationState { state } => {
                 let state = self.text(state.as_str());
                 format!(
-                    "EXISTS (SELECT 1 FROM application p WHERE p.guardian_id = g.guardian_id AND p.state = {state})"
+                    "EXISTS (SELECT 1 FROM application p WHERE p.guardian_id = g.guardian_id AND p.state = {state}
+                     AND NOT EXISTS (SELECT 1 FROM application q WHERE q.child_id = p.child_id AND q.application_id > p.application_id))"
                 )
             }
             Condition::Topic { topics } => {
@@ -142,6 +144,14 @@ impl Conditions {
             self.write(sql, condition, now);
         }
         sql.push(')');
+    }
+
+    /// The children `c` of the household that live here on a day.
+    fn child_here(&mut self, today: Date) -> String {
+        format!(
+            concat!("FROM child c WHERE c.guardian_id = g.guardian_id AND ", child_lives_here!("c", "{day}")),
+            day = self.text(today)
+        )
     }
 
     /// Class age 0 has no younger end: children born since April belong to it.

@@ -6,7 +6,7 @@ use todoke_domain::{
     ids::{AccountId, GuardianId, SurveyId},
 };
 
-use crate::{StoreError, Tx, column::DateText};
+use crate::{StoreError, Tx, child::child_lives_here, column::DateText};
 
 /// A person of a saved audience, as at the time of extraction.
 #[derive(Debug, Clone)]
@@ -44,8 +44,12 @@ const PICK_FOR_REMINDER: &str = "UPDATE survey_target SET reminded = TRUE
  RETURNING account_id, ward_code, class_age";
 
 impl Tx {
-    /// Households and birth dates of all children that live in the municipality.
-    pub async fn birth_dates(&mut self, code: &MunicipalityCode) -> Result<Vec<(GuardianId, Date)>, StoreError> {
+    /// Households and birth dates of all children that live in the municipality on `today`.
+    pub async fn birth_dates(
+        &mut self,
+        code: &MunicipalityCode,
+        today: Date,
+    ) -> Result<Vec<(GuardianId, Date)>, StoreError> {
         #[derive(sqlx::FromRow)]
         struct Row {
             #[sqlx(try_from = "String")]
@@ -56,8 +60,12 @@ impl Tx {
         let rows: Vec<Row> = fetch_all!(
             self,
             Row,
-            "SELECT guardian_id, birth_date FROM child WHERE municipality_code = $1 AND moved_out_on IS NULL",
+            concat!(
+                "SELECT guardian_id, birth_date FROM child c WHERE municipality_code = $1 AND ",
+                child_lives_here!("c", "$2")
+            ),
             self.wall.inside(code),
+            today.to_string(),
         )?;
         Ok(rows.into_iter().map(|row| (row.guardian_id, row.birth_date)).collect())
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use todoke_domain::{
     Role, Timestamp,
-    catalogue::messages::{self, Category, Channel},
+    catalogue::messages::{self, Category, Channel, Class},
     role::Permission,
 };
 use todoke_store::account::{Account, Consent, Preference};
@@ -13,14 +13,19 @@ use crate::{Actor, FieldError, Work, Workflow, WorkflowError};
 
 /// The permission to use ID and identity data (N-SEC-13).
 const IDENTITY_DATA: &str = "identity_data";
+/// The permission to count how the app is used (events.md 5.9).
+pub(crate) const USAGE_ANALYTICS: &str = "usage_analytics";
 /// Consents a person may give and withdraw alone.
-const WITHDRAWABLE: [&str; 2] = ["usage_analytics", IDENTITY_DATA];
+const WITHDRAWABLE: [&str; 2] = [USAGE_ANALYTICS, IDENTITY_DATA];
 
 impl Work<'_> {
     /// Sets a consent and notes it.
     pub(crate) async fn grant(&mut self, account: &Account, kind: &str, granted: bool) -> Result<(), WorkflowError> {
         let consent = Consent { kind: kind.to_owned(), version: TERMS_VERSION, granted, at_us: self.now.as_micros() };
         self.tx.set_consent(account.account_id, &consent).await?;
+        if kind == USAGE_ANALYTICS {
+            self.tx.review_reach(account.account_id).await?;
+        }
         let (event_type, payload) = match (kind, granted) {
             (IDENTITY_DATA, true) => (
                 "account.identity_permission_granted",
@@ -85,7 +90,7 @@ impl Workflow {
 
     /// From when on usage of the app by this account may be collected; `None` if it may not.
     pub async fn usage_agreed_since(&self, actor: &Actor) -> Result<Option<Timestamp>, WorkflowError> {
-        Ok(self.store().agreed_since(actor.account()?, "usage_analytics").await?)
+        Ok(self.store().agreed_since(actor.account()?, USAGE_ANALYTICS).await?)
     }
 
     /// Accepts the current terms and privacy policy.
@@ -126,9 +131,12 @@ impl Workflow {
             let detail = "この設定は、お知らせの種類ごとに変更してください。";
             return Err(WorkflowError::Invalid(vec![FieldError::new("receive_mail", detail)]));
         }
-        let sent = |category: &Category| messages::all().iter().any(|kind| kind.category == *category);
-        let switchable = Category::ALL.into_iter().filter(|c| c.can_switch_off(Channel::Email) && sent(c));
-        let items: Vec<Preference> = switchable
+        let optional = |category: &Category| {
+            messages::all().iter().any(|kind| kind.category == *category && kind.class == Class::Optional)
+        };
+        let items: Vec<Preference> = Category::ALL
+            .into_iter()
+            .filter(optional)
             .map(|category| Preference {
                 category: category.as_str().to_owned(),
                 channel: Channel::Email.as_str().to_owned(),

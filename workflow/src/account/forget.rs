@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use todoke_domain::Timestamp;
+use todoke_domain::{Role, Timestamp};
 
 use crate::{Actor, Workflow, WorkflowError, audit::Access, secret, work::Subject};
 
@@ -32,11 +32,23 @@ pub struct Reread {
 }
 
 impl Workflow {
-    /// Keys of the people behind a number, each with a stand-in that nobody else has and nothing keeps.
+    /// Keys of the people behind a number, as [`Tx::person_keys`] finds them, each with a stand-in that nobody else has
+    /// and nothing keeps.
     ///
     /// Errors: [`WorkflowError::NotFound`] when there is nobody.
-    pub async fn stand_ins(&self, actor: &Actor, number: &str) -> Result<BTreeMap<i64, i64>, WorkflowError> {
-        let keys = self.read(actor).await?.person_keys(&actor.municipality_code, number).await?;
+    ///
+    /// [`Tx::person_keys`]: todoke_store::Tx::person_keys
+    pub async fn stand_ins(
+        &self,
+        actor: &Actor,
+        number: &str,
+        role: Role,
+    ) -> Result<BTreeMap<i64, i64>, WorkflowError> {
+        if number.is_empty() {
+            // Whoever has not finished a registration has no number yet.
+            return Err(WorkflowError::NotFound("person"));
+        }
+        let keys = self.read(actor).await?.person_keys(&actor.municipality_code, number, role).await?;
         if keys.is_empty() {
             return Err(WorkflowError::NotFound("person"));
         }

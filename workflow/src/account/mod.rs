@@ -14,6 +14,7 @@ mod sign_in;
 
 pub(crate) use children::qr_view;
 pub use children::{ChildDraft, ChildQrView, child_revision};
+pub(crate) use consent::USAGE_ANALYTICS;
 pub use forget::{Reread, Unlinked};
 pub use key::key_revision;
 pub use office::{OfficeChange, OfficeDraft, TERMS_VERSION, account_revision};

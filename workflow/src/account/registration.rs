@@ -203,7 +203,7 @@ impl crate::Work<'_> {
             self.grant(&account, kind, true).await?;
         }
         if usage_analytics {
-            self.grant(&account, "usage_analytics", true).await?;
+            self.grant(&account, super::USAGE_ANALYTICS, true).await?;
         }
         for child in children {
             self.add_child(&account, child).await?;

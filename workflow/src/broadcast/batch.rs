@@ -40,6 +40,8 @@ use crate::{
 /// People per transaction: enough that commits cost little, few enough that a payment beside it waits for
 /// tens of milliseconds only.
 const BATCH: i64 = 500;
+/// Why somebody who has had enough of them that day does not get an ordinary one.
+const DAILY_LIMIT: &str = "daily_limit";
 /// A node that stays silent for this long has lost the broadcast to the next one that looks.
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -114,15 +116,19 @@ impl Work<'_> {
         let Some(last) = members.last() else { return Ok(0) };
         round.created_after = last.account_id.to_string();
         let n_picked = members.len();
-        let members: Vec<Member> = members.into_iter().filter(|to| to.n_since < PER_PERSON_AND_DAY_MAX).collect();
+        let (members, capped): (Vec<Member>, Vec<Member>) =
+            members.into_iter().partition(|to| to.n_since < PER_PERSON_AND_DAY_MAX);
+        if !capped.is_empty() {
+            round.n_suppressed += i64::try_from(capped.len()).unwrap_or(0);
+            for id in self.untold(row, &plan, &capped).await? {
+                self.note_suppressed(id, DAILY_LIMIT);
+            }
+        }
         let words = plan.words(&self.broadcast_values(row).await?);
         let n_created = match words {
-            Ok(words) => {
-                round.n_suppressed += i64::try_from(n_picked - members.len()).unwrap_or(0);
-                self.tell(row, round, &plan, &members, words.inbox).await?
-            }
+            Ok(words) => self.tell(row, round, &plan, &members, words.inbox).await?,
             Err(error) => {
-                round.n_suppressed += i64::try_from(n_picked).unwrap_or(0);
+                round.n_suppressed += i64::try_from(members.len()).unwrap_or(0);
                 self.tell_nobody(row, &plan, &members, &error).await?;
                 0
             }
@@ -175,6 +181,17 @@ impl Work<'_> {
         members: &[Member],
         error: &TemplateError,
     ) -> Result<(), WorkflowError> {
+        let ids = self.untold(row, plan, members).await?;
+        self.suppress_unwritten(row, plan, ids, error).await
+    }
+
+    /// Notes messages that are not made, one for each person; why not is for the caller to note.
+    async fn untold(
+        &mut self,
+        row: &Broadcast,
+        plan: &Plan,
+        members: &[Member],
+    ) -> Result<Vec<MessageId>, WorkflowError> {
         let model = self.model(row, plan, no_words());
         let devices = self.devices_among(members.iter()).await?;
         let mut events = Vec::with_capacity(members.len());
@@ -186,7 +203,7 @@ impl Work<'_> {
             ids.push(id);
         }
         self.tx.append_events(&mut events).await?;
-        self.suppress_unwritten(row, plan, ids, error).await
+        Ok(ids)
     }
 
     /// Notes that these messages cannot be sent, and tells the operator.

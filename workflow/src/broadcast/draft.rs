@@ -39,7 +39,7 @@ pub struct BroadcastDraft {
     /// Push as well; an emergency always is pushed.
     #[serde(default = "yes")]
     pub push: bool,
-    /// Mail as well; an emergency always is mailed.
+    /// Mail as well; an emergency always is mailed, an event never.
     #[serde(default)]
     pub email: bool,
     /// A saved segment; with another `segment` beside it, that one counts.
@@ -81,6 +81,9 @@ impl BroadcastDraft {
             if self.event_on.is_none() {
                 fields.refuse("event_on", "開催日を入力してください。");
             }
+        }
+        if self.email && !self.kind.may_be_mailed() {
+            fields.refuse("email", "行事案内はメールでは送信できません。");
         }
         let pace = self.pace_per_s.unwrap_or(PACE_DEFAULT);
         if !(1..=PACE_MAX).contains(&pace) {

@@ -68,7 +68,7 @@ impl Work<'_> {
     }
 }
 
-/// Members of an event: when the first and the last batch were sent.
+/// Members of an event: when the first batch was put into inboxes and the last one into inboxes or the queue.
 fn sent_between(first: Option<Timestamp>, last: Option<Timestamp>) -> Value {
     json!({ "first_sent_at": first.map(Timestamp::as_micros), "last_sent_at": last.map(Timestamp::as_micros) })
 }

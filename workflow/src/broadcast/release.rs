@@ -16,7 +16,7 @@ use super::{
     draft::{plan_text, resends},
     readable_audience, step,
 };
-use crate::{Actor, Work, Workflow, WorkflowError, error::Fields, segment::definition};
+use crate::{Actor, Work, Workflow, WorkflowError, audit::Access, error::Fields, segment::definition, work::Subject};
 
 impl Workflow {
     /// Makes a draft; nobody is told before it is submitted and released.
@@ -33,7 +33,7 @@ impl Workflow {
             row.author_name = work.tx.account(account).await?.map(|account| account.name).unwrap_or_default();
         }
         draft.write_to(&mut row, &mut work.tx).await?;
-        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?.n;
+        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?;
         work.tx.insert_broadcast(&row).await?;
         work.broadcast_event("broadcast.created", &row, Value::Null);
         work.commit().await?;
@@ -56,8 +56,9 @@ impl Workflow {
         }
         draft.write_to(&mut row, &mut work.tx).await?;
         row.editor_id = actor.account_id;
-        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?.n;
+        row.n_targets = work.tx.count_members(&row.municipality_code, &row.segment()?, now).await?;
         work.tx.update_broadcast(&row).await?;
+        work.audit(Access::ChangeBroadcast, Subject::new("broadcast", row.broadcast_id), 1);
         work.commit().await?;
         self.broadcast(actor, id).await
     }
@@ -73,7 +74,7 @@ impl Workflow {
         let mut work = self.begin_long(actor, now).await?;
         let mut row = work.open_broadcast(id).await?;
         let segment = readable_audience(&row)?;
-        row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?.n;
+        row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?;
         let n_targets = u64::try_from(row.n_targets).unwrap_or(0);
         let needs_approval = row.kind()?.needs_approval(segment.is_everybody(), n_targets);
         row.note = String::new();
@@ -124,6 +125,7 @@ impl Workflow {
         row.note = note.unwrap_or_default();
         work.publish_broadcast("broadcast.rejected", &row, Value::Null);
         work.tx.update_broadcast(&row).await?;
+        work.audit(Access::RejectBroadcast, Subject::new("broadcast", row.broadcast_id), 1);
         work.commit().await?;
         self.broadcast(actor, id).await
     }
@@ -148,6 +150,7 @@ impl Workflow {
         }
         row.resend_after_min = plan_text(&plan);
         work.tx.update_broadcast(&row).await?;
+        work.audit(Access::PlanResends, Subject::new("broadcast", row.broadcast_id), 1);
         if let Some(started_at) = row.started_at {
             work.tx.delete_waiting_rounds(id).await?;
             let begun = work.tx.rounds(id).await?;
@@ -169,6 +172,12 @@ impl Work<'_> {
     async fn second_person(&mut self, id: BroadcastId) -> Result<Broadcast, WorkflowError> {
         self.actor.require(Permission::ApproveBroadcasts)?;
         let approver = self.actor.account()?;
+        // Whoever makes a key for a machine could otherwise be the second pair of eyes as well.
+        if !self.tx.account(approver).await?.is_some_and(|account| account.email.is_some()) {
+            return Err(WorkflowError::Conflict(
+                "承認・差し戻しは、画面にサインインした担当者だけが行えます。".to_owned(),
+            ));
+        }
         let row = self.open_broadcast(id).await?;
         if !row.hands().may_approve(approver) {
             return Err(WorkflowError::Conflict(

@@ -60,17 +60,30 @@ impl Plan {
         &self.cause
     }
 
-    /// Channels of one person: the catalogue's, less what the author left out and the person switched off.
-    pub(super) fn channels(&self, to: &Member, has_push_device: bool) -> Result<ChannelSet, WorkflowError> {
-        let contact = Contact::of(&to.contact_channel);
+    /// Channels of people who switched nothing off: the catalogue's, less what the author left out.
+    pub(super) fn ways(&self, contact: Contact, has_push_device: bool) -> Result<ChannelSet, WorkflowError> {
         let reach = Reach { contact, has_account: true, has_push_device, is_actor: false };
         let channels = self.recipient.channels_for(&asked(&self.cause, self.email), &reach).map_err(fault)?;
         if self.kind.class == Class::Mandatory {
             return Ok(channels);
         }
+        let chosen = |via: Via| match via {
+            Via::Push => self.push,
+            Via::Email => self.email,
+            Via::Live | Via::Inbox | Via::Paper => true,
+        };
+        Ok(channels.iter().filter(|via| chosen(*via)).collect())
+    }
+
+    /// Channels of one person: [`Self::ways`] less what the person switched off.
+    pub(super) fn channels(&self, to: &Member, has_push_device: bool) -> Result<ChannelSet, WorkflowError> {
+        let channels = self.ways(Contact::of(&to.contact_channel), has_push_device)?;
+        if self.kind.class == Class::Mandatory {
+            return Ok(channels);
+        }
         let set = |via: Via| match via {
-            Via::Push => self.push && to.push_set.unwrap_or(Category::Broadcast.default_on(via)),
-            Via::Email => self.email && to.email_set.unwrap_or(Category::Broadcast.default_on(via)),
+            Via::Push => to.push_set.unwrap_or(Category::Broadcast.default_on(via)),
+            Via::Email => to.email_set.unwrap_or(Category::Broadcast.default_on(via)),
             Via::Live | Via::Inbox | Via::Paper => true,
         };
         Ok(channels.iter().filter(|via| set(*via)).collect())

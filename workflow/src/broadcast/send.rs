@@ -121,7 +121,7 @@ impl Workflow {
             return Ok(false);
         }
         let segment = row.segment()?;
-        row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?.n;
+        row.n_targets = work.tx.count_members(&row.municipality_code, &segment, now).await?;
         let n_targets = u64::try_from(row.n_targets).unwrap_or(0);
         if row.approver_id.is_none() && row.kind()?.needs_approval(segment.is_everybody(), n_targets) {
             step(&mut row, BroadcastEvent::HoldBack)?;

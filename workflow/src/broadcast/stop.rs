@@ -16,7 +16,7 @@ use todoke_domain::{
 use todoke_store::broadcast::{Broadcast, RoundState};
 
 use super::{BroadcastView, collapse_key, message_type, sent_between, step};
-use crate::{Actor, Work, Workflow, WorkflowError};
+use crate::{Actor, Work, Workflow, WorkflowError, audit::Access, work::Subject};
 
 /// Why a message of a stopped broadcast was not sent.
 const STOPPED: &str = "broadcast_stopped";
@@ -162,6 +162,7 @@ impl Work<'_> {
         self.refuse_when_over(row).await?;
         step(row, BroadcastEvent::Pause)?;
         self.tx.hold_broadcast(&collapse_key(row)?).await?;
+        self.audit(Access::PauseBroadcast, Subject::new("broadcast", row.broadcast_id), 1);
         Ok("broadcast.paused")
     }
 
@@ -173,6 +174,7 @@ impl Work<'_> {
             let due_at = delivery::leaves_at(channel, speed, self.now);
             self.tx.release_broadcast(&key, channel, due_at).await?;
         }
+        self.audit(Access::ResumeBroadcast, Subject::new("broadcast", row.broadcast_id), 1);
         Ok("broadcast.resumed")
     }
 

@@ -6,7 +6,7 @@ use todoke_domain::{
     Timestamp,
     broadcast::BroadcastState,
     catalogue::{
-        messages::{Class, LOCALE_COMPLETE, Speed},
+        messages::{Channel as Via, Class, Contact, LOCALE_COMPLETE, Speed},
         template::Rendered,
     },
     delivery::{self, DeliveryState, Provider, Purpose},
@@ -81,10 +81,12 @@ impl Workflow {
             read_at: None,
         };
         work.tx.insert_messages(&[message]).await?;
-        let devices = if row.push { work.tx.push_devices(&[account_id]).await? } else { Vec::new() };
+        let channels = plan.ways(Contact::App, true)?;
+        let devices =
+            if channels.contains(Via::Push) { work.tx.push_devices(&[account_id]).await? } else { Vec::new() };
         let mut ways: Vec<(Provider, String)> =
             devices.iter().map(|device| (device.kind, device.device_id.to_string())).collect();
-        let mail = account.email.filter(|_| row.email);
+        let mail = account.email.filter(|_| channels.contains(Via::Email));
         let trial = Trial { message_id, devices: ways.len(), email: mail.is_some() };
         ways.extend(mail.map(|address| (Provider::Smtp, address)));
         let deliveries: Vec<NewDelivery> = ways

@@ -104,9 +104,9 @@ pub struct RoundView {
     pub suppressed: i64,
     /// People handed to push and mail.
     pub routed: i64,
-    /// When the first batch was sent.
+    /// When the first batch was put into inboxes.
     pub first_sent_at: Option<Timestamp>,
-    /// When the newest batch was sent.
+    /// When the newest batch was put into inboxes or queued: what is queued leaves later.
     pub last_sent_at: Option<Timestamp>,
 }
 

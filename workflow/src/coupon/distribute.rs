@@ -53,7 +53,11 @@ impl Work<'_> {
         let today = self.now.jst_date();
         let (expires_on, rule) = set.terms.last_day(open.child.birth_date, open.child.moved_out_on);
         let moved_out = open.child.moved_out_on.is_some_and(|on| on <= today);
-        if expires_on < today || moved_out {
+        let resident = match &open.child.resident_no {
+            Some(no) => self.tx.resident(&open.child.municipality_code, no).await?,
+            None => None,
+        };
+        if expires_on < today || moved_out || resident.is_some_and(|resident| resident.is_struck_off()) {
             self.tx.set_cycle(open.coupon.coupon_id, open.coupon.cycle_no, None).await?;
             return Ok(false);
         }

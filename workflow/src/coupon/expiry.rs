@@ -1,14 +1,13 @@
 //! What happens by the calendar: cyclic distribution (T04), expiry (T05), reminders (T06), and a last day
 //! that moves with the child.
 
-use std::collections::BTreeMap;
-
+use jiff::civil::Date;
 use serde_json::json;
 use todoke_domain::{
     Timestamp, Yen,
     catalogue::{format, template::Placeholder},
     coupon::CouponState,
-    ids::{ChildId, CouponId},
+    ids::ChildId,
     ledger::LotAmount,
     parameter::{EXPIRY_REMINDER_DAYS, EXPIRY_REMINDER_LAST_DAYS, Parameter},
     time::add_days,
@@ -18,7 +17,7 @@ use super::ledger::OpenCoupon;
 use crate::{Actor, Work, Workflow, WorkflowError, work::Subject};
 
 /// Coupons handled in one transaction of a run: short enough that payments slip in between.
-const RUN_CHUNK: i64 = 50;
+const RUN_CHUNK: u8 = 50;
 
 /// How many coupons a run touched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,7 +50,7 @@ impl Workflow {
         let mut run = CouponRun::default();
         loop {
             let mut work = self.begin_long(actor, now).await?;
-            let due = work.tx.coupons_due(&actor.municipality_code, now.jst_date(), RUN_CHUNK).await?;
+            let due = work.tx.coupons_due(&actor.municipality_code, now.jst_date(), RUN_CHUNK.into()).await?;
             if due.is_empty() {
                 return Ok(run);
             }
@@ -78,7 +77,7 @@ impl Workflow {
         let mut run = CouponRun::default();
         loop {
             let mut work = self.begin_long(actor, now).await?;
-            let ended = work.tx.coupons_with_expired_lots(&actor.municipality_code, today, RUN_CHUNK).await?;
+            let ended = work.tx.coupons_with_expired_lots(&actor.municipality_code, today, RUN_CHUNK.into()).await?;
             if ended.is_empty() {
                 return Ok(run);
             }
@@ -100,47 +99,67 @@ impl Workflow {
         }
     }
 
-    /// Reminds of lots that end in the set number of days (T06), amounts of one child and day summed.
+    /// Reminds of lots that end in the set number of days after `today` (T06), a day that may have been missed. Amounts
+    /// of one child and last day are summed.
     pub async fn remind_of_expiry(
         &self,
         actor: &Actor,
         round: ReminderRound,
+        today: Date,
         now: Timestamp,
     ) -> Result<CouponRun, WorkflowError> {
-        let mut work = self.begin_long(actor, now).await?;
-        let code = actor.municipality_code.clone();
-        let today = now.jst_date();
-        let days = work.tx.parameter_number(&code, round.days(), today).await?;
-        let ends_on = add_days(today, i32::try_from(days).unwrap_or(i32::MAX));
-        let lots = work.tx.lots_ending_on(&code, ends_on).await?;
+        let code = &actor.municipality_code;
         let mut run = CouponRun::default();
-        // Per child the first of its coupons, which the message leads to, and what ends on all of them.
-        let mut ending: BTreeMap<ChildId, (CouponId, Yen)> = BTreeMap::new();
-        for same_coupon in lots.chunk_by(|a, b| a.coupon_id == b.coupon_id) {
-            let Some(coupon) = work.tx.coupon(same_coupon[0].coupon_id).await? else { continue };
-            if coupon.state() != CouponState::Active {
-                continue;
+        let (ends_on, children) = {
+            let mut tx = self.read(actor).await?;
+            let days = tx.parameter_number(code, round.days(), today).await?;
+            let ends_on = add_days(today, i32::try_from(days).unwrap_or(i32::MAX));
+            if ends_on < now.jst_date() {
+                return Ok(run);
             }
-            let amount: Yen = same_coupon.iter().map(|lot| lot.rest_yen).sum();
-            let (_, sum) = ending.entry(coupon.child_id).or_insert((coupon.coupon_id, Yen::ZERO));
-            *sum += amount;
-            run.coupons += 1;
+            (ends_on, tx.children_with_lots_ending_on(code, ends_on).await?)
+        };
+        for some in children.chunks(usize::from(RUN_CHUNK)) {
+            let mut work = self.begin_long(actor, now).await?;
+            for child in some {
+                run.coupons += work.remind_of(*child, today, ends_on).await?;
+            }
+            work.commit().await?;
         }
-        for (child, (coupon, amount)) in ending {
-            let open = work.open_coupon(coupon).await?;
-            let mut about = open.about("coupon", coupon.to_string(), &open.coupon.coupon_no, "active");
-            about.values.set(Placeholder::Amount, amount.to_string());
-            about.values.set(Placeholder::Expiry, format::day(ends_on));
-            about.once_per = Some(format!("{today}:{child}"));
-            let cause = work.uncaused(Subject::new("coupon", coupon));
-            work.raise_timer("T06", &cause, &about).await?;
-        }
-        work.commit().await?;
         Ok(run)
     }
 }
 
 impl Work<'_> {
+    /// Reminds of what is left of a child's lots that end on `ends_on`; gives the number of its coupons with any.
+    async fn remind_of(&mut self, child: ChildId, today: Date, ends_on: Date) -> Result<usize, WorkflowError> {
+        let (mut n, mut amount) = (0, Yen::ZERO);
+        // The message leads to the first of them.
+        let mut first = None;
+        for coupon in self.tx.coupons_of_child(child).await?.into_iter().rev() {
+            if coupon.state() != CouponState::Active {
+                continue;
+            }
+            let lots = self.tx.lots(coupon.coupon_id).await?;
+            let rest: Yen = lots.iter().filter(|lot| lot.expires_on == ends_on).map(|lot| lot.rest_yen).sum();
+            if rest.is_positive() {
+                first = first.or(Some(coupon.coupon_id));
+                amount += rest;
+                n += 1;
+            }
+        }
+        let Some(coupon) = first else { return Ok(0) };
+        let open = self.open_coupon(coupon).await?;
+        let mut about = open.about("coupon", coupon.to_string(), &open.coupon.coupon_no, "active");
+        about.values.set(Placeholder::Amount, amount.to_string());
+        about.values.set(Placeholder::Expiry, format::day(ends_on));
+        // The early and the late reminder may fall on one day.
+        about.once_per = Some(format!("{today}:{child}:{ends_on}"));
+        let cause = self.uncaused(Subject::new("coupon", coupon));
+        self.raise_timer("T06", &cause, &about).await?;
+        Ok(n)
+    }
+
     /// Writes off an ended lot.
     pub(super) async fn write_off(&mut self, open: &mut OpenCoupon, line: LotAmount) -> Result<(), WorkflowError> {
         let Some(lot) = open.lots.iter().find(|lot| lot.lot_id == line.lot_id).cloned() else { return Ok(()) };

@@ -107,12 +107,9 @@ impl Workflow {
         actor.require(Permission::PublishNotices)?;
         let mut work = self.begin(actor, now).await?;
         let message = work.tx.message_by_id(id).await?.ok_or(WorkflowError::NotFound("message"))?;
-        if !work.tx.withdraw_message(id, now).await? {
+        if !work.withdraw(&message).await? {
             return Err(WorkflowError::Conflict("すでに取り下げられています。".to_owned()));
         }
-        work.take_back(id, None, WITHDRAWN).await?;
-        work.take_back_letters(id).await?;
-        work.publish_changed(&message, "message.withdrawn").await?;
         work.audit(Access::Withdraw, Subject::new("message", id), 1);
         work.commit().await?;
         Ok(())
@@ -144,7 +141,8 @@ impl Workflow {
         }
         let again = match row.provider.channel() {
             Via::Paper => work.letter_again(&row, &amended).await?,
-            _ => repeated(&row, now),
+            Via::Email => NewDelivery { target: work.present_address(&row).await?, ..repeated(&row, now) },
+            Via::Live | Via::Inbox | Via::Push => repeated(&row, now),
         };
         let again_id = again.delivery_id;
         if work.tx.insert_deliveries(&[again]).await? == 0 {
@@ -157,6 +155,27 @@ impl Workflow {
 }
 
 impl Work<'_> {
+    /// Takes a message out of the inbox, out of the queue and off the devices that show it; `false` when that was done
+    /// before.
+    pub(crate) async fn withdraw(&mut self, message: &Message) -> Result<bool, WorkflowError> {
+        if !self.tx.withdraw_message(message.message_id, self.now).await? {
+            return Ok(false);
+        }
+        self.take_back(message.message_id, None, WITHDRAWN).await?;
+        self.take_back_letters(message.message_id).await?;
+        self.publish_withdrawn(message).await?;
+        Ok(true)
+    }
+
+    /// Where a mail goes that is sent once more: to the person's address as it is now, unless the message went there
+    /// as well.
+    async fn present_address(&mut self, row: &Delivery) -> Result<String, WorkflowError> {
+        let account = self.tx.account(row.account_id).await?;
+        let Some(address) = account.and_then(|account| account.email) else { return Ok(row.target.clone()) };
+        let been_there = self.tx.deliveries_of(row.message_id).await?.iter().any(|known| known.target == address);
+        Ok(if been_there { row.target.clone() } else { address })
+    }
+
     /// The letters of a message that is taken back: one that waits leaves the queue.
     async fn take_back_letters(&mut self, id: MessageId) -> Result<(), WorkflowError> {
         for row in self.newest_of_each_target(id).await? {

@@ -1,5 +1,6 @@
 //! Devices of a person: registering, rotating, removing, trying out.
 
+use serde_json::json;
 use todoke_domain::{
     Timestamp,
     catalogue::messages::{Channel, Speed},
@@ -8,7 +9,7 @@ use todoke_domain::{
 };
 use todoke_store::{delivery::NewDelivery, device::Device};
 
-use crate::{Actor, FieldError, Workflow, WorkflowError};
+use crate::{Actor, FieldError, Workflow, WorkflowError, secret, work::Subject};
 
 /// Longest token or endpoint, bytes: push services keep them below 1,000.
 const ADDRESS_BYTES_MAX: usize = 2_048;
@@ -16,6 +17,9 @@ const ADDRESS_BYTES_MAX: usize = 2_048;
 const DEVICES_MAX: usize = 20;
 /// A test is worth seeing while the person waits for it.
 const TEST_LIFE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Devices looked at in one transaction.
+const REACH_CHUNK: i64 = 200;
 
 /// A device as it describes itself.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +87,29 @@ impl Workflow {
         }
         work.commit().await?;
         Ok(())
+    }
+
+    /// Looks at the devices of a municipality that have changed and notes for the statistics which of them push
+    /// reaches: only of people who let their use of the app be counted (events.md 5.9). Who withdraws that is
+    /// counted out.
+    ///
+    /// Gives the number of devices whose reach has changed.
+    pub async fn tell_reach(&self, actor: &Actor, now: Timestamp) -> Result<usize, WorkflowError> {
+        let code = &actor.municipality_code;
+        let mut n = 0;
+        while !self.read(actor).await?.reach_due(code, 1).await?.is_empty() {
+            let mut work = self.begin_long(actor, now).await?;
+            for device in work.tx.reach_due(code, REACH_CHUNK).await? {
+                let Some(granted) = work.tx.look_at_reach(device.device_id).await? else { continue };
+                let Some(key) = device.person_key.filter(|_| granted != device.told_reachable) else { continue };
+                let key = secret::device_key(key, device.device_id);
+                let payload = json!({ "device_key": key, "granted": granted });
+                work.event("app.push_permission_changed", Subject::new("device", key), payload);
+                n += 1;
+            }
+            work.commit().await?;
+        }
+        Ok(n)
     }
 
     /// Sends a quiet test to a device of the caller; it is no message and stays out of the inbox and statistics.

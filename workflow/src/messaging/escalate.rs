@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use jiff::civil::Date;
 use serde_json::{Value, json};
 use todoke_domain::{
-    Event, MunicipalityCode, Role, Timestamp,
+    Event, Role, Timestamp,
     account::AccountState,
     catalogue::{
         messages::{self, Audience, Channel as Via, Class, EscalationRule},
         template::{Placeholder, Placeholders, Privacy, Rendered, render_in},
     },
-    delivery::{DeliveryState, Purpose},
+    delivery::{self, DeliveryState, Purpose},
     ids::{DeliveryId, MessageId},
     role::Permission,
 };
@@ -32,6 +33,10 @@ const CLAIM_MAX: i64 = 100;
 const LEASE: Duration = Duration::from_secs(60);
 /// The mail without which a new account is of no use: whoever issued it waits for somebody who does not come.
 const ISSUED: &str = "account.issued";
+/// What tells an operator of people whom nothing reached.
+const CONTACT_FAILED: &str = "operator.contact_failed";
+/// The rule of the look that corrects its number.
+const RECOUNT: &str = "count";
 /// Before the heading of what a section is told again.
 const AGAIN_HEADING: &str = "【再通知】";
 /// The look at whether a guardian has read what asks for something.
@@ -84,6 +89,7 @@ impl Work<'_> {
             "failed" => self.look_at_failure(&message, &account).await,
             "E4" => self.look_at_section(&message, &account).await,
             AGAIN => self.look_again(&message, &account).await,
+            RECOUNT => self.recount(&message).await,
             _ => Ok(()),
         }
     }
@@ -102,6 +108,9 @@ impl Work<'_> {
     /// A delivery has failed for good: the next channel, and when there is none, the operator (E2).
     async fn look_at_failure(&mut self, message: &Message, account: &Account) -> Result<(), WorkflowError> {
         let deliveries = self.tx.deliveries_of(message.message_id).await?;
+        if !account.role.is_household() {
+            self.look_at_address(message, account, &deliveries).await?;
+        }
         let reached = message.read_at.is_some() || message.delivered_at.is_some();
         if reached || deliveries.iter().any(|row| row.state.has_reached(row.provider.channel())) {
             return Ok(());
@@ -146,59 +155,128 @@ impl Work<'_> {
         );
     }
 
-    /// One message a day says how many people nothing reached (K4); later ones of the day change its number.
+    /// One message a day says how many people nothing reached (K4). Where it has been told, a look of its own corrects
+    /// the number: one for all failures until then.
     async fn tell_operator(&mut self, unreached: &Message) -> Result<(), WorkflowError> {
         let code = self.actor.municipality_code.clone();
         let today = self.now.jst_date();
-        let midnight = Timestamp::jst_midnight(today);
-        let people = self.tx.unreached(&code, midnight, self.now, 10_000).await?;
-        let mut accounts: Vec<_> = people.iter().map(|row| row.account_id).collect();
-        accounts.push(unreached.account_id);
-        accounts.sort_unstable();
-        accounts.dedup();
-        let values = Placeholders::new().with(Placeholder::Count, accounts.len().to_string());
+        let operators = self.tx.role_accounts(&code, Role::Operator).await?;
+        let told = self.told_of_failures(&operators, today).await?;
+        if let Some((first, _)) = told.first() {
+            let recount = Escalation {
+                message_id: *first,
+                rule: RECOUNT.to_owned(),
+                municipality_code: code,
+                due_at: self.now,
+                leased_until: Timestamp::from_micros(0),
+            };
+            self.tx.insert_escalations(&[recount]).await?;
+        }
+        if told.len() == operators.len() {
+            return Ok(());
+        }
         let cause = self.failure_of(unreached);
-        let Some(kind) = messages::get("operator.contact_failed") else { return Ok(()) };
         let about = About {
             subject_kind: "contact_failed",
             subject_id: today.to_string(),
             state: "failed".to_owned(),
-            values: values.clone(),
-            facts: failure_facts(unreached, true),
+            values: self.people_unreached(today).await?,
+            facts: failure_facts(unreached, Failure::LastChannel),
             office_link: "/staff/operator/deliveries".to_owned(),
             once_per: Some(today.to_string()),
             ..About::default()
         };
-        let mut untold = false;
-        for operator in self.tx.role_accounts(&code, Role::Operator).await? {
-            let key = format!("{}:{}:{today}:{}", kind.id, about.subject_id, operator.account_id);
-            if let Some(told) = self.tx.message_of_key(&key).await? {
-                let words = render_in(kind, &operator.language, "default", &values, Privacy::Inbox).map_err(fault)?;
-                self.tx.correct_message(told, &words.subject, &words.body, self.now).await?;
-            } else {
-                untold = true;
-            }
-        }
-        if untold {
-            self.raise(&cause, &about).await?;
+        self.raise(&cause, &about).await
+    }
+
+    /// Corrects the number in what operators were told on the day of `told`.
+    async fn recount(&mut self, told: &Message) -> Result<(), WorkflowError> {
+        let Some(kind) = messages::get(CONTACT_FAILED) else { return Ok(()) };
+        let code = self.actor.municipality_code.clone();
+        let day = told.created_at.jst_date();
+        let values = self.people_unreached(day).await?;
+        let operators = self.tx.role_accounts(&code, Role::Operator).await?;
+        for (message, language) in self.told_of_failures(&operators, day).await? {
+            let words = render_in(kind, language, "default", &values, Privacy::Inbox).map_err(fault)?;
+            self.tx.correct_message(message, &words.subject, &words.body, self.now).await?;
         }
         Ok(())
     }
 
+    /// What these operators were told of a day's failures, each with the language of the reader.
+    async fn told_of_failures<'o>(
+        &mut self,
+        operators: &'o [Account],
+        day: Date,
+    ) -> Result<Vec<(MessageId, &'o str)>, WorkflowError> {
+        let mut told = Vec::new();
+        for operator in operators {
+            let key = format!("{CONTACT_FAILED}:{day}:{day}:{}", operator.account_id);
+            if let Some(message) = self.tx.message_of_key(&key).await? {
+                told.push((message, operator.language.as_str()));
+            }
+        }
+        Ok(told)
+    }
+
+    /// How many people nothing reached of what they should have been told on a day: somebody, when it is asked.
+    async fn people_unreached(&mut self, day: Date) -> Result<Placeholders, WorkflowError> {
+        let code = self.actor.municipality_code.clone();
+        // What was made in this very millisecond counts as well.
+        let until = self.now.plus(Duration::from_millis(1));
+        let n = self.tx.count_unreached(&code, Timestamp::jst_midnight(day), until).await?;
+        Ok(Placeholders::new().with(Placeholder::Count, n.max(1).to_string()))
+    }
+
+    /// An office's mail failed for good because of its address: without mail nobody signs in, so whoever manages the
+    /// account is told, once for each address. Whoever issued it hears of the first mail ([`Self::tell_issuer`]).
+    async fn look_at_address(
+        &mut self,
+        message: &Message,
+        holder: &Account,
+        deliveries: &[Delivery],
+    ) -> Result<(), WorkflowError> {
+        let Some(address) = holder.email.as_deref() else { return Ok(()) };
+        let is_dead = |row: &Delivery| {
+            row.provider.channel() == Via::Email
+                && row.target == address
+                && row.state == DeliveryState::Failed
+                && row.error_code.as_deref().is_some_and(delivery::blames_address)
+        };
+        if !deliveries.iter().any(is_dead) || !self.tx.note_mail_failed(holder.account_id, address).await? {
+            return Ok(());
+        }
+        if message.message_type == ISSUED {
+            return Ok(());
+        }
+        let managers = self.account_managers(holder).await?;
+        self.tell_of_mail(message, holder, managers, Failure::Address).await
+    }
+
     /// The mail that tells of a new account did not arrive: whoever issued it is told, or, when that person is gone
-    /// or a file issued it, those who manage the accounts.
+    /// or a file issued it, those who manage the account.
     async fn tell_issuer(&mut self, unreached: &Message, holder: &Account) -> Result<(), WorkflowError> {
-        let code = holder.municipality_code.clone();
         let issued = self.tx.event(unreached.cause_event_id).await?;
         let issuer = match issued.and_then(|event| event.actor_key) {
-            Some(key) => self.tx.account_of_person(&code, key).await?,
+            Some(key) => self.tx.account_of_person(&holder.municipality_code, key).await?,
             None => None,
         };
         let gone = [AccountState::Deleted.as_str(), AccountState::Ended.as_str()];
         let addressees = match issuer.filter(|issuer| !gone.contains(&issuer.state.as_str())) {
             Some(issuer) => vec![issuer],
-            None => self.account_managers(&code, holder).await?,
+            None => self.account_managers(holder).await?,
         };
+        self.tell_of_mail(unreached, holder, addressees, Failure::Issue).await
+    }
+
+    /// Tells those who can mend it that the mails of an account do not arrive.
+    async fn tell_of_mail(
+        &mut self,
+        unreached: &Message,
+        holder: &Account,
+        addressees: Vec<Account>,
+        failure: Failure,
+    ) -> Result<(), WorkflowError> {
         let cause = self.failure_of(unreached);
         let about = About {
             subject_kind: "account",
@@ -207,7 +285,7 @@ impl Work<'_> {
             facility: holder.facility_id,
             addressees,
             values: Placeholders::new().with(Placeholder::Title, holder.name.as_str()),
-            facts: failure_facts(unreached, false),
+            facts: failure_facts(unreached, failure),
             link: "/settings".to_owned(),
             office_link: "/staff".to_owned(),
             once_per: Some(unreached.message_id.to_string()),
@@ -216,19 +294,25 @@ impl Work<'_> {
         self.raise(&cause, &about).await
     }
 
-    /// Who manages the accounts of a municipality beside the person in question; the operator where nobody does.
-    async fn account_managers(
-        &mut self,
-        code: &MunicipalityCode,
-        holder: &Account,
-    ) -> Result<Vec<Account>, WorkflowError> {
+    /// Who manages an account beside the person in question: the managers of its facility for staff, otherwise and where
+    /// there are none those who manage the municipality's accounts; the operator where nobody does.
+    async fn account_managers(&mut self, holder: &Account) -> Result<Vec<Account>, WorkflowError> {
+        let code = &holder.municipality_code;
+        let others = |accounts: Vec<Account>| {
+            accounts.into_iter().filter(|account| account.account_id != holder.account_id).collect::<Vec<_>>()
+        };
         let mut managers = Vec::new();
-        for role in Role::ALL.into_iter().filter(|role| role.may(Permission::ManageAccounts)) {
-            managers.extend(self.tx.role_accounts(code, role).await?);
+        if let Some(facility) = holder.facility_id.filter(|_| holder.role == Role::FacilityStaff) {
+            managers = others(self.tx.facility_accounts(facility).await?);
+            managers.retain(|colleague| colleague.role.may(Permission::ManageFacilityStaff));
         }
-        managers.retain(|manager| manager.account_id != holder.account_id);
         if managers.is_empty() {
-            managers = self.tx.role_accounts(code, Role::Operator).await?;
+            for role in Role::ALL.into_iter().filter(|role| role.may(Permission::ManageAccounts)) {
+                managers.extend(others(self.tx.role_accounts(code, role).await?));
+            }
+        }
+        if managers.is_empty() {
+            managers = others(self.tx.role_accounts(code, Role::Operator).await?);
         }
         Ok(managers)
     }
@@ -305,15 +389,16 @@ impl Work<'_> {
     /// the inbox have.
     async fn first_mails(&mut self, message: &Message, section: &[Account]) -> Result<Vec<Delivery>, WorkflowError> {
         let mut mails = Vec::new();
-        for same in self.tx.messages_of_cause(message.cause_event_id).await? {
-            let colleague = section.iter().any(|colleague| colleague.account_id == same.account_id);
-            if !colleague || same.message_type != message.message_type {
-                continue;
+        for colleague in section {
+            for same in self.tx.messages_of_cause(message.cause_event_id, colleague.account_id).await? {
+                if same.message_type != message.message_type {
+                    continue;
+                }
+                let deliveries = self.tx.deliveries_of(same.message_id).await?;
+                mails.extend(deliveries.into_iter().rfind(|row| {
+                    row.provider.channel() == Via::Email && row.purpose == Purpose::Notification && !row.secret
+                }));
             }
-            let deliveries = self.tx.deliveries_of(same.message_id).await?;
-            mails.extend(deliveries.into_iter().rfind(|row| {
-                row.provider.channel() == Via::Email && row.purpose == Purpose::Notification && !row.secret
-            }));
         }
         Ok(mails)
     }
@@ -324,11 +409,22 @@ fn may_still_arrive(row: &Delivery) -> bool {
     row.state.is_under_way() && !row.doubtful
 }
 
-/// What the triggers on a failure ask beyond the event. `last_channel` is for the list of people whom nothing
-/// reaches; the holder of a new account is not on it.
-fn failure_facts(message: &Message, last_channel: bool) -> Vec<(&'static str, Value)> {
+/// What the failure of a message means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// Nothing reaches its person, who is on the list of those.
+    LastChannel,
+    /// Somebody new does not know of their account.
+    Issue,
+    /// The address of an office's account is dead.
+    Address,
+}
+
+/// What the triggers on a failure ask beyond the event.
+fn failure_facts(message: &Message, failure: Failure) -> Vec<(&'static str, Value)> {
     vec![
-        ("last_channel", json!(last_channel)),
+        ("address_failed", json!(failure == Failure::Address)),
+        ("last_channel", json!(failure == Failure::LastChannel)),
         ("message_class", json!(message.class)),
         ("message_type", json!(message.message_type)),
     ]

@@ -3,10 +3,14 @@
 use serde_json::{Value, json};
 use todoke_domain::{
     Timestamp,
+    catalogue::messages,
     channel::Channel,
     ids::{AccountId, EventId, MessageId},
 };
-use todoke_store::message::{Message, MessageStep};
+use todoke_store::{
+    account::Account,
+    message::{Message, MessageStep},
+};
 
 use super::{
     About,
@@ -87,11 +91,8 @@ impl Workflow {
         let account = actor.account()?;
         let own = {
             let mut tx = self.read(actor).await?;
-            let messages = tx.messages_of_cause(cause).await?;
-            messages
-                .into_iter()
-                .find(|message| message.account_id == account)
-                .ok_or(WorkflowError::NotFound("message"))?
+            let messages = tx.messages_of_cause(cause, account).await?;
+            messages.into_iter().next().ok_or(WorkflowError::NotFound("message"))?
         };
         self.note_message_step(actor, own.message_id, step, now).await
     }
@@ -166,24 +167,47 @@ impl Work<'_> {
             state: kind.to_owned(),
             ..About::default()
         };
+        let Some(channel) = screen_of(message, &account) else { return Ok(()) };
         let mut data = serde_json::Map::new();
-        let channel = if account.role.is_household() {
+        if account.role.is_household() {
             data.insert("message".to_owned(), message_json(message));
             data.insert("unread".to_owned(), Value::from(self.tx.unread(account.account_id).await?));
-            Channel::Guardian(account.account_id)
         } else {
-            let Some(kind) = todoke_domain::catalogue::messages::get(&message.message_type) else { return Ok(()) };
-            let facility = account.facility_id;
-            let Some(channel) = office_channel(kind, account.role, facility, &account.municipality_code) else {
-                return Ok(());
-            };
             data.insert("title".to_owned(), Value::from(message.title.clone()));
             data.insert("body".to_owned(), Value::from(message.body.clone()));
             data.insert("link".to_owned(), Value::from(message.link.clone()));
             data.insert("cause_event_id".to_owned(), Value::from(message.cause_event_id.to_string()));
-            channel
-        };
+        }
         self.publish_about(channel, kind, &about, data);
         Ok(())
     }
+
+    /// Tells whoever has the message on a screen that it has been taken back; its words do not go out again, and the
+    /// city's board shows news only.
+    pub(super) async fn publish_withdrawn(&mut self, message: &Message) -> Result<(), WorkflowError> {
+        let Some(account) = self.tx.account(message.account_id).await? else { return Ok(()) };
+        let channel = screen_of(message, &account).filter(|channel| !matches!(channel, Channel::CityBoard(_)));
+        let Some(channel) = channel else { return Ok(()) };
+        let about = About {
+            subject_kind: "message",
+            subject_id: message.message_id.to_string(),
+            state: "withdrawn".to_owned(),
+            ..About::default()
+        };
+        let mut data = serde_json::Map::new();
+        if account.role.is_household() {
+            data.insert("unread".to_owned(), Value::from(self.tx.unread(account.account_id).await?));
+        }
+        self.publish_about(channel, "message.withdrawn", &about, data);
+        Ok(())
+    }
+}
+
+/// The live channel on which its recipient sees a message.
+fn screen_of(message: &Message, account: &Account) -> Option<Channel> {
+    if account.role.is_household() {
+        return Some(Channel::Guardian(account.account_id));
+    }
+    let kind = messages::get(&message.message_type)?;
+    office_channel(kind, account.role, account.facility_id, &account.municipality_code)
 }

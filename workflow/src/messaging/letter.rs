@@ -118,11 +118,9 @@ impl Work<'_> {
         let Some(guardian) = accounts.into_iter().find(|account| account.role == Role::Guardian) else {
             return Ok(None);
         };
-        let made = self.tx.messages_of_cause(cause).await?;
-        let is_it =
-            |message: &Message| message.message_type == message_type && message.account_id == guardian.account_id;
+        let made = self.tx.messages_of_cause(cause, guardian.account_id).await?;
         // What is told again has the same cause, and comes after what was told first.
-        Ok(made.into_iter().rfind(is_it))
+        Ok(made.into_iter().rfind(|message| message.message_type == message_type))
     }
 
     /// A letter with the whole text: it comes in an envelope. `None` for who is no guardian.
@@ -192,7 +190,11 @@ impl Work<'_> {
     }
 
     /// Numbers a letter and puts it into the print queue, or beside it while it has no address.
-    async fn enqueue(&mut self, code: &MunicipalityCode, mut item: PrintItem) -> Result<PrintItem, WorkflowError> {
+    pub(super) async fn enqueue(
+        &mut self,
+        code: &MunicipalityCode,
+        mut item: PrintItem,
+    ) -> Result<PrintItem, WorkflowError> {
         item.letter_no = self.tx.next_number(code, NumberKind::Letter, self.now).await?;
         let state = if item.address.trim().is_empty() { "unaddressed" } else { "queued" };
         state.clone_into(&mut item.state);

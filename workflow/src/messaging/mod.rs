@@ -5,6 +5,7 @@
 mod amend;
 mod device;
 mod escalate;
+mod in_vain;
 mod inbox;
 mod letter;
 mod print;
@@ -17,6 +18,7 @@ mod trace;
 
 pub use amend::Correction;
 pub use device::DeviceDraft;
+pub use in_vain::LetterInVain;
 pub use inbox::{Inbox, StepOutcome};
 pub(crate) use letter::NewLetter;
 pub use letter::letter_kind;

@@ -1,7 +1,7 @@
 //! What comes back: receipts of devices and mailed links, bounced mail, and the one-click end of optional mail.
 
 use todoke_domain::{
-    Timestamp,
+    Role, Timestamp,
     catalogue::messages,
     delivery::{DeliveryStep, Purpose, ReceiptToken},
     ids::MessageId,
@@ -9,6 +9,9 @@ use todoke_domain::{
 use todoke_store::{Wall, account::Preference, delivery::Delivery, escalation::Escalation, message::MessageStep};
 
 use crate::{Actor, Workflow, WorkflowError};
+
+/// In the address that a mailed link leads to: whose message has been read once somebody with a session is there.
+const MAILED: &str = "mailed";
 
 /// What a device tells about one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,29 +85,37 @@ impl Workflow {
         Ok(changed)
     }
 
-    /// Notes that a mailed link was opened and gives where it leads.
+    /// Notes that a mailed link was fetched and gives where it leads, with the message in its query.
+    ///
+    /// Filters fetch the links of mails too: it counts for this mail alone. The message has been read when a page
+    /// with a session says so.
     ///
     /// Errors: [`WorkflowError::NotFound`] for a token of no delivery.
     pub async fn open_link(&self, token: ReceiptToken, now: Timestamp) -> Result<Opened, WorkflowError> {
-        let Some((row, _)) = self.receiver(token).await? else { return Err(WorkflowError::NotFound("link")) };
-        self.note_receipt(token, ReceiptKind::Opened, now).await?;
+        let Some((row, actor)) = self.receiver(token).await? else { return Err(WorkflowError::NotFound("link")) };
+        let mut work = self.begin(&actor, now).await?;
+        if work.step_delivery(&row, DeliveryStep::Open, None).await?.is_some() {
+            work.commit().await?;
+        }
         let inside = row.link.starts_with('/') && !row.link.starts_with("//");
-        Ok(Opened { path: if inside { row.link } else { "/".to_owned() } })
+        let path = if inside { row.link.as_str() } else { "/" };
+        let joint = if path.contains('?') { '&' } else { '?' };
+        Ok(Opened { path: format!("{path}{joint}{MAILED}={}", row.message_id) })
     }
 
-    /// Switches the mails of a delivery's category off, where people may do so.
+    /// Switches the mails of a delivery's category off, where people may do so; those of an office are one switch.
     ///
     /// Errors: [`WorkflowError::NotFound`] for a token of no optional mail.
     pub async fn unsubscribe(&self, token: ReceiptToken, now: Timestamp) -> Result<(), WorkflowError> {
         let found = self.receiver(token).await?.filter(|(row, _)| row.optional && row.channel == "email");
         let Some((row, actor)) = found else { return Err(WorkflowError::NotFound("mail")) };
+        if !actor.role.is_some_and(Role::is_household) {
+            return self.set_receive_mail(&actor, false, now).await;
+        }
         let Some(kind) = messages::get(&row.message_type) else { return Err(WorkflowError::NotFound("mail")) };
-        let mut work = self.begin(&actor, now).await?;
         let off =
             Preference { category: kind.category.as_str().to_owned(), channel: "email".to_owned(), enabled: false };
-        work.tx.set_preference(row.account_id, &off).await?;
-        work.commit().await?;
-        Ok(())
+        self.set_preferences(&actor, &[off], now).await
     }
 
     /// Notes a mail that came back. One of an unknown message changes nothing: `false`.
@@ -112,15 +123,19 @@ impl Workflow {
         let rows = {
             let mut tx = self.store().begin_read(Wall::None).await?;
             let mut rows = tx.deliveries_of(bounce.message_id).await?;
+            rows.retain(|row| row.edition == 0);
             // A mail that was sent again goes by the delivery's id, so that it is no copy of the first.
-            rows.extend(tx.delivery(bounce.message_id.as_uuid().into()).await?);
+            rows.extend(tx.delivery(bounce.message_id.as_uuid().into()).await?.filter(|row| row.edition > 0));
+            rows.retain(|row| row.channel == "email");
             rows
         };
         let address = bounce.address.as_deref().map(str::to_lowercase);
+        // A mailbox that forwards its mail gives the inner address. The Message-ID, which nobody can guess, is proof
+        // enough where it was on one mail.
+        let only = rows.len() == 1;
         let meant = rows
             .into_iter()
-            .filter(|row| row.channel == "email")
-            .find(|row| address.as_ref().is_none_or(|address| row.target.to_lowercase() == *address));
+            .find(|row| only || address.as_ref().is_none_or(|address| row.target.to_lowercase() == *address));
         let Some(row) = meant.filter(|_| bounce.permanent) else { return Ok(false) };
         let actor = Actor::system(row.municipality_code.clone(), "import");
         let mut work = self.begin(&actor, now).await?;

@@ -91,7 +91,7 @@ impl Routes {
         }
         let set = self.switches.get(&account.account_id).into_iter().flatten();
         let own = set.into_iter().find(|p| p.category == kind.category.as_str() && p.channel == via.as_str());
-        own.map_or_else(|| account.role.is_facility() || kind.category.default_on(via), |p| p.enabled)
+        own.map_or_else(|| kind.category.on_by_default(account.role, via), |p| p.enabled)
     }
 }
 

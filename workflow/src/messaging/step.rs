@@ -13,7 +13,7 @@ use todoke_store::{
 };
 
 use super::letter::letter_kind;
-use crate::{Work, WorkflowError, work::Subject};
+use crate::{Work, WorkflowError, account::USAGE_ANALYTICS, work::Subject};
 
 /// Attempts at a step while others change the same delivery.
 const RACES_MAX: usize = 8;
@@ -36,6 +36,9 @@ impl Work<'_> {
             };
             if self.tx.mark_delivery(&row, &mark).await? {
                 self.note_delivery(&row, state, reason);
+                if state == DeliveryState::Opened {
+                    self.note_push_opened(&row).await?;
+                }
                 return Ok(Some(state));
             }
             match self.tx.delivery(row.delivery_id).await? {
@@ -58,13 +61,10 @@ impl Work<'_> {
                 "message.delivered",
                 json!({ "message_id": id, "channel": row.channel, "latency_ms": since(row.cause_at) }),
             ),
-            DeliveryState::Opened => {
-                let arrived = row.delivered_at.or(row.accepted_at).unwrap_or(row.created_at);
-                (
-                    "message.opened",
-                    json!({ "message_id": id, "channel": row.channel, "open_latency_ms": since(arrived) }),
-                )
-            }
+            DeliveryState::Opened => (
+                "message.opened",
+                json!({ "message_id": id, "channel": row.channel, "open_latency_ms": since(arrived_at(row)) }),
+            ),
             DeliveryState::Superseded => {
                 ("message.superseded", json!({ "message_id": id, "channel": row.channel, "reason": reason }))
             }
@@ -86,6 +86,21 @@ impl Work<'_> {
             | DeliveryState::Suppressed => return,
         };
         self.event(event_type, Subject::new("message", id), payload);
+    }
+
+    /// Opening a push is use of the app as well, noted of who lets that be counted (events.md 5.9): by no actor, as the
+    /// statistics need nobody.
+    async fn note_push_opened(&mut self, row: &Delivery) -> Result<(), WorkflowError> {
+        let counts = row.purpose == Purpose::Notification && row.provider.channel() == Via::Push;
+        if !counts || !self.tx.has_consent(row.account_id, USAGE_ANALYTICS).await? {
+            return Ok(());
+        }
+        let open_latency_ms = i64::try_from(self.now.since(arrived_at(row)).as_millis()).unwrap_or(i64::MAX);
+        let payload = json!({
+            "message_id": row.message_id, "message_type": row.message_type, "open_latency_ms": open_latency_ms,
+        });
+        self.event_anonymous("app.push_opened", Subject::new("message", row.message_id), self.now, payload);
+        Ok(())
     }
 
     /// The event of a notification that a device shows: not a state of its delivery, which has arrived or was opened.
@@ -184,22 +199,22 @@ impl Work<'_> {
 
     /// Somebody looked: mails that waited for that are not needed. Colleagues look for each other.
     pub(super) async fn stop_waiting_mails(&mut self, message: &Message) -> Result<(), WorkflowError> {
-        let office = self.actor.role.is_some_and(|role| !role.is_household());
-        let messages = if office {
-            let of_cause = self.tx.messages_of_cause(message.cause_event_id).await?;
-            let same = of_cause.into_iter().filter(|other| other.message_type == message.message_type);
-            same.map(|other| other.message_id).collect()
+        // A type that goes to a household and to an office has a look for each.
+        let mails = if self.actor.role.is_some_and(|role| !role.is_household()) {
+            self.tx.waiting_mails_of_cause(message.cause_event_id, &message.message_type).await?
         } else {
-            vec![message.message_id]
+            self.tx.waiting_mails(message.message_id).await?
         };
-        for mail in self.tx.waiting_mails(&messages).await? {
-            // A type that goes to a household and to an office has a look for each.
-            if mail.escalation.as_deref() == Some(if office { "E3" } else { "E1" }) {
-                self.step_delivery(&mail, DeliveryStep::Supersede, Some("looked_at")).await?;
-            }
+        for mail in mails {
+            self.step_delivery(&mail, DeliveryStep::Supersede, Some("looked_at")).await?;
         }
         Ok(())
     }
+}
+
+/// When somebody could first open it, as far as that was told.
+fn arrived_at(row: &Delivery) -> Timestamp {
+    row.delivered_at.or(row.accepted_at).unwrap_or(row.created_at)
 }
 
 fn letter_payload(row: &Delivery) -> Value {

@@ -20,8 +20,8 @@ use crate::{Actor, FieldError, Workflow, WorkflowError};
 
 /// Days that a funnel or a search may span: more is a report's work.
 const DAYS_MAX: i32 = 93;
-/// How far back unreached messages are looked for.
-const UNREACHED_DAYS: i32 = 31;
+/// How far back unreached messages, and letters in vain, are looked for.
+pub(super) const UNREACHED_DAYS: i32 = 31;
 
 /// A message with all its deliveries.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Workflow {
         let words = asked.words.trim().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let pattern = format!("%{words}%");
         let search = MessageSearch {
-            pattern: &pattern,
+            pattern: (!words.is_empty()).then_some(pattern.as_str()),
             message_type: asked.message_type.trim(),
             from,
             until,

@@ -14,7 +14,7 @@ use todoke_store::notice::Notice;
 
 use crate::{Actor, Work, Workflow, WorkflowError, error::Fields, messaging::About, work::Subject};
 
-/// Readers told in one transaction: few enough that nobody waits long for the record.
+/// Readers told, or whose message is taken back, in one transaction: few enough that nobody waits long for the record.
 const RUN_CHUNK: i64 = 200;
 /// Longest list for those who publish.
 const LISTED_MAX: i64 = 500;
@@ -132,13 +132,15 @@ impl Workflow {
             told: false,
             published_at: now,
             withdrawn_at: None,
+            taken_after: None,
         };
         work.tx.insert_notice(&notice).await?;
         work.commit().await?;
         Ok(notice.into())
     }
 
-    /// Takes a notice back: nobody sees it any more, and who has not been told yet is not told.
+    /// Takes a notice back: it is no longer shown, and who has not been told yet is not told. The messages of who has
+    /// been are taken back by [`Workflow::due_notices`].
     pub async fn withdraw_notice(&self, actor: &Actor, id: NoticeId, now: Timestamp) -> Result<(), WorkflowError> {
         actor.require(Permission::PublishNotices)?;
         let mut work = self.begin(actor, now).await?;
@@ -177,11 +179,23 @@ impl Workflow {
             .collect())
     }
 
-    /// Tells the readers of every notice whose first day has come. May be called as often as one likes and
-    /// on several nodes: each reader is told once, and a run that was cut short is gone on with.
+    /// Tells the readers of every notice whose first day has come, and takes the messages of withdrawn ones out of
+    /// inboxes and queue. May be called as often as one likes and on several nodes: each reader is told once, and a
+    /// run that was cut short is gone on with.
     ///
     /// Gives the number of readers told.
     pub async fn due_notices(&self, actor: &Actor, now: Timestamp) -> Result<usize, WorkflowError> {
+        let withdrawn = self.read(actor).await?.notices_to_take_back(&actor.municipality_code).await?;
+        for id in withdrawn {
+            loop {
+                let mut work = self.begin_long(actor, now).await?;
+                let n = work.take_notice_back(id).await?;
+                work.commit().await?;
+                if n == 0 {
+                    break;
+                }
+            }
+        }
         let untold = self.read(actor).await?.untold_notices(&actor.municipality_code, now.jst_date()).await?;
         let mut told = 0;
         for id in untold {
@@ -235,6 +249,19 @@ impl Work<'_> {
         self.raise(&cause, &about).await?;
         self.tx.note_told(id, &told_after, false).await?;
         Ok(readers.len())
+    }
+
+    /// Takes the messages of a withdrawn notice back from the next readers; 0 when nobody has one any more.
+    async fn take_notice_back(&mut self, id: NoticeId) -> Result<usize, WorkflowError> {
+        let Some(notice) = self.tx.lock_notice(id).await? else { return Ok(0) };
+        let Some(taken_after) = notice.taken_after else { return Ok(0) };
+        let messages = self.tx.standing_messages_of_cause(notice.event_id, &taken_after, RUN_CHUNK).await?;
+        for message in &messages {
+            self.withdraw(message).await?;
+        }
+        let last = messages.last().map(|message| message.account_id.to_string());
+        self.tx.note_taken_back(id, last.as_deref()).await?;
+        Ok(messages.len())
     }
 
     /// The event of the publication as its messages name it: it was written when the notice was.

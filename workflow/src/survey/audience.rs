@@ -171,7 +171,7 @@ async fn extract(
     let segment = conditions.segment(tx).await?;
     let members = tx.members(code, Who::Of(&segment, now), "", i64::MAX, now).await?;
     let mut youngest: HashMap<GuardianId, i64> = HashMap::new();
-    for (guardian, birth) in tx.birth_dates(code).await? {
+    for (guardian, birth) in tx.birth_dates(code, now.jst_date()).await? {
         let age = i64::from(class_age(birth, now.jst_date()));
         youngest.entry(guardian).and_modify(|least| *least = age.min(*least)).or_insert(age);
     }

@@ -1,3 +1,5 @@
+import type { Page } from '$lib/api/types'
+
 /** Words for the channels of a message. */
 export const CHANNELS: Record<string, string> = { inbox: '受信箱', push: 'プッシュ通知', email: 'メール', paper: '郵便' }
 
@@ -60,6 +62,22 @@ export interface Contact {
   phone: string
   deliveries: Delivery[]
   next: string[]
+}
+
+/** A letter of no message that came back or has no address: its household is not registered. */
+export interface LetterInVain {
+  letter_no: string
+  letter_kind: string
+  recipient: string
+  title: string
+  state: string
+  created_at: string
+  next: string[]
+}
+
+/** Whom nothing reached, by message and by letter. */
+export interface Unreached extends Page<Contact> {
+  letters: LetterInVain[]
 }
 
 /** A message as the search finds it, without its text. */

@@ -1,8 +1,10 @@
+import { knownLanguage } from '$lib/label/word'
 import { emptyChild } from '$src/household/ChildFields.svelte'
 
 export function blankRegistration() {
   return {
     municipality_code: '', email: '', name: '', name_kana: '', sex: '', birth_date: '', postal_code: '', ward_code: '', address: '', phone: '',
+    language: knownLanguage(navigator.languages),
     children: [emptyChild()],
   }
 }

@@ -117,6 +117,16 @@ const RELATION: Record<string, string> = { mother: '母', father: '父', grandpa
 const ENTRY: Record<string, string> = { online: 'アプリ', paper_proxy: '紙（代理登録）' }
 /** Languages that messages can be had in; a text that one lacks comes in the first. */
 const LANGUAGE: Record<string, string> = { ja: '日本語', 'ja-easy': 'やさしい にほんご' }
+export const LANGUAGE_HINT = '「やさしい にほんご」の文がないお知らせは、日本語で届きます。'
+
+/** The first of the languages asked for, such as a browser's (`ja-JP`), that messages can be had in; Japanese where none can. */
+export function knownLanguage(asked: readonly string[]): string {
+  for (const tag of asked.map((one) => one.toLowerCase())) {
+    const known = [tag, tag.split('-')[0] ?? ''].find((name) => Object.hasOwn(LANGUAGE, name))
+    if (known) return known
+  }
+  return 'ja'
+}
 const SEX: Record<string, string> = { female: '女', male: '男', unspecified: '回答しない' }
 const QUESTION: Record<string, string> = {
   single: '単一選択', multiple: '複数選択', scale: '段階評価', number: '数値', text: '自由記述',
