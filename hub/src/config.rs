@@ -11,6 +11,7 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use todoke_ingest::cloud_event;
 use todoke_lake::{LakeLocation, Retention};
 use todoke_notifier::{
     apns::ApnsSettings, dispatch::DispatchSettings, fcm::FcmSettings, mail::MailSettings, web_push::WebPushSettings,
@@ -129,7 +130,7 @@ pub struct LakeConfig {
 pub struct IngestConfig {
     /// Groups or types of events that outside systems may send to `/v1/events`.
     pub outside_types: Vec<String>,
-    /// Events per API key and minute.
+    /// Events per API key and minute; at least as many as a batch may have.
     pub outside_events_per_min: u32,
     /// Events of one sender that are held in quarantine; whoever has more bad ones waits until somebody has looked.
     pub held_per_sender_max: u32,
@@ -316,6 +317,12 @@ impl Config {
             "ingest.bodies_mib_max must be {BODY_MIB_MAX} to 1048576"
         );
         anyhow::ensure!(self.ingest.body_seconds_max > 0, "ingest.body_seconds_max must be above 0");
+        // With less the longest batch would be told for ever to come again.
+        anyhow::ensure!(
+            self.ingest.outside_events_per_min as usize >= cloud_event::EVENTS_MAX,
+            "ingest.outside_events_per_min must be at least {}, the events of one batch",
+            cloud_event::EVENTS_MAX
+        );
         // With none the first bad event of a batch would keep its good ones out for ever.
         anyhow::ensure!(self.ingest.held_per_sender_max > 0, "ingest.held_per_sender_max must be above 0");
         anyhow::ensure!(self.ingest.held_max > 0, "ingest.held_max must be above 0");
@@ -415,6 +422,15 @@ mod tests {
             let mut config = Config::default();
             config.ingest.bodies_mib_max = mib;
             assert_eq!(config.check().is_ok(), is_taken, "{mib} MiB");
+        }
+    }
+
+    #[test]
+    fn the_longest_batch_is_within_the_quota_or_the_server_does_not_start() {
+        for (per_min, is_taken) in [(0, false), (4_999, false), (5_000, true)] {
+            let mut config = Config::default();
+            config.ingest.outside_events_per_min = per_min;
+            assert_eq!(config.check().is_ok(), is_taken, "{per_min} events");
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod auth;
 pub mod backup;
+pub mod bodies;
 pub mod broadcasts;
 pub mod broker;
 pub mod cli;

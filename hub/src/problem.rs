@@ -14,6 +14,7 @@ use todoke_store::StoreError;
 use todoke_workflow::{FieldError, WorkflowError, error::SignInError};
 
 use crate::{
+    bodies::Full,
     error_page::Told,
     quarantine::{KeepError, ReplayError},
 };
@@ -224,6 +225,15 @@ impl From<IngestError> for Problem {
             | IngestError::Closed
             | IngestError::Lake(_)
             | IngestError::Feed(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => IngestError::Busy { retry_after_s: 1 }.into(),
+            Full::Account => Self::rate_limited(1),
         }
     }
 }

@@ -61,7 +61,7 @@ pub struct Replayed {
     pub taken: u64,
     /// Entries that are as bad as before.
     pub held: u64,
-    /// Entries that went because their sender has withdrawn the consent since.
+    /// Entries that went because their sender has withdrawn the consent since, or gave it only after them.
     pub dropped: u64,
 }
 
@@ -304,7 +304,7 @@ pub async fn replay(
         let Some(last) = page.last() else { return Ok(done) };
         after = Some(last.quarantine_id);
         for entry in &page {
-            if is_withdrawn(store, entry).await? {
+            if !is_agreed(store, entry).await? {
                 settle(store, entry, "dropped", now).await?;
                 done.dropped += 1;
                 continue;
@@ -328,12 +328,16 @@ pub async fn replay(
     }
 }
 
-/// Whether the entry is app usage of somebody in a household who does not agree to its collection any more.
-async fn is_withdrawn(store: &Store, entry: &QuarantinedEvent) -> Result<bool, StoreError> {
+/// Whether the entry may be taken by what its sender agrees to; asked of app usage of people in households.
+async fn is_agreed(store: &Store, entry: &QuarantinedEvent) -> Result<bool, StoreError> {
     let sender = serde_json::from_str::<Sender>(&entry.sender).ok().filter(|_| entry.entrance == "usage");
-    let Some(key) = sender.and_then(|sender| sender.guardian_key) else { return Ok(false) };
+    let Some(key) = sender.and_then(|sender| sender.guardian_key) else { return Ok(true) };
     let mut tx = store.begin_read(Wall::Around(entry.municipality_code.clone())).await?;
-    Ok(!tx.person_consents(&entry.municipality_code, key, "usage_analytics").await?)
+    let since = tx.person_agreed_since(&entry.municipality_code, key, "usage_analytics").await?;
+    let event = serde_json::from_str::<Value>(&entry.content).unwrap_or_default();
+    let occurred_at = event["occurred_at"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    // One without a time is not taken anyway.
+    Ok(since.is_some_and(|since| occurred_at.is_none_or(|occurred_at| occurred_at >= since)))
 }
 
 async fn settle(store: &Store, entry: &QuarantinedEvent, state: &str, now: Timestamp) -> Result<(), StoreError> {
@@ -374,6 +378,7 @@ fn read_again(entry: &QuarantinedEvent, rules: Rules<'_>, now: Timestamp) -> Opt
         actor_key: sender.actor_key,
         guardian_key: sender.guardian_key,
         source_channel: sender.source_channel,
+        agreed_since: None,
         correlation_id: None,
         received_at: now,
     };

@@ -32,7 +32,6 @@ use todoke_workflow::{Live, Workflow, secret};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::{
@@ -42,7 +41,9 @@ use tokio_util::{
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 use crate::{
-    api, broadcasts,
+    api,
+    bodies::Bodies,
+    broadcasts,
     broker::MemoryBroker,
     clock::Clock,
     config::{Config, LakeConfig},
@@ -194,7 +195,7 @@ impl Server {
             workflow: workflow.clone(),
             hub: hub.clone(),
             usage,
-            intake: Arc::new(Semaphore::new(config.ingest.bodies_mib_max << 10)),
+            bodies: Arc::new(Bodies::new(config.ingest.bodies_mib_max, api::BODY_MIB_MAX)),
             lake: lake.clone(),
             sink: sink.status(),
             engine: engine.clone(),

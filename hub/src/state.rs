@@ -8,11 +8,11 @@ use todoke_domain::Timestamp;
 use todoke_ingest::{SinkStatus, UsageLog};
 use todoke_lake::Lake;
 use todoke_workflow::Workflow;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::{
-    broker::MemoryBroker, clock::Clock, config::Config, gate::RecordGate, limit::Limiter, realtime::Realtime,
-    token::Tokens,
+    bodies::Bodies, broker::MemoryBroker, clock::Clock, config::Config, gate::RecordGate, limit::Limiter,
+    realtime::Realtime, token::Tokens,
 };
 
 /// The realtime hub with its parts.
@@ -27,8 +27,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Durable log of app usage.
     pub usage: UsageLog,
-    /// Memory for bodies with events that are under way, a permit per KiB.
-    pub intake: Arc<Semaphore>,
+    /// Memory for bodies with events that are under way.
+    pub bodies: Arc<Bodies>,
     /// The lake, for its figures and upkeep.
     pub lake: Arc<Lake>,
     /// How events reach the lake.

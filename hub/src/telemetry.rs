@@ -96,7 +96,7 @@ pub fn init_metrics() -> PrometheusHandle {
         (LAKE_BYTES, "bytes of a table's live files"),
         (LAKE_STAGED_ROWS, "rows that queries see and no commit has"),
         (LAKE_STAGED_BYTES, "memory of the rows that no commit has, bytes"),
-        (LAKE_OLDEST_SECONDS, "age of the oldest row that no commit has, seconds"),
+        (LAKE_OLDEST_SECONDS, "age of the oldest event that record or log still keep for the lake, seconds"),
         (LAKE_FAILING, "1 while events do not reach the lake or the log takes none"),
         (LOG_BYTES, "events of the log that wait for the lake, bytes"),
         (QUARANTINED, "events held in quarantine"),

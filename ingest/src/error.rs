@@ -1,6 +1,10 @@
 //! What can go wrong while events come in.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use todoke_lake::LakeError;
 
@@ -136,6 +140,15 @@ impl IngestError {
         E: std::error::Error + Send + Sync + 'static,
     {
         move |source| Self::Log { doing, source: Arc::new(source) }
+    }
+
+    /// As [`Self::log`], of something that needs room on the disk.
+    pub(crate) fn room(doing: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| match error.kind() {
+            // A limit on the size of files is room that ended, too.
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Self::DiskFull,
+            _ => Self::log(doing)(error),
+        }
     }
 }
 

@@ -105,6 +105,7 @@ impl Writer {
         if let Some(failure) = self.common.index().failure.clone() {
             return Err(failure);
         }
+        self.change_file()?;
         self.frame.clear();
         self.frame.resize(HEAD_BYTES, 0);
         let n_ids = self.ids.len();
@@ -179,25 +180,17 @@ impl Writer {
             index.frames.push_back(frame);
         }
         self.next += 1;
-        if self.offset >= self.common.config.file_bytes_max {
-            // The frame is durable: if the next file cannot be begun, that is the next commit's failure.
-            if let Err(error) = self.next_file() {
-                self.common.index().failure = Some(error);
-            }
+        // The frame is durable: if the next file cannot be begun, that is the next commit's failure.
+        if let Err(error) = self.change_file() {
+            tracing::error!(error = &error as &dyn std::error::Error, "the usage log could not begin its next file");
         }
         Ok(())
     }
 
     /// Takes a frame back that could not be written whole.
     fn undo(&mut self, error: io::Error) -> IngestError {
-        // A limit on the size of files is room that ended, too.
-        let full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        );
         match self.disk.cut(self.offset).and_then(|()| self.disk.sync()) {
-            Ok(()) if full => IngestError::DiskFull,
-            Ok(()) => IngestError::log("writing")(error),
+            Ok(()) => IngestError::room("writing")(error),
             Err(worse) => self.fail("taking a torn frame back", worse),
         }
     }
@@ -208,13 +201,26 @@ impl Writer {
         failure
     }
 
+    /// Begins the next file if the present one is long enough. Where there is no room for it the present one stays,
+    /// and the next commit tries again before it writes: the ids of this file may be beside it already.
+    fn change_file(&mut self) -> Result<(), IngestError> {
+        let is_due = self.offset >= self.common.config.file_bytes_max && self.next > self.segment.first;
+        let changed = if is_due { self.next_file() } else { Ok(()) };
+        if let Err(error) = &changed
+            && !matches!(error, IngestError::DiskFull)
+        {
+            self.common.index().failure = Some(error.clone());
+        }
+        changed
+    }
+
+    /// Can be called again after an error.
     fn next_file(&mut self) -> Result<(), IngestError> {
         let dir = &self.common.dir;
         segment::write_ids(dir, self.segment.first, &self.ids)?;
+        let (disk, segment, offset) = segment::begin(dir, self.next, &self.common.log_id, &self.open)?;
         self.ids.clear();
         let dropped = self.window.filed(segment::ids_path(dir, self.segment.first));
-        drop_files(dropped)?;
-        let (disk, segment, offset) = segment::begin(dir, self.next, &self.common.log_id, &self.open)?;
         let before = std::mem::replace(&mut self.segment, Arc::new(segment));
         self.disk = disk;
         self.offset = offset;
@@ -223,6 +229,7 @@ impl Writer {
             index.sealed.push_back((before.path.clone(), self.next - 1));
             index.newest = self.next;
         }
+        drop_files(dropped)?;
         self.common.note()
     }
 

@@ -61,7 +61,7 @@ impl Known {
             file.sync_all()?;
             std::fs::rename(&draft, Self::path(dir))
         });
-        written.map_err(IngestError::log("noting what the lake has"))?;
+        written.map_err(IngestError::room("noting what the lake has"))?;
         segment::sync_folder(dir)
     }
 }

@@ -17,7 +17,7 @@ use todoke_domain::{
 use todoke_lake::{EventRows, RowType};
 use uuid::Uuid;
 
-pub(crate) use self::decode::{LogRows, each_key, read_marks};
+pub(crate) use self::decode::{LogRows, each_key, read_marks, recorded_at};
 use crate::IngestError;
 
 const OFFLINE: u8 = 1;

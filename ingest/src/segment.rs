@@ -326,9 +326,9 @@ pub(crate) fn begin(
     seal(&mut frame, PREAMBLE, 0, first);
     let (draft, path) = (dir.join(BEGUN), log_path(dir, first));
     remove(&draft).map_err(IngestError::log("beginning a file"))?;
-    let mut disk = open(&draft).map_err(IngestError::log("beginning a file"))?;
+    let mut disk = open(&draft).map_err(IngestError::room("beginning a file"))?;
     let written = disk.append(&frame).and_then(|()| disk.sync()).and_then(|()| std::fs::rename(&draft, &path));
-    written.map_err(IngestError::log("beginning a file"))?;
+    written.map_err(IngestError::room("beginning a file"))?;
     sync_folder(dir)?;
     let file = File::open(&path).map_err(IngestError::log("opening"))?;
     Ok((disk, Segment { first, path, meanings, file }, frame.len() as u64))
@@ -362,7 +362,11 @@ pub(crate) fn write_ids(dir: &Path, first: u64, ids: &[(u128, u64)]) -> Result<(
         file.sync_all()?;
         std::fs::rename(&draft, &path)
     });
-    written.map_err(IngestError::log("writing ids"))?;
+    if let Err(error) = written {
+        // What is there of it takes the last of the room.
+        remove(&draft).map_err(IngestError::log("writing ids"))?;
+        return Err(IngestError::room("writing ids")(error));
+    }
     sync_folder(dir)
 }
 

@@ -68,8 +68,6 @@ impl Default for SinkConfig {
 pub struct SinkStatus {
     /// Rows visible to queries and not committed.
     pub staged_rows: u64,
-    /// When the oldest row that is not committed was staged, microseconds; at the latest.
-    pub oldest_staged_at: Option<i64>,
     /// Rows committed since the start.
     pub committed_rows: u64,
     /// Commits since the start.
@@ -109,8 +107,6 @@ pub struct LakeSink {
     usage_done: Option<u64>,
     record_done: Option<i64>,
     oldest: Option<Instant>,
-    /// When the last flush began: what is staged after it is younger.
-    flushing_since: i64,
     sources_failure: Option<String>,
     lake_failure: Option<String>,
 }
@@ -148,7 +144,6 @@ impl LakeSink {
             usage_done: None,
             record_done: None,
             oldest: None,
-            flushing_since: 0,
             sources_failure: None,
             lake_failure: None,
         }
@@ -252,7 +247,6 @@ impl LakeSink {
         self.oldest = None;
         let lake = Arc::clone(&self.lake);
         let now = (self.now)();
-        self.flushing_since = now.as_micros();
         flushing.spawn(async move { lake.flush(now).await });
     }
 
@@ -281,22 +275,32 @@ impl LakeSink {
         }
         let staged_rows = self.lake.staged_rows();
         let at = (self.now)().as_micros();
-        let since = self.flushing_since;
         self.status.send_modify(|status| {
             status.staged_rows = staged_rows;
             status.committed_rows += flushed.rows;
             status.flushes += 1;
             status.flushed_at = Some(at);
-            status.oldest_staged_at = (staged_rows > 0).then_some(since);
         });
     }
 
     /// Tells the sources what they need not keep. Until that succeeds it is tried at every turn.
+    ///
+    /// Errors: the first of them; the other source was told nevertheless.
     async fn report(&mut self) -> Result<(), IngestError> {
+        let record = self.report_to_record().await;
+        let usage = self.report_to_usage().await;
+        record.and(usage)
+    }
+
+    async fn report_to_record(&mut self) -> Result<(), IngestError> {
         if let (Some(feed), Some(through)) = (&self.feed, self.record_done) {
             feed.finish(through).await?;
             self.record_done = None;
         }
+        Ok(())
+    }
+
+    async fn report_to_usage(&mut self) -> Result<(), IngestError> {
         if let (Some(usage), Some(through)) = (&self.usage, self.usage_done) {
             usage.truncate(through).await?;
             self.usage_done = None;
@@ -305,18 +309,31 @@ impl LakeSink {
     }
 
     /// Stages what the sources have, about as much as one commit takes. `true` if there may be more.
+    ///
+    /// Errors: the first of them; what the other source has is staged nevertheless.
     async fn collect(&mut self) -> Result<bool, IngestError> {
-        self.report().await?;
         let mut n_rows = 0;
-        while n_rows < self.config.flush_rows_max && self.has_room() {
+        let reported = self.report().await;
+        let record = self.collect_record(&mut n_rows).await;
+        let usage = self.collect_usage(&mut n_rows).await;
+        reported.and(record).and(usage)?;
+        Ok(n_rows >= self.config.flush_rows_max || !self.has_room())
+    }
+
+    async fn collect_record(&mut self, n_rows: &mut u64) -> Result<(), IngestError> {
+        while *n_rows < self.config.flush_rows_max && self.has_room() {
             let Some(feed) = &self.feed else { break };
             let Some(batch) = feed.assign(self.record_staged, self.config.assign_rows_max).await? else { break };
             let origin = Origin::new(Arc::clone(&self.record_app), batch.batch_no);
             self.stage(origin, &batch.events).await?;
-            n_rows += batch.events.len() as u64;
+            *n_rows += batch.events.len() as u64;
             self.record_staged = batch.batch_no;
         }
-        while n_rows < self.config.flush_rows_max && self.has_room() {
+        Ok(())
+    }
+
+    async fn collect_usage(&mut self, n_rows: &mut u64) -> Result<(), IngestError> {
+        while *n_rows < self.config.flush_rows_max && self.has_room() {
             let Some(usage) = self.usage.clone() else { break };
             let known = self.usage_known().await?;
             let mut entries = usage.read(self.usage_staged, USAGE_ROWS_MAX).await?;
@@ -328,11 +345,11 @@ impl LakeSink {
             let n_known = entries.partition_point(|entry| entry.position <= known);
             let new = entries.split_off(n_known);
             for entry in entries {
-                n_rows += self.stage_usage(vec![entry]).await?;
+                *n_rows += self.stage_usage(vec![entry]).await?;
             }
-            n_rows += self.stage_usage(new).await?;
+            *n_rows += self.stage_usage(new).await?;
         }
-        Ok(n_rows >= self.config.flush_rows_max || !self.has_room())
+        Ok(())
     }
 
     fn has_room(&self) -> bool {
@@ -380,10 +397,8 @@ impl LakeSink {
         self.lake.stage(origin, &rows).await?;
         self.oldest.get_or_insert_with(Instant::now);
         let staged_rows = self.lake.staged_rows();
-        let at = (self.now)().as_micros();
         self.status.send_modify(|status| {
             status.staged_rows = staged_rows;
-            status.oldest_staged_at.get_or_insert(at);
             status.quarantined += rows.rejected().len() as u64;
         });
         Ok(())

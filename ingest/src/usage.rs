@@ -56,6 +56,8 @@ pub struct UsageContext {
     pub guardian_key: Option<i64>,
     /// `app`, `web`, `dashboard` or `console`.
     pub source_channel: String,
+    /// The person agrees to the collection of what happened from then on; what happened before is dropped.
+    pub agreed_since: Option<Timestamp>,
     /// Id of the request.
     pub correlation_id: Option<String>,
     /// When the request arrived.
@@ -73,6 +75,8 @@ pub struct ParsedUsage {
     pub places: Vec<(usize, usize)>,
     /// The pseudonym of the device, if the batch named it.
     pub device_key: Option<i64>,
+    /// Events from before the consent. Nothing else is known of them any more.
+    pub n_not_agreed: u32,
 }
 
 /// Reads `{"device_key"?: number or text, "events": [{"event_id", "event_type", "occurred_at", …fields}]}`.
@@ -218,6 +222,7 @@ struct Batch<'c, 't> {
     block: Block,
     rejected: Vec<Rejected>,
     places: Vec<(usize, usize)>,
+    n_not_agreed: u32,
     // Kept from event to event: their memory is.
     members: Vec<(Cow<'t, str>, Scan<'t>)>,
     shape: Shape,
@@ -244,6 +249,7 @@ impl<'c, 't> Batch<'c, 't> {
             block,
             rejected: Vec::new(),
             places: Vec::new(),
+            n_not_agreed: 0,
             members: Vec::new(),
             shape: Shape::default(),
             slots: Vec::new(),
@@ -255,6 +261,7 @@ impl<'c, 't> Batch<'c, 't> {
         self.block.marks.clear();
         self.rejected.clear();
         self.places.clear();
+        self.n_not_agreed = 0;
     }
 
     fn finish(self) -> ParsedUsage {
@@ -264,6 +271,7 @@ impl<'c, 't> Batch<'c, 't> {
             rejected: self.rejected,
             places: self.places,
             device_key: self.device_key,
+            n_not_agreed: self.n_not_agreed,
         }
     }
 
@@ -304,6 +312,11 @@ impl<'c, 't> Batch<'c, 't> {
         let members = std::mem::take(&mut self.members);
         let mut shape = std::mem::take(&mut self.shape);
         shape.fit(&members);
+        if self.is_before_consent(&members, &shape) {
+            self.n_not_agreed += 1;
+            (self.shape, self.members) = (shape, members);
+            return;
+        }
         let encoded = self.encode(&members, &shape);
         self.shape = shape;
         if encoded.is_ok() {
@@ -315,6 +328,14 @@ impl<'c, 't> Batch<'c, 't> {
             self.reject(id, reason, field, content);
         }
         self.members = members;
+    }
+
+    /// Also one that is bad: it would be held with its content.
+    fn is_before_consent(&self, members: &[(Cow<'t, str>, Scan<'t>)], shape: &Shape) -> bool {
+        self.context.agreed_since.is_some_and(|since| {
+            let occurred_at = shape.occurred_at.and_then(|at| instant::parse(members[at].1.as_str()?));
+            occurred_at.is_some_and(|occurred_at| occurred_at < since)
+        })
     }
 
     fn encode(&mut self, members: &[(Cow<'t, str>, Scan<'t>)], shape: &Shape) -> Result<(), Fault> {

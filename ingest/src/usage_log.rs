@@ -27,7 +27,7 @@ use crate::{
     IngestError, RejectReason, Rejected,
     log_writer::{Request, Writer},
     recovery::{Known, recover},
-    row::{EncodedEvents, LogRows},
+    row::{self, EncodedEvents, LogRows},
     segment::{self, Disk, FrameRef},
     window::Window,
 };
@@ -478,6 +478,16 @@ impl UsageLog {
     /// Bytes of committed events that are not in the lake yet.
     pub fn backlog_bytes(&self) -> u64 {
         self.inner.common.backlog_bytes.load(Ordering::Relaxed)
+    }
+
+    /// When the oldest of these events came in.
+    pub async fn oldest(&self) -> Result<Option<Timestamp>, IngestError> {
+        let Some(frame) = self.inner.common.index().frames.front().cloned() else { return Ok(None) };
+        blocking(move || {
+            let recorded_at = row::recorded_at(&frame.read()?).map_err(IngestError::log("decoding an entry"))?;
+            Ok(Some(recorded_at))
+        })
+        .await
     }
 
     /// Why nothing is taken any more, if so. Ends with the process: what is on the disk then decides.

@@ -95,13 +95,26 @@ pub struct Preference {
     pub enabled: bool,
 }
 
-const CONSENT: &str = "SELECT granted FROM consent WHERE account_id = $1 AND kind = $2";
+/// From when on somebody agrees to what is collected. One that was given with the registration has no such instant:
+/// before it there was no account that could have agreed or not.
+macro_rules! agreed_since {
+    () => {
+        "CASE WHEN c.at_us > a.created_at_us THEN c.at_us ELSE 0 END"
+    };
+}
 
 impl Store {
-    /// Whether a consent is granted by what is committed. Every batch of app usage asks this.
-    pub async fn has_consent(&self, id: AccountId, kind: &str) -> Result<bool, StoreError> {
-        let row: Option<(bool,)> = fetch_alone!(self, (bool,), CONSENT, id.to_string(), kind)?;
-        Ok(row.is_some_and(|(granted,)| granted))
+    /// The instant from which on a consent is granted, by what is committed; `None` if it is not. Every batch of app
+    /// usage asks this.
+    pub async fn agreed_since(&self, id: AccountId, kind: &str) -> Result<Option<Timestamp>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            agreed_since!(),
+            " FROM consent c JOIN account a ON a.account_id = c.account_id
+             WHERE c.account_id = $1 AND c.kind = $2 AND c.granted"
+        );
+        let row: Option<(i64,)> = fetch_alone!(self, (i64,), sql, id.to_string(), kind)?;
+        Ok(row.map(|(since_us,)| Timestamp::from_micros(since_us)))
     }
 }
 
@@ -347,22 +360,37 @@ impl Tx {
 
     /// Whether a consent is granted now.
     pub async fn has_consent(&mut self, id: AccountId, kind: &str) -> Result<bool, StoreError> {
-        let row: Option<(bool,)> = fetch_optional!(self, (bool,), CONSENT, id.to_string(), kind)?;
+        let row: Option<(bool,)> = fetch_optional!(
+            self,
+            (bool,),
+            "SELECT granted FROM consent WHERE account_id = $1 AND kind = $2",
+            id.to_string(),
+            kind,
+        )?;
         Ok(row.is_some_and(|(granted,)| granted))
     }
 
-    /// Whether the person with this key agrees to a kind.
-    pub async fn person_consents(&mut self, code: &MunicipalityCode, key: i64, kind: &str) -> Result<bool, StoreError> {
-        let (n,): (i64,) = fetch_one!(
+    /// As [`Store::agreed_since`], of the person with this key.
+    pub async fn person_agreed_since(
+        &mut self,
+        code: &MunicipalityCode,
+        key: i64,
+        kind: &str,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let (since_us,): (Option<i64>,) = fetch_one!(
             self,
-            (i64,),
-            "SELECT COUNT(*) FROM consent c JOIN account a ON a.account_id = c.account_id
-             WHERE a.municipality_code = $1 AND a.person_key = $2 AND c.kind = $3 AND c.granted",
+            (Option<i64>,),
+            concat!(
+                "SELECT MIN(",
+                agreed_since!(),
+                ") FROM consent c JOIN account a ON a.account_id = c.account_id
+                 WHERE a.municipality_code = $1 AND a.person_key = $2 AND c.kind = $3 AND c.granted"
+            ),
             self.wall.inside(code),
             key,
             kind,
         )?;
-        Ok(n > 0)
+        Ok(since_us.map(Timestamp::from_micros))
     }
 
     /// Sets one switch.

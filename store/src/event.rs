@@ -113,6 +113,27 @@ impl Tx {
         let (waiting,): (i64,) = fetch_one!(self, (i64,), waiting)?;
         Ok((all, waiting))
     }
+
+    /// When the oldest event was recorded that waits for the lake.
+    pub async fn oldest_waiting_for_lake(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = if self.is_postgres() {
+            // Each half by an index of its own.
+            "SELECT MIN(at_us) FROM (
+                 SELECT MIN(recorded_at_us) AS at_us FROM event
+                 WHERE lake_batch IS NULL AND ($1 = '' OR municipality_code = $1)
+                 UNION ALL
+                 SELECT MIN(event.recorded_at_us) FROM lake_batch JOIN event ON event.lake_batch = lake_batch.batch_no
+                 WHERE NOT lake_batch.done AND ($1 = '' OR event.municipality_code = $1)
+             ) AS waiting"
+        } else {
+            concat!(
+                "SELECT MIN(recorded_at_us) FROM event WHERE ($1 = '' OR municipality_code = $1) AND seq > ",
+                last_in_lake!()
+            )
+        };
+        let (at_us,): (Option<i64>,) = fetch_one!(self, (Option<i64>,), sql, self.wall.code())?;
+        Ok(at_us.map(Timestamp::from_micros))
+    }
 }
 
 impl Store {

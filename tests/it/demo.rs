@@ -178,6 +178,43 @@ async fn every_documented_path_has_a_handler() {
     todoke.stop().await;
 }
 
+/// Whoever writes a sender finds every answer of the two doors for events in the document, and each refusal by its type.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_document_names_every_refusal_of_the_doors_for_events() {
+    let todoke = Todoke::demo(DemoOptions::small()).await;
+    let document = todoke.client().get("/openapi.json").await.expect(200);
+    let of_both = [
+        ("400", "bad-batch"),
+        ("401", "signed-out"),
+        ("408", "too-slow"),
+        ("413", "too-large"),
+        ("415", "bad-encoding"),
+        ("422", "too-many-bad"),
+        ("429", "rate-limited"),
+        ("429", "quarantine-full"),
+        ("500", "internal"),
+        ("503", "busy"),
+        ("503", "disk-full"),
+        ("503", "quarantine-full"),
+    ];
+    let of_events = [("403", "denied"), ("403", "no-source"), ("415", "not-cloudevents")];
+    for (path, own) in [("/v1/usage", [("403", "terms-required")].as_slice()), ("/v1/events", of_events.as_slice())] {
+        let post = &document["paths"][path]["post"];
+        assert_eq!(post["parameters"][0]["name"], "Content-Encoding", "{path}");
+        let taken = &post["responses"]["202"]["content"]["application/json"]["schema"];
+        assert!(taken.is_object(), "{path}: {post}");
+        for (status, kind) in of_both.iter().chain(own) {
+            let refusal = &post["responses"][status];
+            let told = refusal["description"].as_str().unwrap_or_default();
+            assert!(told.contains(&format!("`{kind}`")), "{path} {status} {kind}: {told}");
+            assert!(refusal["content"]["application/problem+json"].is_object(), "{path} {status}");
+            let tells_when = matches!(*status, "429" | "503");
+            assert_eq!(refusal["headers"]["Retry-After"].is_object(), tells_when, "{path} {status}");
+        }
+    }
+    todoke.stop().await;
+}
+
 /// A documented path with something in the place of its parameters.
 pub(crate) fn filled(path: &str) -> String {
     let parts =

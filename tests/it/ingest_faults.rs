@@ -1,6 +1,9 @@
 //! What becomes of acknowledged events when the disk of the real binary says no, is damaged, or is somebody else's.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use todoke_tests::{
@@ -138,6 +141,27 @@ async fn a_damaged_log_keeps_the_server_from_starting_until_it_is_restored() {
     let todoke = Todoke::demo_in(dir.path(), DemoOptions::small()).await;
     let guardian = todoke.client().with_bearer(&token);
     assert_eq!(receipt(&guardian, lines((1..=4).map(view))).await, (json!(1), json!(3)));
+    todoke.stop().await;
+}
+
+/// Whoever watches the age of what waits sees a backlog also when the server has just come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_age_of_what_waits_is_that_of_the_event_also_after_a_restart() {
+    let dir = tempfile::TempDir::with_prefix("todoke-backlog-").unwrap();
+    let settings = [("TODOKE_LAKE__FLUSH_AGE_MS_MAX", "86400000".to_owned())];
+    let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
+    let guardian = agreed(&todoke).await;
+    assert_eq!(receipt(&guardian, lines([view(1)])).await, (json!(1), json!(0)));
+    let taken = Instant::now();
+    todoke.kill().await;
+    let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
+    let analyst = todoke.sign_in("analyst").await;
+    let waited = taken.elapsed();
+    let health = analyst.get("/v1/lake/health").await.expect(200);
+    assert!(health["oldest_waiting_ms"].as_u64().is_some_and(|ms| u128::from(ms) >= waited.as_millis()), "{health}");
+    let metrics = todoke.client().get("/metrics").await.text();
+    let age = metrics.lines().find_map(|line| line.strip_prefix("todoke_lake_oldest_unflushed_seconds "));
+    assert!(age.and_then(|age| age.parse::<f64>().ok()).is_some_and(|s| s >= waited.as_secs_f64()), "{metrics}");
     todoke.stop().await;
 }
 

@@ -22,11 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BATCH: u32 = 50;
 /// Senders that come at once.
 const SENDERS: u32 = 12;
-/// The least that can be set: room for one compressed body, which may become 16 MiB, and not for two.
+/// The least that can be set: beside `LARGE` of the longest bodies nothing can be decompressed, which takes 16 MiB.
 const BODIES_MIB: u32 = 31;
+const LARGE: u32 = 3;
+const LONGEST: usize = 8 << 20;
 
 fn batch(n: u32) -> Vec<u8> {
     gzip(&lines((n * BATCH..(n + 1) * BATCH).map(view)))
+}
+
+/// A batch as long as a body may be.
+fn large(n: u32) -> Vec<u8> {
+    let mut body = lines((n * BATCH..(n + 1) * BATCH).map(view));
+    body.resize(LONGEST, b' ');
+    body
+}
+
+/// Requests with the longest bodies, from batch 0 on, that together leave no room for a compressed one.
+async fn begin_large(who: &Client) -> Vec<HalfSent> {
+    join_all((0..LARGE).map(|n| async move { HalfSent::begin(who, None, &large(n)).await })).await
 }
 
 async fn send_batch(who: &Client, n: u32) -> Answer {
@@ -40,14 +54,15 @@ struct HalfSent {
 }
 
 impl HalfSent {
-    async fn begin(who: &Client, body: &[u8]) -> Self {
+    async fn begin(who: &Client, coding: Option<&str>, body: &[u8]) -> Self {
         let base_url = who.base_url();
         let address = base_url.trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).await.unwrap();
         let head = format!(
             "POST /v1/usage HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-type: {NDJSON}\r\n\
-             content-encoding: gzip\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+             content-encoding: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             who.bearer().unwrap(),
+            coding.unwrap_or("identity"),
             body.len(),
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -56,10 +71,11 @@ impl HalfSent {
         Self { stream, rest: rest.to_vec() }
     }
 
-    /// Sends the rest and gives the answer as it came.
-    async fn finish(mut self) -> String {
+    /// Sends the rest, and is told that all of it is new.
+    async fn is_taken(mut self) {
         self.stream.write_all(&self.rest).await.unwrap();
-        self.answer().await
+        let answer = self.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains(&format!("\"accepted\":{BATCH}")), "{answer}");
     }
 
     /// The answer as it came, without the rest.
@@ -94,21 +110,23 @@ async fn bodies_beyond_the_memory_for_them_are_told_to_come_again_and_what_was_t
     let dir = TempDir::new().unwrap();
     let todoke = Todoke::demo_in_with(dir.path(), DemoOptions::small(), &settings).await;
     let guardian = agreed(&todoke).await;
-    let under_way = HalfSent::begin(&guardian, &batch(0)).await;
-    eventually("the body under way has its memory", PATIENCE, async || {
-        (send_batch(&guardian, 1).await.status == 503).then_some(())
+    let under_way = begin_large(&guardian).await;
+    eventually("the bodies under way have their memory", PATIENCE, async || {
+        (send_batch(&guardian, LARGE).await.status == 503).then_some(())
     })
     .await;
-    is_told_to_come_again(&send_batch(&guardian, 2).await);
-    // What needs little is taken beside it, and what needs nothing is answered.
-    let small = send(&guardian, "/v1/usage", NDJSON, None, lines([view(3 * BATCH)])).await.expect(202);
+    let first = LARGE + 1;
+    is_told_to_come_again(&send_batch(&guardian, first).await);
+    // What needs little is taken beside them, and what needs nothing is answered.
+    let small = send(&guardian, "/v1/usage", NDJSON, None, lines([view((first + 1) * BATCH)])).await.expect(202);
     assert_eq!(small["accepted"], 1, "{small}");
     guardian.get("/v1/session").await.expect(200);
-    let answer = under_way.finish().await;
-    assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains(&format!("\"accepted\":{BATCH}")), "{answer}");
+    for half_sent in under_way {
+        half_sent.is_taken().await;
+    }
 
     // The one that was refused left nothing behind, and many at once all come through in the end.
-    let sent = join_all((2..2 + SENDERS).map(|n| {
+    let sent = join_all((first..first + SENDERS).map(|n| {
         let guardian = guardian.clone();
         async move {
             eventually("a batch is taken", PATIENCE, async || {
@@ -122,14 +140,52 @@ async fn bodies_beyond_the_memory_for_them_are_told_to_come_again_and_what_was_t
             .await
         }
     }));
-    for (n, receipt) in (2..).zip(sent.await) {
-        let known = u32::from(n == 3);
+    for (n, receipt) in (first..).zip(sent.await) {
+        let known = u32::from(n == first + 1);
         assert_eq!((&receipt["accepted"], &receipt["duplicates"]), (&json!(BATCH - known), &json!(known)), "batch {n}");
     }
     // Whether the first attempts to find the memory taken came too early does not matter: now it is there.
-    assert_eq!(send_batch(&guardian, 1).await.expect(202)["rejected"], json!([]));
-    let n_events = u64::from((2 + SENDERS) * BATCH);
+    assert_eq!(send_batch(&guardian, LARGE).await.expect(202)["rejected"], json!([]));
+    let n_events = u64::from((first + SENDERS) * BATCH);
     assert_eq!(in_lake(todoke).await, (n_events, n_events));
+}
+
+/// Phones that stall in a tunnel keep nobody else out: while a body arrives it takes what it declares, compressed or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_bodies_on_their_way_leave_room_for_others() {
+    let settings = [("TODOKE_INGEST__BODIES_MIB_MAX", BODIES_MIB.to_string())];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let guardian = agreed(&todoke).await;
+    let mut under_way = Vec::new();
+    for n in 0..SENDERS {
+        under_way.push(HalfSent::begin(&guardian, Some("gzip"), &batch(n)).await);
+    }
+    assert_eq!(send_batch(&guardian, SENDERS).await.expect(202)["accepted"], BATCH);
+    for half_sent in under_way {
+        half_sent.is_taken().await;
+    }
+    todoke.stop().await;
+}
+
+/// Nobody can take all of the memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_of_one_account_leave_room_for_those_of_others() {
+    let settings = [("TODOKE_INGEST__BODIES_MIB_MAX", (2 * BODIES_MIB).to_string())];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let (guardian, operator) = (agreed(&todoke).await, todoke.sign_in("operator").await);
+    let under_way = begin_large(&guardian).await;
+    let refused = eventually("the bodies under way have their memory", PATIENCE, async || {
+        let answer = send_batch(&guardian, LARGE).await;
+        (answer.status != 202).then_some(answer)
+    })
+    .await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"), "{}", refused.text());
+    assert_eq!(refused.json()["type"], "/problems/rate-limited", "{}", refused.text());
+    assert_eq!(send_batch(&operator, LARGE + 1).await.expect(202)["accepted"], BATCH);
+    for half_sent in under_way {
+        half_sent.is_taken().await;
+    }
+    todoke.stop().await;
 }
 
 /// Bodies that never come to their end would otherwise keep everybody else's out.
@@ -139,8 +195,10 @@ async fn a_body_that_stalls_is_given_up_and_its_memory_is_free_again() {
         [("TODOKE_INGEST__BODIES_MIB_MAX", BODIES_MIB.to_string()), ("TODOKE_INGEST__BODY_SECONDS_MAX", 1.to_string())];
     let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
     let guardian = agreed(&todoke).await;
-    let answer = HalfSent::begin(&guardian, &batch(0)).await.answer().await;
-    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("/problems/too-slow"), "{answer}");
+    for stalled in begin_large(&guardian).await {
+        let answer = stalled.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("/problems/too-slow"), "{answer}");
+    }
     let receipt = send_batch(&guardian, 0).await.expect(202);
     assert_eq!((&receipt["accepted"], &receipt["duplicates"]), (&json!(BATCH), &json!(0)), "{receipt}");
     todoke.stop().await;

@@ -89,8 +89,9 @@ async fn a_rolled_back_event_takes_no_number(db: &TestStore) {
     assert_eq!(events[0].subject_seq, 2);
     drop(dropped);
     assert_eq!(append(db, "c").await.subject_seq, 2);
-    let counts = db.begin_read(Wall::None).await.unwrap().event_counts().await.unwrap();
-    assert_eq!(counts, (2, 2));
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    assert_eq!(tx.event_counts().await.unwrap(), (2, 2));
+    assert_eq!(tx.oldest_waiting_for_lake().await.unwrap(), Some(NOW));
 }
 
 async fn every_event_reaches_the_lake_in_exactly_one_batch(db: &TestStore) {
@@ -119,7 +120,9 @@ async fn every_event_reaches_the_lake_in_exactly_one_batch(db: &TestStore) {
     assert_eq!(all, unique.len(), "an event was in two batches");
     assert_eq!(unique, written.into_iter().collect());
     assert!(db.assign_lake_batch(0, 7).await.unwrap().is_none());
-    assert_eq!(db.begin_read(Wall::None).await.unwrap().event_counts().await.unwrap(), (50, 0));
+    let mut tx = db.begin_read(Wall::None).await.unwrap();
+    assert_eq!(tx.event_counts().await.unwrap(), (50, 0));
+    assert_eq!(tx.oldest_waiting_for_lake().await.unwrap(), None);
 }
 
 async fn a_batch_is_the_same_after_a_crash_until_it_is_finished(db: &TestStore) {

@@ -29,6 +29,13 @@ pub(crate) fn visit(n: u32) -> Vec<Value> {
     ]
 }
 
+/// The same events, of this moment.
+fn just_now(mut events: Vec<Value>) -> Vec<Value> {
+    let now = format!("{:.6}", jiff::Timestamp::now());
+    events.iter_mut().for_each(|event| event["occurred_at"] = json!(now));
+    events
+}
+
 async fn report(who: &Client, events: &[Value]) -> Value {
     who.post("/v1/usage", &json!({"device_key": 4_711, "events": events})).await.expect(202)
 }
@@ -84,6 +91,16 @@ async fn what_is_held_of_somebody_who_withdrew_is_dropped() {
     assert_eq!(replay().await, [json!(0), json!(1), json!(0)]);
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": false})).await;
     assert_eq!(replay().await, [json!(0), json!(0), json!(1)]);
+    // Nor is it after the consent was given again.
+    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    let mut bad = just_now(visit(2));
+    bad.truncate(1);
+    bad[0]["colour"] = json!("red");
+    assert_eq!(report(&guardian, &bad).await["rejected"][0]["reason"], "unknown_field");
+    for granted in [false, true] {
+        guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": granted})).await;
+    }
+    assert_eq!(replay().await, [json!(0), json!(0), json!(1)]);
     assert_eq!(operator.get("/v1/lake/quarantine").await.expect(200)["items"], json!([]));
     todoke.stop().await;
 }
@@ -97,12 +114,22 @@ async fn without_consent_nothing_is_collected() {
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": false})).await;
     guardian.post("/v1/usage", &json!({"device_key": 4_711, "events": visit(1)})).await;
     guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
-    assert_eq!(report(&guardian, &visit(2)).await["accepted"], 2);
+    // Another phone was out of reach and went on recording in between.
+    let late = report(&guardian, &visit(3)).await;
+    assert_eq!(
+        (&late["accepted"], &late["rejected"], &late["not_agreed"]),
+        (&json!(0), &json!([]), &json!(2)),
+        "{late}"
+    );
+    let receipt = report(&guardian, &just_now(visit(2))).await;
+    assert_eq!((&receipt["accepted"], &receipt["not_agreed"]), (&json!(2), &Value::Null), "{receipt}");
     eventually("what was agreed to arrives", Duration::from_secs(60), async || {
         (times_in_lake(&analyst, 2).await.len() == 2).then_some(())
     })
     .await;
-    assert!(times_in_lake(&analyst, 1).await.is_empty(), "collected without consent");
+    for n in [1, 3] {
+        assert!(times_in_lake(&analyst, n).await.is_empty(), "visit {n} was collected without consent");
+    }
     todoke.stop().await;
 }
 

@@ -5,11 +5,13 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use serde_json::Value;
 use todoke_ingest::cloud_event::{self, Mode, SourceContext};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{intake::Intake, usage};
+use super::{
+    intake::Intake,
+    usage::{self, Answer},
+};
 use crate::{
     problem::Problem,
     quarantine::{self, Entrance, Origin},
@@ -21,16 +23,21 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(take))
 }
 
-#[utoipa::path(post, path = "/v1/events", tag = "events", request_body(content(
-        (Object = "application/cloudevents+json"), (Object = "application/cloudevents-batch+json"), (Object = "application/json"))),
-    responses((status = 202, description = "on disk; duplicates are counted, bad events named and kept in quarantine"),
-        (status = 403, description = "not an API key, or one without a source to send events of"), (status = 408, description = "the body took too long to arrive"),
-        (status = 413, description = "too long"),
-        (status = 415, description = "not CloudEvents"),
-        (status = 422, description = "more than 500 of its events are bad: nothing of it is stored"),
-        (status = 429, description = "the key's quota is used up, or too many of its bad events are held"),
-        (status = 503, description = "too much waits, or too many bad events of the municipality are held: send the same again after Retry-After")))]
-async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode, Json<Value>), Problem> {
+#[utoipa::path(post, path = "/v1/events", tag = "events", params(("Content-Encoding" = Option<String>, Header, description = "gzip or zstd; others are refused")),
+    request_body(description = "CloudEvents 1.0: one structured event, a list of up to 5,000, or the data of one event whose attributes are `ce-` headers",
+        content((Object = "application/cloudevents+json"), (Object = "application/cloudevents-batch+json"), (Object = "application/json"))),
+    responses((status = 202, description = "on disk; duplicates are counted, bad events named and kept in quarantine", body = Answer),
+        (status = 400, description = "`bad-batch`: cannot be read as events; nothing of it is stored", content((Object = "application/problem+json"))),
+        (status = 401, description = "`signed-out`: no key, or one that has ended", content((Object = "application/problem+json"))),
+        (status = 403, description = "`denied`: not an API key; `no-source`: a key without a source to send events of", content((Object = "application/problem+json"))),
+        (status = 408, description = "`too-slow`: the body took longer than a minute to arrive, send it again", content((Object = "application/problem+json"))),
+        (status = 413, description = "`too-large`: longer than 8 MiB, or than 16 MiB once decompressed", content((Object = "application/problem+json"))),
+        (status = 415, description = "`not-cloudevents`; `bad-encoding`: an unknown Content-Encoding", content((Object = "application/problem+json"))),
+        (status = 422, description = "`too-many-bad`: more than 500 of its events are bad, nothing of it is stored", content((Object = "application/problem+json"))),
+        (status = 429, description = "`rate-limited`: the key's events or requests per minute or its memory for bodies are used up; `quarantine-full`: too many of its bad events are held. Send the same again after Retry-After", content((Object = "application/problem+json")), headers(("Retry-After" = u32, description = "seconds"))),
+        (status = 500, description = "`internal`: a fault of the server, send the same again", content((Object = "application/problem+json"))),
+        (status = 503, description = "`busy`: too much waits; `disk-full`; `quarantine-full`: too many bad events of the municipality are held. Send the same again after Retry-After", content((Object = "application/problem+json")), headers(("Retry-After" = u32, description = "seconds")))))]
+async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode, Json<Answer>), Problem> {
     let caller = &intake.caller;
     // People have screens; what comes here is a system with a key of its own.
     if caller.session.is_some() {
@@ -58,7 +65,7 @@ async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode
         received_at: now,
     };
     let entrance = Entrance::Events(context.clone());
-    let room = intake.room_to_read(&app)?;
+    let room = intake.room_to_read()?;
     let (text, mut parsed) = intake.read(move |raw| cloud_event::parse(raw, &mode, &context)).await?;
     let n = u32::try_from(parsed.n_events()).unwrap_or(u32::MAX);
     let key = format!("events:{}", caller.account.account_id);
@@ -70,7 +77,7 @@ async fn take(State(app): State<AppState>, intake: Intake) -> Result<(StatusCode
     rejected.extend(receipt.rejected.into_iter().map(|refused| parsed.as_sent(refused, &text)));
     quarantine::keep(app.workflow.store(), from, &entrance, None, &rejected, config, now).await?;
     drop(room);
-    Ok((StatusCode::ACCEPTED, Json(usage::answer(receipt.accepted, receipt.duplicates, &rejected))))
+    Ok((StatusCode::ACCEPTED, Json(Answer::of(receipt.accepted, receipt.duplicates, &rejected))))
 }
 
 /// Which of the three forms of the HTTP binding a request has.

@@ -1,6 +1,6 @@
 //! Bodies with events: bounded before they are read, so that no load becomes a load on memory.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, ops::Deref, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -13,9 +13,9 @@ use todoke_ingest::{
     body::{self, Coding},
     cloud_event,
 };
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::time::timeout;
 
-use crate::{auth::Caller, problem::Problem, state::AppState};
+use crate::{auth::Caller, bodies::Room, problem::Problem, state::AppState};
 
 /// Longest body as it is sent, bytes.
 pub(super) const BODY_BYTES_MAX: usize = 8 << 20;
@@ -30,13 +30,27 @@ pub(crate) const BODY_MIB_MAX: usize =
 /// A body of this length is worked on beside the tasks that serve sockets.
 const LARGE_BYTES: usize = 128 << 10;
 
-/// A body with its sender and what its headers say. Holds its share of the memory until it is dropped.
+/// A body with its sender and what its headers say. Holds the memory of what was sent until it is dropped.
 pub(super) struct Intake {
     pub(super) caller: Caller,
     pub(super) raw: Bytes,
     pub(super) headers: HeaderMap,
     coding: Coding,
-    _room: OwnedSemaphorePermit,
+    room: Room,
+}
+
+/// A body without its compression. Holds what memory that takes beside what was sent.
+pub(super) struct Text {
+    bytes: Bytes,
+    _room: Option<Room>,
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 fn header<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> &'h str {
@@ -68,25 +82,17 @@ impl FromRequest<AppState> for Intake {
             drain(body, patience).await;
             return Err(too_long());
         }
-        let bytes = declared + if coding == Coding::Plain { 0 } else { DECODED_BYTES_MAX };
-        let room = match room(app, bytes) {
+        let room = match app.bodies.take(caller.account.account_id, declared) {
             Ok(room) => room,
-            Err(busy) => {
+            Err(full) => {
                 drain(body, patience).await;
-                return Err(busy);
+                return Err(full.into());
             }
         };
         let read = timeout(patience, axum::body::to_bytes(body, declared.max(1))).await;
         let raw = read.map_err(|_| too_slow())?.map_err(|_| too_long())?;
-        Ok(Self { caller, raw, headers: parts.headers, coding, _room: room })
+        Ok(Self { caller, raw, headers: parts.headers, coding, room })
     }
-}
-
-/// A share of the memory for bodies.
-fn room(app: &AppState, n_bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-    let kib = u32::try_from(n_bytes / 1_024 + 1).unwrap_or(u32::MAX);
-    let room = app.intake.clone().try_acquire_many_owned(kib);
-    room.map_err(|_| Problem::from(IngestError::Busy { retry_after_s: 1 }))
 }
 
 fn too_slow() -> Problem {
@@ -119,24 +125,29 @@ impl Intake {
     }
 
     /// Takes the memory that reading CloudEvents needs beside the body. Not while it arrives: that may take a minute.
-    pub(super) fn room_to_read(&self, app: &AppState) -> Result<OwnedSemaphorePermit, Problem> {
+    pub(super) fn room_to_read(&self) -> Result<Room, Problem> {
         let longest = if self.coding == Coding::Plain { self.raw.len() } else { DECODED_BYTES_MAX };
-        room(app, cloud_event::reading_bytes(longest))
+        Ok(self.room.beside(cloud_event::reading_bytes(longest))?)
     }
 
-    /// Decompresses the body and reads it. Returns the text beside what was read.
+    /// Decompresses the body and reads it. Returns the text beside what was read. Memory for the longest text is taken
+    /// only now, and what the text does not need is given back at once: a compressed body may take long to arrive.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         parse: impl FnOnce(&[u8]) -> Result<T, IngestError> + Send + 'static,
-    ) -> Result<(Bytes, T), Problem> {
+    ) -> Result<(Text, T), Problem> {
         let (raw, coding) = (self.raw.clone(), self.coding);
+        let mut room = if coding == Coding::Plain { None } else { Some(self.room.beside(DECODED_BYTES_MAX)?) };
         let work = move || {
-            let plain = match body::decode(&raw, coding, DECODED_BYTES_MAX)? {
+            let bytes = match body::decode(&raw, coding, DECODED_BYTES_MAX)? {
                 Cow::Borrowed(_) => raw.clone(),
                 Cow::Owned(bytes) => Bytes::from(bytes),
             };
-            let read = parse(&plain)?;
-            Ok::<_, IngestError>((plain, read))
+            if let Some(room) = &mut room {
+                room.shrink(bytes.len());
+            }
+            let read = parse(&bytes)?;
+            Ok::<_, IngestError>((Text { bytes, _room: room }, read))
         };
         if coding == Coding::Plain && self.raw.len() < LARGE_BYTES {
             return Ok(work()?);

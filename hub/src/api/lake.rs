@@ -3,8 +3,8 @@
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use todoke_domain::{ids::QuarantineId, role::Permission};
-use todoke_store::Wall;
+use todoke_domain::{Timestamp, ids::QuarantineId, role::Permission};
+use todoke_store::{Tx, Wall};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::input::{Asked, PAGE_MAX, id};
@@ -31,22 +31,30 @@ async fn health(State(app): State<AppState>, caller: Caller) -> Result<Json<Valu
     let counts = tx.quarantine_counts(code).await?;
     let held_max = i64::from(app.config().ingest.held_max);
     let is_full = tx.held_of_senders(code, held_max).await? >= held_max;
+    let oldest = oldest_waiting(&app, &mut tx).await?;
     drop(tx);
     let quarantine: serde_json::Map<String, Value> =
         counts.into_iter().map(|count| (count.reason, Value::from(count.n))).collect();
     let sink = app.sink.borrow().clone();
-    let oldest = sink.oldest_staged_at;
-    let lag_ms = oldest.map(|at| app.now().since(at.into()).as_millis());
+    let lag_ms = oldest.map(|at| app.now().since(at).as_millis());
     Ok(Json(json!({
         "tables": app.lake.stats(),
         "staged_rows": app.lake.staged_rows(),
-        "oldest_staged_ms": lag_ms.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+        "oldest_waiting_ms": lag_ms.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
         "log_backlog_bytes": app.usage.backlog_bytes(),
         "log_failure": app.usage.failure().map(|failure| failure.to_string()),
         "sink": sink,
         "quarantine": quarantine,
         "quarantine_full": is_full,
     })))
+}
+
+/// When the oldest event came in that record or log still keep for the lake.
+pub(super) async fn oldest_waiting(app: &AppState, tx: &mut Tx) -> Result<Option<Timestamp>, Problem> {
+    let of_record = tx.oldest_waiting_for_lake().await?;
+    // Of a log that cannot be read the sink tells.
+    let of_log = app.usage.oldest().await.unwrap_or_default();
+    Ok(of_record.into_iter().chain(of_log).min())
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

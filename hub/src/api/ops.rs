@@ -6,6 +6,7 @@ use todoke_domain::{Timestamp, delivery::Provider};
 use todoke_notifier::dispatch::metric;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::lake::oldest_waiting;
 use crate::{problem::Problem, state::AppState, telemetry};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -35,8 +36,9 @@ async fn metrics(State(app): State<AppState>) -> Result<impl IntoResponse, Probl
     let now = app.now();
     let depths = tx.queue_depths(now).await?;
     let held = tx.quarantined_total().await?;
+    let oldest = oldest_waiting(&app, &mut tx).await?.map(|at| now.since(at).as_secs_f64());
     drop(tx);
-    lake_gauges(&app, now, held);
+    lake_gauges(&app, oldest, held);
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and such counts fit")]
     {
         metrics::gauge!(telemetry::SOCKETS).set(app.hub.n_connections() as f64);
@@ -54,7 +56,7 @@ async fn metrics(State(app): State<AppState>) -> Result<impl IntoResponse, Probl
 
 /// How the lake and the way into it are doing, as `/v1/lake/health` shows it.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and such counts fit")]
-fn lake_gauges(app: &AppState, now: Timestamp, held: i64) {
+fn lake_gauges(app: &AppState, oldest: Option<f64>, held: i64) {
     for table in app.lake.stats() {
         let set = |name: &'static str, value: f64| {
             metrics::gauge!(name, "table" => table.table.clone()).set(value);
@@ -67,7 +69,6 @@ fn lake_gauges(app: &AppState, now: Timestamp, held: i64) {
         set(telemetry::LAKE_BYTES, table.bytes as f64);
     }
     let sink = app.sink.borrow().clone();
-    let oldest = sink.oldest_staged_at.map(|at| now.since(Timestamp::from_micros(at)).as_secs_f64());
     let is_failing = sink.failure.is_some() || app.usage.failure().is_some();
     metrics::gauge!(telemetry::LAKE_STAGED_ROWS).set(app.lake.staged_rows() as f64);
     metrics::gauge!(telemetry::LAKE_STAGED_BYTES).set(app.lake.staged_bytes() as f64);

@@ -117,6 +117,7 @@ pub(super) fn household(
         children,
         terms: true,
         privacy: true,
-        usage_analytics: rng.random_range(0..100) < 78,
+        // The first one's account is shown to whoever tries the demo.
+        usage_analytics: rng.random_range(0..100) < 78 || serial == 1,
     }
 }

@@ -94,6 +94,11 @@ fn shared<'a>(bytes: &mut Bytes<'a>) -> Result<Shared<'a>, BadRows> {
     })
 }
 
+/// When the first block of a frame came in.
+pub(crate) fn recorded_at(blocks: &[u8]) -> Result<Timestamp, BadRows> {
+    Ok(shared(&mut Bytes { all: blocks, at: 0 })?.recorded_at)
+}
+
 /// What a row has before its cells, which are what is left of `bytes` then.
 fn head<'a>(bytes: &mut Bytes<'a>) -> Result<Head<'a>, BadRows> {
     let event_id = Uuid::from_u128(u128::from_le_bytes(bytes.fixed()?));

@@ -21,6 +21,7 @@ fn context(role: &str) -> UsageContext {
         actor_key: Some(77),
         guardian_key: (role == "guardian").then_some(77),
         source_channel: "web".to_owned(),
+        agreed_since: None,
         correlation_id: Some("req-1".to_owned()),
         received_at: "2026-11-21T01:02:04Z".parse().unwrap(),
     }
@@ -255,4 +256,21 @@ fn events_of_several_forms_are_read_beside_each_other() {
     assert_eq!(screens, [Some(json!("G01")), None, Some(json!("G02")), Some(json!("G01"))]);
     assert_eq!(parsed.rejected.len(), 1);
     assert_eq!(parsed.rejected[0].field.as_deref(), Some("screen_id"));
+}
+
+/// Good or bad: a bad one would be held with its content.
+#[test]
+fn what_happened_before_the_consent_is_dropped_and_counted() {
+    let mut context = context("guardian");
+    context.agreed_since = Some("2026-11-21T01:02:03.000005Z".parse().unwrap());
+    let (before, bad) = (view(json!({})), view(json!({"colour": "red"})));
+    let after = view(json!({
+        "event_id": "01a1fb9f-e6f8-7000-8000-000000000002", "occurred_at": "2026-11-21T01:02:03.000005Z",
+    }));
+    // The key comes last, so that the events are read twice.
+    let body = format!(r#"{{"events":[{before},{bad},{after}],"device_key":7}}"#);
+    let parsed = parse(body.as_bytes(), &context).unwrap();
+    assert_eq!((parsed.events.n_events(), parsed.places.len(), parsed.rejected.len()), (1, 1, 0));
+    assert_eq!(parsed.n_not_agreed, 2);
+    assert_eq!(decoded(&parsed.events)[0].occurred_at, context.agreed_since.unwrap());
 }

@@ -412,6 +412,48 @@ async fn a_full_disk_refuses_and_recovers() {
     assert_eq!(stored(&log).await, [view(1), view(2)]);
 }
 
+/// A disk that is full at the change of files costs what comes meanwhile; with room the log goes on.
+#[tokio::test]
+async fn a_disk_that_is_full_when_a_file_ends_refuses_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = sound();
+    faults.beyond.store(ENOSPC.cast_unsigned(), Ordering::SeqCst);
+    let log = open_faulty(dir.path(), &faults, short()).unwrap();
+    // Room for the frame, and not for the beginning of a file after it.
+    let begin = usize::try_from(std::fs::metadata(&log_files(dir.path())[0]).unwrap().len()).unwrap();
+    faults.room.store(begin - 1, Ordering::SeqCst);
+    assert_eq!(append(&log, 1).await.unwrap(), 1);
+    for _ in 0..2 {
+        assert!(matches!(append(&log, 2).await, Err(IngestError::DiskFull)));
+    }
+    assert!(log.failure().is_none());
+    faults.room.store(usize::MAX / 2, Ordering::SeqCst);
+    assert_eq!((append(&log, 2).await.unwrap(), append(&log, 1).await.unwrap()), (1, 0));
+
+    // The same with the ids of the file that ends, and with the note of the one that begins.
+    let full = Path::new("/dev/full");
+    for (n, draft) in [(3, format!("{:020}.draft", 3)), (5, "done.draft".to_owned())] {
+        let draft = dir.path().join(draft);
+        std::os::unix::fs::symlink(full, &draft).unwrap();
+        assert_eq!(append(&log, n).await.unwrap(), 1);
+        if !draft.exists() {
+            std::os::unix::fs::symlink(full, &draft).unwrap();
+            assert!(matches!(append(&log, n + 1).await, Err(IngestError::DiskFull)));
+        }
+        assert!(log.failure().is_none());
+        segment::remove(&draft).unwrap();
+        assert_eq!((append(&log, n + 1).await.unwrap(), append(&log, n).await.unwrap()), (1, 0));
+    }
+    log.close().await.unwrap();
+    drop(log);
+    for first in 1..=6 {
+        assert_eq!(segment::read_ids(dir.path(), first).unwrap().unwrap().len(), 1, "file {first}");
+    }
+    let log = UsageLog::open(dir.path(), short()).unwrap();
+    assert_eq!(stored(&log).await, (1..=6).map(view).collect::<Vec<_>>());
+    assert_eq!(append(&log, 4).await.unwrap(), 0);
+}
+
 /// After a failed sync nobody knows what the disk has: nothing is taken until a restart has read it.
 #[tokio::test]
 async fn a_failed_sync_stops_the_log_until_it_is_opened_again() {
@@ -451,6 +493,25 @@ async fn a_write_error_that_cannot_be_taken_back_stops_the_log() {
     drop(log);
     let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
     assert_eq!(stored(&log).await, [view(1)]);
+}
+
+#[tokio::test]
+async fn it_tells_when_the_oldest_event_came_in_that_the_lake_lacks_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(log.oldest().await.unwrap(), None);
+    let later: Timestamp = "2026-11-21T03:01:00Z".parse().unwrap();
+    for (n, recorded_at) in [(1, now()), (2, later)] {
+        let event = Event { recorded_at, ..view(n) };
+        log.append(EncodedEvents::of(&[event]).unwrap(), recorded_at).await.unwrap();
+    }
+    drop(log);
+    let log = UsageLog::open(dir.path(), UsageLogConfig::default()).unwrap();
+    assert_eq!(log.oldest().await.unwrap(), Some(now()));
+    log.truncate(1).await.unwrap();
+    assert_eq!(log.oldest().await.unwrap(), Some(later));
+    log.truncate(2).await.unwrap();
+    assert_eq!(log.oldest().await.unwrap(), None);
 }
 
 /// Files that the lake has are deleted, their ids stay; what the window forgets is deleted as well.

@@ -103,6 +103,7 @@ fn phone() -> UsageContext {
         actor_key: Some(5),
         guardian_key: Some(5),
         source_channel: "web".to_owned(),
+        agreed_since: None,
         correlation_id: None,
         received_at: now(),
     }

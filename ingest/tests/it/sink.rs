@@ -26,6 +26,7 @@ struct Record {
     batches: BTreeMap<i64, Vec<Event>>,
     finished: i64,
     last: i64,
+    refuse_assign: bool,
     refuse_finish: bool,
 }
 
@@ -46,6 +47,9 @@ impl Feed {
 impl RecordFeed for Feed {
     async fn assign(&self, after_batch_no: i64, n_max: u32) -> Result<Option<LakeBatch>, FeedError> {
         let mut record = self.0.lock().unwrap();
+        if record.refuse_assign {
+            return Err(FeedError("the record is away".into()));
+        }
         let floor = after_batch_no.max(record.finished);
         if let Some((batch_no, events)) = record.batches.range(floor + 1..).next() {
             return Ok(Some(LakeBatch { batch_no: *batch_no, events: events.clone() }));
@@ -273,6 +277,37 @@ async fn a_record_that_is_away_is_shown_and_heals() {
     assert_eq!(node.seen().await, (3, 3));
     stop.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
+}
+
+/// An event of the record that cannot be read, or a record that is away, keeps no usage out of the lake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_reaches_the_lake_and_leaves_its_log_while_the_record_fails() {
+    for (refuse_assign, refuse_finish) in [(true, false), (false, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let node = node(dir.path()).await;
+        let feed = Feed::default();
+        let refuse = |refuse_assign, refuse_finish| {
+            let mut record = feed.0.lock().unwrap();
+            (record.refuse_assign, record.refuse_finish) = (refuse_assign, refuse_finish);
+        };
+        refuse(refuse_assign, refuse_finish);
+        feed.record(views(1..=3));
+        node.usage.append(encoded(&views(4..=6)), now()).await.unwrap();
+        let sink = node.sink(&feed, SinkConfig { flush_age_ms_max: 10, poll_ms: 10, ..SinkConfig::default() });
+        let (stop, status) = (CancellationToken::new(), sink.status());
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(sink.run(stop.clone()));
+        eventually("the log is told of its rows", async || node.usage.done() == 1).await;
+        eventually("the failure is shown", async || {
+            status.borrow().failure.as_ref().is_some_and(|failure| failure.contains("away"))
+        })
+        .await;
+        refuse(false, false);
+        eventually("it healed", async || feed.finished() == 1 && status.borrow().failure.is_none()).await;
+        assert_eq!((node.seen().await, node.committed()), ((6, 6), 6));
+        stop.cancel();
+        tasks.join_next().await.unwrap().unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

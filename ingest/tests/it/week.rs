@@ -306,6 +306,7 @@ impl Node {
                 actor_key: Some(7),
                 guardian_key: Some(7),
                 source_channel: "web".to_owned(),
+                agreed_since: None,
                 correlation_id: None,
                 received_at: now,
             };

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::http::Client;
 
-/// Bodies of about 2 MB: on 256 connections they are more than all bodies under way may take together (256 MiB).
+/// Bodies of about 2 MB: on 256 connections they are more than those of one account may take (half of 256 MiB).
 const SHAPE: Shape = Shape { name: "NDJSON, batches of 10,000", media_type: "application/x-ndjson", events: 10_000 };
 /// Pause of a sender that was refused. Far less than `Retry-After` asks for: that is what makes it an overload.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -88,9 +88,9 @@ impl Workflow {
         Ok(())
     }
 
-    /// Whether usage of the app by this account may be collected.
-    pub async fn may_collect_usage(&self, actor: &Actor) -> Result<bool, WorkflowError> {
-        Ok(self.store().has_consent(actor.account()?, USAGE_ANALYTICS).await?)
+    /// From when on usage of the app by this account may be collected; `None` if it may not.
+    pub async fn usage_agreed_since(&self, actor: &Actor) -> Result<Option<Timestamp>, WorkflowError> {
+        Ok(self.store().agreed_since(actor.account()?, USAGE_ANALYTICS).await?)
     }
 
     /// Accepts the current terms and privacy policy.

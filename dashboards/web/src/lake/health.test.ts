@@ -9,7 +9,7 @@ const well: LakeHealth = {
     { table: 'survey', version: 0, files: 0, rows: 0, bytes: 0, partitions: 0, small_files: 0, new_files: 0, too_large_files: 0, staged_rows: 2 },
   ],
   staged_rows: 0,
-  oldest_staged_ms: null,
+  oldest_waiting_ms: null,
   log_backlog_bytes: 0,
   log_failure: null,
   sink: { committed_rows: 905, flushes: 4, flushed_at: 1_795_000_000_000_000, quarantined: 0, failure: null },
@@ -26,11 +26,11 @@ describe('bytesText', () => {
 describe('troubles', () => {
   it('is empty while all is well', () => {
     expect(troubles(well)).toEqual([])
-    expect(troubles({ ...well, oldest_staged_ms: 60_000 })).toEqual([])
+    expect(troubles({ ...well, oldest_waiting_ms: 60_000 })).toEqual([])
   })
 
   it('names each', () => {
-    const ill = { ...well, log_failure: 'x', oldest_staged_ms: 60_001, sink: { ...well.sink, failure: 'y' } }
+    const ill = { ...well, log_failure: 'x', oldest_waiting_ms: 60_001, sink: { ...well.sink, failure: 'y' } }
     expect(troubles(ill)).toHaveLength(3)
     expect(troubles({ ...well, quarantine_full: true })).toHaveLength(1)
     const large = { ...well, tables: well.tables.map((table) => ({ ...table, too_large_files: table.table === 'app' ? 2 : 0 })) }

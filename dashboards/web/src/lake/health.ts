@@ -16,7 +16,7 @@ export interface LakeTable {
 export interface LakeHealth {
   tables: LakeTable[]
   staged_rows: number
-  oldest_staged_ms: number | null
+  oldest_waiting_ms: number | null
   log_backlog_bytes: number
   log_failure: string | null
   sink: { committed_rows: number; flushes: number; flushed_at: number | null; quarantined: number; failure: string | null }
@@ -61,7 +61,7 @@ export function troubles(health: LakeHealth): string[] {
   const found: string[] = []
   if (health.log_failure) found.push('受付用のログに書き込めません。サーバーの再起動が必要です。')
   if (health.sink.failure) found.push('データ基盤への書き込みに失敗しています。記録はログに残り、自動で再試行されます。')
-  if ((health.oldest_staged_ms ?? 0) > 60_000) found.push('1分以上、ファイルに書き込まれていない記録があります。')
+  if ((health.oldest_waiting_ms ?? 0) > 60_000) found.push('1分以上、ファイルに書き込まれていない記録があります。')
   if (health.quarantine_full) found.push('保留中の記録が上限に達しました。取り込めない記録を含む送信は受け付けていません。')
   for (const table of health.tables) {
     if (table.too_large_files > 0) {
