@@ -308,11 +308,10 @@ async fn retain(common: &Common) -> anyhow::Result<()> {
     let lake = open_alone(&config).await?;
     let now = Clock::system().now();
     for table in lake.stats() {
-        let first_day = config.lake.retention.first_day(&table.table, now);
         let expired = lake.expire(&table.table, &config.lake.retention, now).await?;
         if expired.files > 0 {
             let (name, rows, files) = (table.table, expired.rows, expired.files);
-            output::write(format!("{name}: {rows} rows in {files} files from before {first_day}\n").as_bytes())?;
+            output::write(format!("{name}: {rows} rows of {files} files were past their time\n").as_bytes())?;
         }
     }
     let store = open_record(&config, Durability::Full).await?;
