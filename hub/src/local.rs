@@ -16,7 +16,9 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use todoke_analytics::{ClaimsOf, Dimension, Format, ReportId, ReportRequest, RowsKind, SqlLimits, SqlRequest, format};
-use todoke_domain::MunicipalityCode;
+use todoke_domain::{MunicipalityCode, Timestamp, ids::AccountId};
+use todoke_store::quarantine::HeldOf;
+use todoke_workflow::Actor;
 use tokio::net::TcpStream;
 
 use crate::{
@@ -70,6 +72,28 @@ pub struct ReplayCall {
     pub too_old: bool,
 }
 
+/// Held events that a command lets go.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DiscardCall {
+    /// Wall.
+    pub municipality: MunicipalityCode,
+    /// Only those of this reason.
+    pub reason: Option<String>,
+    /// Only those of this sender.
+    pub account_id: Option<AccountId>,
+    /// Only those that came in before.
+    pub before: Option<Timestamp>,
+}
+
+impl DiscardCall {
+    /// Whoever is at the machine, and what they mean.
+    pub fn by_whom(self, now: Timestamp) -> (Actor, HeldOf) {
+        let Self { municipality, reason, account_id, before } = self;
+        let which = HeldOf { reason, account_id, before: before.unwrap_or(now) };
+        (Actor::system(municipality, "console"), which)
+    }
+}
+
 /// Asks the server that runs on this data folder. `None` when there is none.
 ///
 /// Errors: what the server answered, as a person should read it.
@@ -105,6 +129,7 @@ pub fn routes() -> Router<AppState> {
         .route("/local/report", post(report))
         .route("/local/sql", post(sql))
         .route("/local/quarantine/replay", post(replay))
+        .route("/local/quarantine/discard", post(discard))
         .route("/local/lake/refresh", post(refresh))
 }
 
@@ -175,6 +200,18 @@ async fn replay(
     check(&app, &headers)?;
     let rules = Rules { outside_types: &app.config().ingest.outside_types, too_old: call.too_old };
     Ok(Json(quarantine::replay(app.workflow.store(), &app.usage, &call.municipality, rules, app.now()).await?))
+}
+
+async fn discard(
+    State(app): State<AppState>,
+    headers: HeaderMap,
+    Json(call): Json<DiscardCall>,
+) -> Result<Json<Value>, Problem> {
+    check(&app, &headers)?;
+    let now = app.now();
+    let (actor, which) = call.by_whom(now);
+    let discarded = app.workflow.discard_held(&actor, &which, now).await?;
+    Ok(Json(serde_json::json!({ "discarded": discarded })))
 }
 
 /// Shows what another process committed to the lake.

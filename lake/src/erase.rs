@@ -28,10 +28,9 @@ use todoke_domain::{MunicipalityCode, Timestamp};
 
 use crate::{
     Lake, LakeError, LakeLocation, QUARANTINE,
-    file::{self, DataFile, Encoded, Layout, encode},
+    file::{self, DataFile, Encoded, Layout, encode_rest},
     maintenance::removal,
     schema::{self, EVENT_TYPE, GroupSchema, MUNICIPALITY},
-    slice::sort_file,
     table::Committed,
 };
 
@@ -182,14 +181,7 @@ fn purge(
     let rest = filter_record_batch(&rows, &stays).map_err(&arrow)?;
     let removed = (rows.num_rows() - rest.num_rows()) as u64;
     let rest = if removed < n_named { marks.unlinked(&rest) } else { Ok(rest) };
-    // The file may have been sorted within its row groups only, and these are cut anew.
-    let rest = rest.and_then(|rest| sort_file(&rest)).map_err(&arrow)?;
-    let file = if rest.num_rows() == 0 {
-        None
-    } else {
-        let encoded = encode(&[rest], &about.municipality, about.day, layout, now);
-        Some(encoded.map_err(LakeError::parquet(&schema.name, "written"))?)
-    };
+    let file = encode_rest(&rest.map_err(&arrow)?, schema, about, layout, now)?;
     Ok(Some(Purged { file, removed, unlinked: n_named - removed }))
 }
 

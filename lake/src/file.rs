@@ -32,10 +32,12 @@ use serde_json::{Map, Value, json};
 use todoke_domain::Timestamp;
 
 use crate::{
+    LakeError,
     prune::Bounds,
     rows::{self, date_of},
     same_id::COMPARED,
     schema::{BOUNDED, DAY, EVENT_TYPE, GroupSchema, MUNICIPALITY, OCCURRED_AT, RECORDED_AT},
+    slice::sort_file,
 };
 
 /// Rows of a column in one page, at most.
@@ -109,6 +111,23 @@ pub(crate) fn encode(
         encoder.end_row_group()?;
     }
     encoder.finish(municipality, day, now)
+}
+
+/// Encodes what is left of a file's rows for the same place; `None` where nothing is.
+pub(crate) fn encode_rest(
+    rest: &RecordBatch,
+    schema: &GroupSchema,
+    about: &DataFile,
+    layout: &Layout,
+    now: Timestamp,
+) -> Result<Option<Encoded>, LakeError> {
+    if rest.num_rows() == 0 {
+        return Ok(None);
+    }
+    // The file may have been sorted within its row groups only, and these are cut anew.
+    let sorted = sort_file(rest).map_err(LakeError::arrow(&schema.name))?;
+    let encoded = encode(&[sorted], &about.municipality, about.day, layout, now);
+    encoded.map(Some).map_err(LakeError::parquet(&schema.name, "written"))
 }
 
 /// Threads that encode the columns of a file.

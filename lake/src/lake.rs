@@ -95,6 +95,8 @@ pub struct Lake {
     pub(crate) upkeep: tokio::sync::Mutex<()>,
     /// By table, the files that the last compaction had no memory for.
     pub(crate) too_large: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Files of the quarantine that were read for details of deliveries and have none.
+    pub(crate) without_deliveries: Mutex<BTreeSet<String>>,
 }
 
 impl fmt::Debug for Lake {
@@ -149,6 +151,7 @@ impl Lake {
             turn: tokio::sync::Mutex::new(()),
             upkeep: tokio::sync::Mutex::new(()),
             too_large: Mutex::default(),
+            without_deliveries: Mutex::default(),
         }))
     }
 

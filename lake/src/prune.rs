@@ -62,6 +62,13 @@ impl Bounds {
         self.event_id.as_ref().is_none_or(|(least, most)| least.as_str() <= high && low <= most.as_str())
     }
 
+    /// Whether rows of types that begin so may be in the file.
+    pub(crate) fn may_hold_types(&self, begin: &str) -> bool {
+        self.event_type
+            .as_ref()
+            .is_none_or(|(least, most)| (least.as_str() <= begin || least.starts_with(begin)) && begin <= most.as_str())
+    }
+
     /// The latest `recorded_at`, in milliseconds' precision.
     pub(crate) fn recorded_max(&self) -> Option<Timestamp> {
         self.recorded_at.map(|(_, high)| Timestamp::from_micros(high.saturating_sub(999)))

@@ -33,7 +33,7 @@ pub struct QuarantinedEvent {
     pub content: String,
     /// How long it was as it was sent, bytes, where that is known.
     pub content_bytes: Option<i64>,
-    /// `held`, `replayed` or `dropped`.
+    /// `held`, `replayed`, `dropped` for lack of consent, or `discarded` by somebody.
     pub state: String,
     /// When it came in.
     #[sqlx(rename = "received_at_us", try_from = "i64")]
@@ -52,12 +52,23 @@ pub struct UnlookedContent {
     pub content: String,
 }
 
-/// How many entries are in each state.
+/// Which held events are meant: all of these hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldOf {
+    /// Those of this reason; of any if `None`.
+    pub reason: Option<String>,
+    /// Those of this sender; of any, and records of files, if `None`.
+    pub account_id: Option<AccountId>,
+    /// Those that came in before this instant.
+    pub before: Timestamp,
+}
+
+/// How many entries have a reason.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct QuarantineCount {
     /// Code of the reason.
     pub reason: String,
-    /// Held entries.
+    /// Entries in the state that was asked for.
     pub n: i64,
 }
 
@@ -94,14 +105,19 @@ impl Tx {
         )
     }
 
-    /// Held events of a municipality by reason.
-    pub async fn quarantine_counts(&mut self, code: &MunicipalityCode) -> Result<Vec<QuarantineCount>, StoreError> {
+    /// Events of a municipality that are in a state, by reason.
+    pub async fn quarantine_counts(
+        &mut self,
+        code: &MunicipalityCode,
+        state: &str,
+    ) -> Result<Vec<QuarantineCount>, StoreError> {
         fetch_all!(
             self,
             QuarantineCount,
-            "SELECT reason, COUNT(*) AS n FROM quarantined_event WHERE municipality_code = $1 AND state = 'held'
+            "SELECT reason, COUNT(*) AS n FROM quarantined_event WHERE municipality_code = $1 AND state = $2
              GROUP BY reason ORDER BY reason",
             self.wall.inside(code),
+            state,
         )
     }
 
@@ -162,6 +178,35 @@ impl Tx {
             now.as_micros(),
         )?;
         Ok(n > 0)
+    }
+
+    /// Settles up to `n_max` held events, oldest first, that nobody waits for any more; their contents go. Returns the
+    /// reason of each.
+    pub async fn discard_quarantined(
+        &mut self,
+        code: &MunicipalityCode,
+        which: &HeldOf,
+        n_max: i64,
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
+        let reasons = fetch_all!(
+            self,
+            (String,),
+            "UPDATE quarantined_event SET state = 'discarded', content = '', settled_at_us = $6
+             WHERE municipality_code = $1 AND state = 'held' AND quarantine_id IN (
+               SELECT quarantine_id FROM quarantined_event
+               WHERE municipality_code = $1 AND state = 'held' AND received_at_us < $2
+                 AND ($3 = '' OR reason = $3) AND ($4 = '' OR account_id = $4)
+               ORDER BY quarantine_id LIMIT $5)
+             RETURNING reason",
+            self.wall.inside(code),
+            which.before.as_micros(),
+            which.reason.as_deref().unwrap_or_default(),
+            which.account_id.map_or_else(String::new, |id| id.to_string()),
+            n_max,
+            now.as_micros(),
+        )?;
+        Ok(reasons.into_iter().map(|(reason,)| reason).collect())
     }
 
     /// Contents of all municipalities that were stored before anybody looked at what may be kept of them.

@@ -1,9 +1,10 @@
 // What the tracker keeps while the phone is out of reach is sent when it is back, and the last screen when the page goes.
-// Input: one JSON object on the command line {base, guardian, analyst}, of the analyst a token. Output: how often each of
-// the two screens is in the lake, as JSON.
+// Then the session ends while something waits, and somebody else signs in on the same phone: it does not become theirs.
+// Input: one JSON object on the command line {base, guardian, other, analyst}, of the analyst a token. Output, as JSON: how
+// often each of the two screens is in the lake, and of which sessions the other person's page sent events.
 import { connected, openBrowser, openWindow, signIn } from './city.mjs'
 
-const { base, guardian, analyst } = JSON.parse(process.argv[2])
+const { base, guardian, other, analyst } = JSON.parse(process.argv[2])
 const city = await openBrowser()
 try {
   const phone = await openWindow(city, [390, 844])
@@ -42,7 +43,19 @@ try {
     views = (await answer.json()).rows
     await new Promise((again) => setTimeout(again, 200))
   }
-  process.stdout.write(JSON.stringify({ views, faults: city.faults }))
+  await phone.goto(base)
+  await connected(phone)
+  await phone.context().setOffline(true)
+  await open('/surveys', 'アンケート')
+  await open('/inbox', '受信箱')
+  await phone.context().clearCookies()
+  await phone.context().setOffline(false)
+  // Events are sent in the order of their time: what waited of the first person would be in the first batch.
+  const first = phone.waitForResponse((answer) => answer.url() === `${base}/v1/usage` && answer.ok())
+  await signIn(phone, base, 'guardian', other)
+  const { events } = JSON.parse((await first).request().postData())
+  const sessions = { first: session, ofOther: events.map((event) => event.session_id) }
+  process.stdout.write(JSON.stringify({ views, sessions, faults: city.faults }))
 } finally {
   await city.browser.close()
 }

@@ -196,7 +196,9 @@ async fn no_door_but_the_aggregates_opens_to_the_prefecture() {
         assert_eq!(viewer.get(&path).await.status, 403, "{path}");
     }
     assert_eq!(viewer.post("/v1/sql", &json!({"sql": "SELECT 1"})).await.status, 403);
-    for path in ["/v1/matching/run", "/v1/solicitations/run", "/v1/lake/quarantine/replay"] {
+    for path in
+        ["/v1/matching/run", "/v1/solicitations/run", "/v1/lake/quarantine/replay", "/v1/lake/quarantine/discard"]
+    {
         assert_eq!(viewer.post(path, &json!({})).await.status, 403, "{path}");
     }
     let asked = "/v1/aggregates/statistics_simple";

@@ -317,18 +317,24 @@ async fn a_parent_registers_in_the_language_that_the_browser_asks_for_or_another
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn usage_of_a_phone_out_of_reach_arrives_once_and_the_last_screen_by_beacon() {
+async fn usage_of_a_phone_out_of_reach_arrives_once_the_last_screen_by_beacon_and_nothing_as_somebody_elses() {
     let todoke = Todoke::demo(DemoOptions::small()).await;
-    let guardian = todoke.sign_in("guardian").await;
-    guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    for role in ["guardian", "guardian_2"] {
+        let guardian = todoke.sign_in(role).await;
+        guardian.put("/v1/me/consents/usage_analytics", &json!({"granted": true})).await;
+    }
     let analyst = todoke.sign_in("analyst").await;
     let input = json!({
-        "base": todoke.base_url(), "guardian": credentials(&todoke, "guardian"), "analyst": analyst.bearer(),
+        "base": todoke.base_url(), "guardian": credentials(&todoke, "guardian"),
+        "other": credentials(&todoke, "guardian_2"), "analyst": analyst.bearer(),
     });
     let seen = script("usage.mjs", &input, &[]).await;
     assert_eq!(seen["faults"], json!([]), "{seen}");
     // The survey list was left while there was no connection, the payment page with the site itself.
     assert_eq!(seen["views"], json!([["GD15", 1], ["GD19", 1]]), "{seen}");
+    let sessions = &seen["sessions"];
+    let of_other = sessions["ofOther"].as_array().unwrap();
+    assert!(!of_other.is_empty() && !of_other.contains(&sessions["first"]), "{seen}");
     todoke.stop().await;
 }
 

@@ -282,3 +282,52 @@ async fn who_fills_the_quarantine_is_told_to_come_again_and_the_operator_sees_it
     }
     todoke.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_waits_for_is_let_go_and_makes_room_and_its_reasons_stay() {
+    const DISCARD: &str = "/v1/lake/quarantine/discard";
+    let settings = [("TODOKE_INGEST__HELD_PER_SENDER_MAX", "2".to_owned())];
+    let todoke = Todoke::demo_with(DemoOptions::small(), &settings).await;
+    let (operator, neighbour) = (todoke.sign_in("operator").await, todoke.sign_in("neighbour_operator").await);
+    let guardian = agreed(&todoke).await;
+    send_lines(&guardian, [bad(1), bad(2)]).await.expect(202);
+    assert_eq!(send_lines(&guardian, [view(3), bad(4)]).await.status, 429);
+    let by_reason = json!({"reason": "unknown_field"});
+    assert_eq!(guardian.post(DISCARD, &by_reason).await.status, 403);
+    assert_eq!(operator.post(DISCARD, &json!({})).await.status, 422, "somebody has to say what is meant");
+    assert_eq!(operator.post(DISCARD, &json!({"before": "yesterday"})).await.status, 422);
+    let first = held_by_pages(&operator, 200).await.remove(0);
+    let not_meant = [
+        (&neighbour, by_reason),
+        (&operator, json!({"reason": "not_json"})),
+        (&operator, json!({"before": first["received_at"]})),
+        (&operator, json!({"account_id": first["quarantine_id"]})),
+    ];
+    for (who, which) in not_meant {
+        assert_eq!(who.post(DISCARD, &which).await.expect(200)["discarded"], json!({}), "{which}");
+    }
+    let of_sender = json!({"reason": "unknown_field", "account_id": first["account_id"]});
+    assert_eq!(operator.post(DISCARD, &of_sender).await.expect(200)["discarded"], json!({"unknown_field": 2}));
+    assert_eq!(replay(&operator, REPLAY).await, [json!(0), json!(0)], "they do not come back");
+    assert_eq!(send_lines(&guardian, [view(3), bad(4)]).await.expect(202)["accepted"], 1);
+    let health = operator.get("/v1/lake/health").await.expect(200);
+    assert_eq!(health["quarantine"], json!({"unknown_field": 1}));
+    assert_eq!(health["quarantine_discarded"], json!({"unknown_field": 2}));
+
+    let town = todoke.municipality();
+    let discard = ["lake", "quarantine", "discard", "--municipality", &town];
+    let with = |rest: [&'static str; 2]| [&discard[..], &rest].concat();
+    let none = todoke.cli(&with(["--before", "2020-01-01T00:00:00Z"])).await.success();
+    assert_eq!(none, "{\"discarded\":{}}");
+    let gone = todoke.cli(&with(["--reason", "unknown_field"])).await.success();
+    assert_eq!(gone, "{\"discarded\":{\"unknown_field\":1}}");
+    assert_eq!(held_by_pages(&operator, 200).await, Vec::<Value>::new());
+    let analyst = todoke.sign_in("analyst").await;
+    let audit = "SELECT actor_role, \"rows\" FROM events_access WHERE what = 'quarantine_discarded'
+                 AND object_kind = 'quarantine' AND subject_id = 'unknown_field' ORDER BY occurred_at";
+    eventually("the audit has both", Duration::from_secs(60), async || {
+        (sql(&analyst, audit).await == [[json!("operator"), json!(2)], [json!("system"), json!(1)]]).then_some(())
+    })
+    .await;
+    todoke.stop().await;
+}

@@ -13,7 +13,7 @@ use todoke_store::{
     Store, StoreError, Wall,
     idempotency::FirstAnswer,
     municipality::{Instance, Municipality},
-    quarantine::QuarantinedEvent,
+    quarantine::{HeldOf, QuarantinedEvent},
     session::{Challenge, MailLink, Session},
     when_settled,
 };
@@ -42,6 +42,7 @@ todoke_tests::on_both_databases! {
     an_authority_is_no_municipality,
     a_content_of_an_earlier_version_is_looked_at_once,
     a_replay_of_quarantined_events_can_be_noticed,
+    held_events_are_let_go_by_reason_sender_and_time,
 }
 
 /// Adds a municipality.
@@ -447,4 +448,32 @@ async fn a_replay_of_quarantined_events_can_be_noticed(db: &TestStore) {
         assert_eq!(replays().await != before, state == "replayed", "{state}");
     }
     assert_eq!(replays().await, (2, NOW.plus(Duration::from_secs(3)).as_micros()));
+}
+
+async fn held_events_are_let_go_by_reason_sender_and_time(db: &TestStore) {
+    let (at, later) = (NOW.plus(Duration::from_secs(1)), NOW.plus(Duration::from_secs(9)));
+    let sender = AccountId::new(NOW);
+    let of_sender = QuarantinedEvent { account_id: Some(sender), content: "{}".to_owned(), ..held_event(at) };
+    let ill_typed = QuarantinedEvent { reason: "ill_typed".to_owned(), ..held_event(at) };
+    let mut tx = db.begin_write(Wall::Around(town())).await.unwrap();
+    tx.insert_quarantined(&[of_sender, ill_typed, held_event(NOW), held_event(NOW), held_event(NOW)]).await.unwrap();
+    tx.commit().await.unwrap();
+    let discard = async |which: HeldOf, n_max: i64| {
+        let mut tx = db.begin_write(Wall::Around(town())).await.unwrap();
+        let reasons = tx.discard_quarantined(&town(), &which, n_max, later).await.unwrap();
+        tx.commit().await.unwrap();
+        reasons
+    };
+    let all = HeldOf { reason: None, account_id: None, before: later };
+    assert_eq!(discard(HeldOf { account_id: Some(sender), ..all.clone() }, 10).await, ["not_json"]);
+    assert_eq!(discard(HeldOf { account_id: Some(sender), ..all.clone() }, 10).await, [""; 0], "once is enough");
+    assert_eq!(discard(HeldOf { reason: Some("ill_typed".to_owned()), ..all.clone() }, 10).await, ["ill_typed"]);
+    assert_eq!(discard(HeldOf { before: NOW, ..all.clone() }, 10).await, [""; 0]);
+    assert_eq!(discard(all.clone(), 2).await, ["not_json"; 2], "a page of them");
+    assert_eq!(discard(all, 2).await, ["not_json"]);
+    let mut tx = db.begin_read(Wall::Around(town())).await.unwrap();
+    assert!(tx.quarantined_events(&town(), None, 10).await.unwrap().is_empty());
+    let counts = tx.quarantine_counts(&town(), "discarded").await.unwrap();
+    let counts: Vec<(&str, i64)> = counts.iter().map(|count| (count.reason.as_str(), count.n)).collect();
+    assert_eq!(counts, [("ill_typed", 1), ("not_json", 4)]);
 }

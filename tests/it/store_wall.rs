@@ -163,7 +163,7 @@ async fn register(tx: &mut Tx, city: &City, more: &More) -> Vec<(&'static str, u
         print_run(tx.print_run(code, more.run)),
         print_runs(tx.print_runs(code, None, 10)),
         quarantined_events(tx.quarantined_events(code, None, 10)),
-        quarantine_counts(tx.quarantine_counts(code)),
+        quarantine_counts(tx.quarantine_counts(code, "held")),
         held_of_account(async { tx.held_of_account(code, city.parent.account_id, 10).await.map(counted) }),
         held_of_senders(async { tx.held_of_senders(code, 10).await.map(counted) }),
         import_file(tx.import_file(more.import)),

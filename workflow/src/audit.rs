@@ -65,6 +65,8 @@ pub enum Access {
     ForgetNode,
     /// A person forgotten in the lake.
     Erase,
+    /// Held events let go that could not be taken.
+    Discard,
 }
 
 impl Access {
@@ -99,6 +101,7 @@ impl Access {
             Self::RevokeKey => "api_key_revoked",
             Self::ForgetNode => "node_forgotten",
             Self::Erase => "erase",
+            Self::Discard => "quarantine_discarded",
         }
     }
 }

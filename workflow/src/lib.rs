@@ -15,6 +15,7 @@ pub mod live_sample;
 pub mod messaging;
 pub mod municipality;
 pub mod notice;
+pub mod quarantine;
 pub mod revision;
 pub mod secret;
 pub mod segment;

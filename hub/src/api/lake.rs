@@ -4,10 +4,13 @@ use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use todoke_domain::{Timestamp, ids::QuarantineId, role::Permission};
-use todoke_store::{Tx, Wall};
+use todoke_store::{
+    Tx, Wall,
+    quarantine::{HeldOf, QuarantineCount},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::input::{Asked, PAGE_MAX, id};
+use super::input::{Asked, Body, PAGE_MAX, id};
 use crate::{
     auth::Caller,
     problem::Problem,
@@ -16,7 +19,7 @@ use crate::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(health)).routes(routes!(list)).routes(routes!(replay))
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(list)).routes(routes!(replay)).routes(routes!(discard))
 }
 
 #[utoipa::path(get, path = "/v1/lake/health", tag = "lake",
@@ -28,13 +31,15 @@ async fn health(State(app): State<AppState>, caller: Caller) -> Result<Json<Valu
     }
     let code = &caller.actor.municipality_code;
     let mut tx = app.workflow.store().begin_read(Wall::Around(code.clone())).await?;
-    let counts = tx.quarantine_counts(code).await?;
+    let held = tx.quarantine_counts(code, "held").await?;
+    let discarded = tx.quarantine_counts(code, "discarded").await?;
     let held_max = i64::from(app.config().ingest.held_max);
     let is_full = tx.held_of_senders(code, held_max).await? >= held_max;
     let oldest = oldest_waiting(&app, &mut tx).await?;
     drop(tx);
-    let quarantine: serde_json::Map<String, Value> =
-        counts.into_iter().map(|count| (count.reason, Value::from(count.n))).collect();
+    let by_reason = |counts: Vec<QuarantineCount>| -> serde_json::Map<String, Value> {
+        counts.into_iter().map(|count| (count.reason, Value::from(count.n))).collect()
+    };
     let sink = app.sink.borrow().clone();
     let lag_ms = oldest.map(|at| app.now().since(at).as_millis());
     Ok(Json(json!({
@@ -44,7 +49,8 @@ async fn health(State(app): State<AppState>, caller: Caller) -> Result<Json<Valu
         "log_backlog_bytes": app.usage.backlog_bytes(),
         "log_failure": app.usage.failure().map(|failure| failure.to_string()),
         "sink": sink,
-        "quarantine": quarantine,
+        "quarantine": by_reason(held),
+        "quarantine_discarded": by_reason(discarded),
         "quarantine_full": is_full,
     })))
 }
@@ -87,6 +93,7 @@ async fn list(
             json!({
                 "quarantine_id": entry.quarantine_id,
                 "entrance": entry.entrance,
+                "account_id": entry.account_id,
                 "event_id": entry.event_id,
                 "reason": entry.reason,
                 "field": entry.field,
@@ -120,4 +127,36 @@ async fn replay(
     let code = &caller.actor.municipality_code;
     let done = quarantine::replay(app.workflow.store(), &app.usage, code, rules, app.now()).await?;
     Ok(Json(json!(done)))
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+struct DiscardBody {
+    /// Only those of this reason
+    reason: Option<String>,
+    /// Only those of this sender, as the list names it
+    account_id: Option<String>,
+    /// Only those that came in before, RFC 3339
+    before: Option<String>,
+}
+
+#[utoipa::path(post, path = "/v1/lake/quarantine/discard", tag = "lake", request_body = DiscardBody,
+    responses((status = 200, description = "how many held events were let go, by reason"),
+        (status = 422, description = "nothing says which are meant")))]
+async fn discard(
+    State(app): State<AppState>,
+    caller: Caller,
+    Body(body): Body<DiscardBody>,
+) -> Result<Json<Value>, Problem> {
+    caller.actor.require(Permission::ImportData)?;
+    if body.reason.is_none() && body.account_id.is_none() && body.before.is_none() {
+        return Err(Problem::invalid_field("reason", "理由、送信者、受付日時のいずれかを指定してください。"));
+    }
+    let now = app.now();
+    let which = HeldOf {
+        reason: body.reason,
+        account_id: body.account_id.as_deref().map(|raw| id("account_id", raw)).transpose()?,
+        before: body.before.as_deref().map(|raw| id::<Timestamp>("before", raw)).transpose()?.unwrap_or(now),
+    };
+    let discarded = app.workflow.discard_held(&caller.actor, &which, now).await?;
+    Ok(Json(json!({ "discarded": discarded })))
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use todoke_domain::{Event, MunicipalityCode};
+use todoke_domain::{Event, MunicipalityCode, Timestamp, ids::AccountId};
 use todoke_ingest::{UsageLog, UsageLogConfig};
 use todoke_lake::{CompactOptions, Lake, LakeView, Recorded, Scope, Told};
 use todoke_store::{Durability, Wall};
+use todoke_workflow::{NobodyListens, Workflow};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,7 +20,8 @@ use super::{
 use crate::{
     clock::Clock,
     config::Config,
-    event_log, local,
+    event_log,
+    local::{self, DiscardCall},
     nodes::{LogsCheck, Restored},
     quarantine,
     run_file::RunFile,
@@ -61,6 +63,8 @@ enum QuarantineCommand {
     List(QuarantineArgs),
     /// Tries everything that is held again, by the rules of now
     Replay(ReplayArgs),
+    /// Lets events go that nobody waits for any more, so that there is room for others
+    Discard(DiscardArgs),
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +85,28 @@ struct ReplayArgs {
     held: QuarantineArgs,
 }
 
+#[derive(Debug, Args)]
+struct DiscardArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    held: QuarantineArgs,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct WhichArgs {
+    /// Only those of this reason, as the list names it
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only those of this sender, as the list names it
+    #[arg(long, value_name = "ACCOUNT")]
+    sender: Option<AccountId>,
+    /// Only those that came in before this instant (RFC 3339)
+    #[arg(long, value_name = "INSTANT")]
+    before: Option<Timestamp>,
+}
+
 /// Entries read at a time.
 const LISTED_PAGE: i64 = 1_000;
 
@@ -95,13 +121,14 @@ pub(super) async fn run(args: LakeArgs) -> anyhow::Result<()> {
         What::Verify(common) => verify(&common).await,
         What::Quarantine(QuarantineCommand::List(args)) => held(&args).await,
         What::Quarantine(QuarantineCommand::Replay(args)) => replay(&args).await,
+        What::Quarantine(QuarantineCommand::Discard(args)) => discard(args).await,
     }
 }
 
 async fn held(args: &QuarantineArgs) -> anyhow::Result<()> {
     let config = args.common.load()?;
     let store = open_record(&config, Durability::Full).await?;
-    output::write(b"received_at\tentrance\treason\tfield\tevent_id\n")?;
+    output::write(b"received_at\tentrance\treason\tfield\tevent_id\tsender\n")?;
     let mut after = None;
     loop {
         let mut tx = store.begin_read(Wall::Around(args.municipality.clone())).await?;
@@ -116,7 +143,9 @@ async fn held(args: &QuarantineArgs) -> anyhow::Result<()> {
                 text.unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
             };
             let (field, id) = (shown(entry.field), shown(entry.event_id));
-            text.push_str(&format!("{}\t{}\t{}\t{field}\t{id}\n", entry.received_at, entry.entrance, entry.reason));
+            let sender = entry.account_id.map(|id| id.to_string()).unwrap_or_default();
+            let (at, entrance, reason) = (entry.received_at, entry.entrance, entry.reason);
+            text.push_str(&format!("{at}\t{entrance}\t{reason}\t{field}\t{id}\t{sender}\n"));
         }
         output::write(text.as_bytes())?;
     }
@@ -134,6 +163,23 @@ async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let rules = quarantine::Rules { outside_types: &config.ingest.outside_types, too_old: *too_old };
     let done = quarantine::replay(&store, &log, municipality, rules, Clock::system().now()).await?;
     output::write(&serde_json::to_vec(&done)?)
+}
+
+async fn discard(args: DiscardArgs) -> anyhow::Result<()> {
+    let DiscardArgs { which, held: QuarantineArgs { municipality, common } } = args;
+    let WhichArgs { reason, sender, before } = which;
+    let config = common.load()?;
+    let call = DiscardCall { municipality, reason, account_id: sender, before };
+    if let Some(answer) = local::ask(&config.data, "/local/quarantine/discard", &json!(call)).await? {
+        return output::write(&answer);
+    }
+    let store = open_record(&config, Durability::Full).await?;
+    let workflow = Workflow::new(store.clone(), Arc::new(NobodyListens), &config.public_url());
+    let now = Clock::system().now();
+    let (actor, which) = call.by_whom(now);
+    let discarded = workflow.discard_held(&actor, &which, now).await?;
+    store.close().await;
+    output::write(&serde_json::to_vec(&json!({ "discarded": discarded }))?)
 }
 
 /// Events read from the record at a time.
@@ -262,11 +308,10 @@ async fn retain(common: &Common) -> anyhow::Result<()> {
     let lake = open_alone(&config).await?;
     let now = Clock::system().now();
     for table in lake.stats() {
-        let first_day = config.lake.retention.first_day(&table.table, now);
         let expired = lake.expire(&table.table, &config.lake.retention, now).await?;
         if expired.files > 0 {
             let (name, rows, files) = (table.table, expired.rows, expired.files);
-            output::write(format!("{name}: {rows} rows in {files} files from before {first_day}\n").as_bytes())?;
+            output::write(format!("{name}: {rows} rows of {files} files were past their time\n").as_bytes())?;
         }
     }
     let store = open_record(&config, Durability::Full).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use todoke_domain::{Event, Timestamp};
-use todoke_lake::{Expired, Lake, LakeView, Origin, Retention, Scope};
+use todoke_lake::{CompactOptions, Expired, Lake, LakeView, Origin, QUARANTINE, Retention, Scope};
 
 use crate::support::*;
 
@@ -95,4 +95,57 @@ async fn rows_that_are_staged_and_the_time_of_others_are_left_alone() {
     assert_each_once(&lake, "app", 1).await;
     assert_eq!(lake.flush(long_ago()).await.unwrap().rows, 1);
     assert_each_once(&lake, "app", 1).await;
+}
+
+/// An event of a type that the catalogue does not have.
+fn unheard_of(n: u64, group: &str, code: &str, day: &str) -> Event {
+    event(n, &format!("{group}.unheard_of"), code, at(&format!("{day}T03:00:00Z")), json!({}))
+}
+
+fn version(lake: &Lake) -> u64 {
+    lake.stats().iter().find(|table| table.table == QUARANTINE).unwrap().version
+}
+
+/// Rows of the quarantine about deliveries, and others.
+async fn left(lake: &Lake) -> (i64, i64) {
+    let session = session(&lake.view().snapshot(), &Scope::All);
+    let deliveries = "SELECT count(*) FROM events_quarantine WHERE event_type = 'message.unheard_of'";
+    let others = "SELECT count(*) FROM events_quarantine WHERE event_type <> 'message.unheard_of'";
+    (number(&session, deliveries).await, number(&session, others).await)
+}
+
+#[tokio::test]
+async fn details_of_deliveries_leave_the_quarantine_in_their_own_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    let history = [
+        unheard_of(1, "app", CHIYODA, "2010-03-30"),
+        unheard_of(2, "message", CHIYODA, "2010-03-30"),
+        // By its bounds this file may hold deliveries.
+        unheard_of(3, "app", CHIYODA, "2019-03-30"),
+        unheard_of(4, "survey", CHIYODA, "2019-03-30"),
+        unheard_of(5, "app", CHIYODA, "2019-03-31"),
+        unheard_of(6, "message", CHIYODA, "2019-03-31"),
+        unheard_of(7, "survey", CHIYODA, "2019-03-31"),
+        unheard_of(8, "message", MINATO, "2019-03-31"),
+        unheard_of(9, "message", CHIYODA, "2019-04-01"),
+    ];
+    lake.append(Origin::new("record", 1), &rows(&history), long_ago()).await.unwrap();
+    let retention = Retention::default();
+    let before = version(&lake);
+    let expired = lake.expire(QUARANTINE, &retention, long_ago()).await.unwrap();
+    assert_eq!(expired, Expired { files: 3, rows: 4 });
+    assert_eq!(left(&lake).await, (1, 4));
+    assert_eq!(version(&lake), before + 1, "in one commit");
+    assert_eq!(lake.expire(QUARANTINE, &retention, long_ago()).await.unwrap(), Expired::default());
+    drop(lake);
+
+    let lake = open(dir.path()).await;
+    lake.compact(QUARANTINE, &CompactOptions::default(), long_ago()).await.unwrap();
+    let version_now = version(&lake);
+    assert_eq!(lake.expire(QUARANTINE, &retention, long_ago()).await.unwrap(), Expired::default());
+    assert_eq!((left(&lake).await, version(&lake)), ((1, 4), version_now));
+    let a_day_later = at("2020-05-02T03:00:00Z");
+    assert_eq!(lake.expire(QUARANTINE, &retention, a_day_later).await.unwrap(), Expired { files: 1, rows: 1 });
+    assert_eq!(left(&lake).await, (0, 4));
 }

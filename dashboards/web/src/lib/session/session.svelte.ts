@@ -98,6 +98,7 @@ class Session {
   /** After the account itself was deleted. */
   async forgetAll(): Promise<void> {
     localStorage.removeItem(DEVICE_TOKEN_KEY)
+    await usage.setEnabled(false)
     await this.#forget()
   }
 
@@ -116,6 +117,8 @@ class Session {
     const before = await readSnapshot<Account>(ACCOUNT_SNAPSHOT)
     // A shared device must not show one person's saved inbox to the next.
     if (before && before.value.account_id !== info.account.account_id) await clearSnapshots()
+    // Before a page of this person opens, and before anything is sent with their cookie.
+    usage.begin(info.account.account_id)
     this.account = info.account
     this.offline = false
     this.status = info.terms_required ? 'terms' : 'active'
@@ -144,6 +147,7 @@ class Session {
   #expire(): void {
     if (this.status !== 'active' && this.status !== 'terms') return
     this.expired = true
+    usage.suspend()
     setCsrfToken('')
     live.stop()
     this.account = undefined
@@ -152,6 +156,7 @@ class Session {
 
   async #forget(): Promise<void> {
     live.stop()
+    usage.release()
     setCsrfToken('')
     clearDrafts()
     await clearSnapshots()

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { AGE_MS_MAX, Outbox, WAITING_MAX, type EventStore, type SendOutcome, type UsageEvent } from './outbox'
+import { AGE_MS_MAX, Outbox, WAITING_MAX, type EventStore, type SendOutcome, type WaitingEvent } from './outbox'
 import { uuid7 } from './uuid7'
 
-function memoryStore(): EventStore & { rows: Map<string, UsageEvent> } {
-  const rows = new Map<string, UsageEvent>()
+function memoryStore(): EventStore & { rows: Map<string, WaitingEvent> } {
+  const rows = new Map<string, WaitingEvent>()
   return {
     rows,
     put: async (event) => void rows.set(event.event_id, event),
@@ -16,9 +16,11 @@ function memoryStore(): EventStore & { rows: Map<string, UsageEvent> } {
 
 const NOW = Date.parse('2026-11-21T02:00:00Z')
 
-const event = (n: number, atMs = NOW - 3_600_000): UsageEvent => ({
-  event_id: `e${n}`, event_type: 'app.screen_viewed', occurred_at: new Date(atMs).toISOString(),
+const event = (n: number, atMs = NOW - 3_600_000, owner: string | null = 'a'): WaitingEvent => ({
+  event_id: `e${n}`, event_type: 'app.screen_viewed', occurred_at: new Date(atMs).toISOString(), owner,
 })
+
+const signedIn = () => 'a'
 
 /** Time stands still, and what is planned runs when the test says so. */
 function handClock() {
@@ -45,7 +47,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(store, async (events) => {
       sent.push(events.map((e) => e.event_id))
       return answers.shift() ?? 'taken'
-    }, clock)
+    }, signedIn, clock)
     await outbox.add(event(1))
     await outbox.add(event(2))
     await outbox.flush()
@@ -62,7 +64,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(memoryStore(), async () => {
       sent += 1
       return 'retry'
-    }, clock)
+    }, signedIn, clock)
     await outbox.add(event(1))
     await outbox.flush()
     await outbox.flush()
@@ -80,7 +82,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(store, async () => {
       sent += 1
       return answers.shift() ?? 'taken'
-    }, clock)
+    }, signedIn, clock)
     await outbox.add(event(1))
     await outbox.flush()
     await outbox.flushNow()
@@ -100,7 +102,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(store, async () => {
       sent += 1
       return answers.shift() ?? 'taken'
-    }, clock)
+    }, signedIn, clock)
     await outbox.add(event(1))
     await outbox.flush()
     await outbox.flush()
@@ -117,7 +119,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(store, async (events) => {
       sent.push(...events.map((e) => e.event_id))
       return 'taken'
-    }, handClock())
+    }, signedIn, handClock())
     for (let n = 0; n < 450; n++) await store.put(event(n, NOW - AGE_MS_MAX - 1))
     await outbox.add(event(450, NOW - AGE_MS_MAX))
     await outbox.flush()
@@ -127,7 +129,7 @@ describe('Outbox', () => {
 
   it('keeps a bounded number while nothing can be sent, and the oldest go first', async () => {
     const store = memoryStore()
-    const outbox = new Outbox(store, async () => 'retry', handClock())
+    const outbox = new Outbox(store, async () => 'retry', signedIn, handClock())
     for (let n = 0; n < WAITING_MAX + 700; n++) await outbox.add(event(n))
     expect(store.rows.size).toBeLessThanOrEqual(WAITING_MAX + 200)
     await outbox.flush()
@@ -138,7 +140,7 @@ describe('Outbox', () => {
 
   it('drops a batch that the server refuses for good', async () => {
     const store = memoryStore()
-    const outbox = new Outbox(store, async () => 'refused', handClock())
+    const outbox = new Outbox(store, async () => 'refused', signedIn, handClock())
     await outbox.add(event(1))
     await outbox.flush()
     expect(store.rows.size).toBe(0)
@@ -149,7 +151,7 @@ describe('Outbox', () => {
     const outbox = new Outbox(memoryStore(), async (events) => {
       sizes.push(events.length)
       return 'taken'
-    }, handClock())
+    }, signedIn, handClock())
     for (let n = 0; n < 450; n++) await outbox.add(event(n))
     expect(new TextEncoder().encode(JSON.stringify(outbox.beaconBatch())).length).toBeLessThan(64_000)
     await outbox.flush()
@@ -169,10 +171,78 @@ describe('Outbox', () => {
     const outbox = new Outbox(broken, async (events) => {
       sent += events.length
       return 'taken'
-    }, handClock())
+    }, signedIn, handClock())
     await outbox.add(event(1))
     await outbox.flush()
     expect(sent).toBe(1)
+  })
+})
+
+describe('an outbox of a shared device', () => {
+  /** Who is signed in, what was sent as whom, and an outbox over both. */
+  function shared(answers: SendOutcome[] = []) {
+    const store = memoryStore()
+    const clock = handClock()
+    const sent: [string | undefined, string[]][] = []
+    const device: { account: string | undefined } = { account: undefined }
+    const outbox = new Outbox(store, async (events) => {
+      sent.push([device.account, events.map((e) => e.event_id)])
+      expect(events.filter((e) => 'owner' in e)).toEqual([])
+      return answers.shift() ?? 'taken'
+    }, () => device.account, clock)
+    return { store, clock, sent, device, outbox }
+  }
+
+  it('sends nothing of one person as another, also not by beacon', async () => {
+    const { store, sent, device, outbox } = shared(['retry'])
+    device.account = 'a'
+    await outbox.add(event(1))
+    await outbox.flush()
+    device.account = undefined
+    await outbox.flushNow()
+    expect([outbox.beaconBatch(), store.rows.size]).toEqual([[], 1])
+    device.account = 'b'
+    await outbox.add(event(2, NOW, 'b'))
+    expect(outbox.beaconBatch().map((e) => e.event_id)).toEqual(['e2'])
+    await outbox.flushNow()
+    expect(sent).toEqual([['a', ['e1']], ['b', ['e2']]])
+    expect(store.rows.size).toBe(0)
+  })
+
+  it('keeps them for the person they are of, who may come back', async () => {
+    const { sent, device, outbox } = shared()
+    await outbox.add(event(1))
+    await outbox.flush()
+    device.account = 'a'
+    await outbox.flushNow()
+    expect(sent).toEqual([['a', ['e1']]])
+  })
+
+  it('gives what happened before the sign-in to who signs in', async () => {
+    const { sent, device, outbox } = shared()
+    await outbox.add(event(1, NOW, null))
+    await outbox.flush()
+    device.account = 'b'
+    await outbox.flushNow()
+    expect(sent).toEqual([['b', ['e1']]])
+  })
+
+  it('is not held up by however many events of somebody else', async () => {
+    const { store, sent, device, outbox } = shared()
+    for (let n = 0; n < 450; n++) await store.put(event(n))
+    await store.put(event(450, NOW, 'b'))
+    device.account = 'b'
+    await outbox.flush()
+    expect([sent, store.rows.size]).toEqual([[['b', ['e450']]], 0])
+  })
+
+  it('forgets what was kept before owners were, as nobody knows whose it is', async () => {
+    const { store, sent, device, outbox } = shared()
+    const { owner: _, ...unowned } = event(1)
+    await store.put(unowned as WaitingEvent)
+    device.account = 'b'
+    await outbox.flush()
+    expect([sent, store.rows.size]).toEqual([[], 0])
   })
 })
 

@@ -6,10 +6,15 @@ export interface UsageEvent {
   [field: string]: unknown
 }
 
+/** An event on the device, with the account it belongs to; null before anybody has signed in. */
+export interface WaitingEvent extends UsageEvent {
+  owner: string | null
+}
+
 /** Where events wait; the real one is IndexedDB. */
 export interface EventStore {
-  put(event: UsageEvent): Promise<void>
-  oldest(n: number): Promise<UsageEvent[]>
+  put(event: WaitingEvent): Promise<void>
+  oldest(n: number): Promise<WaitingEvent[]>
   count(): Promise<number>
   remove(ids: string[]): Promise<void>
   clear(): Promise<void>
@@ -43,10 +48,14 @@ const pageClock: Clockwork = { now: () => Date.now(), schedule: (run, ms) => voi
  * Events wait here until the server has answered for them. They are removed only after its answer, so a lost answer
  * means sending again; the server knows the event ids and counts none twice. What is too old for the server, and the
  * oldest of what is more than a device should keep, is forgotten.
+ *
+ * The server takes what a session sends for that person's own. So an event leaves the device only under the account it
+ * belongs to; what belongs to another one is forgotten when the events of the present one are sent.
  */
 export class Outbox {
   readonly #store: EventStore
   readonly #send: (events: UsageEvent[]) => Promise<SendOutcome>
+  readonly #account: () => string | undefined
   readonly #clock: Clockwork
   #failures = 0
   #flushing = false
@@ -54,15 +63,22 @@ export class Outbox {
   #planned: { byServer: boolean } | undefined
   #addedSinceTrim = 0
   /** Mirror of what waits, since a page that is closing cannot wait for IndexedDB. */
-  #waiting = new Map<string, UsageEvent>()
+  #waiting = new Map<string, WaitingEvent>()
 
-  constructor(store: EventStore, send: (events: UsageEvent[]) => Promise<SendOutcome>, clock: Clockwork = pageClock) {
+  /** `account` tells whose session events would be sent with now; nothing leaves while it is undefined. */
+  constructor(
+    store: EventStore,
+    send: (events: UsageEvent[]) => Promise<SendOutcome>,
+    account: () => string | undefined,
+    clock: Clockwork = pageClock,
+  ) {
     this.#store = store
     this.#send = send
+    this.#account = account
     this.#clock = clock
   }
 
-  async add(event: UsageEvent): Promise<void> {
+  async add(event: WaitingEvent): Promise<void> {
     this.#waiting.set(event.event_id, event)
     for (const oldest of this.#waiting.keys()) {
       if (this.#waiting.size <= WAITING_MAX) break
@@ -81,14 +97,20 @@ export class Outbox {
       await this.#trim()
       for (;;) {
         const batch = await this.#batch()
-        if (batch.length === 0) return
-        const outcome = await this.#send(batch)
-        if (outcome !== 'taken' && outcome !== 'refused') {
-          this.#retryLater(outcome)
-          return
+        // Asked last: somebody may have signed in or out while the batch was read.
+        const account = this.#account()
+        if (batch.length === 0 || account === undefined) return
+        const own = eventsOf(batch, account)
+        if (own.length > 0) {
+          const outcome = await this.#send(own)
+          if (outcome !== 'taken' && outcome !== 'refused') {
+            this.#retryLater(outcome)
+            return
+          }
+          this.#failures = 0
         }
-        this.#failures = 0
-        await this.#forget(batch)
+        const isForgotten = await this.#forget(batch)
+        if (!isForgotten && own.length === 0) return
       }
     } finally {
       this.#flushing = false
@@ -104,10 +126,11 @@ export class Outbox {
   /** What fits into one beacon, newest kept for last: nothing is removed, as a beacon has no answer. */
   beaconBatch(): UsageEvent[] {
     // The server has no room now. What waits is in the store and goes out with the next start of the page.
-    if (this.#planned?.byServer) return []
+    const account = this.#account()
+    if (this.#planned?.byServer || account === undefined) return []
     const batch: UsageEvent[] = []
     let bytes = 0
-    for (const event of this.#waiting.values()) {
+    for (const event of eventsOf([...this.#waiting.values()], account)) {
       bytes += JSON.stringify(event).length + 1
       if (bytes > BEACON_BYTES_MAX) break
       batch.push(event)
@@ -136,7 +159,7 @@ export class Outbox {
     }
   }
 
-  async #batch(): Promise<UsageEvent[]> {
+  async #batch(): Promise<WaitingEvent[]> {
     const stored = await this.#store.oldest(BATCH_MAX).catch(() => undefined)
     return stored && stored.length > 0 ? stored : [...this.#waiting.values()].slice(0, BATCH_MAX)
   }
@@ -161,4 +184,9 @@ export class Outbox {
       void this.flush()
     }, ms)
   }
+}
+
+/** Those that are the account's or were nobody's yet, as the server takes them. */
+function eventsOf(waiting: WaitingEvent[], account: string): UsageEvent[] {
+  return waiting.filter(({ owner }) => owner === null || owner === account).map(({ owner: _, ...event }) => event)
 }

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { Outbox, type EventStore, type UsageEvent } from './outbox'
+import { Outbox, type EventStore, type WaitingEvent } from './outbox'
 import { readRetryAfter, sendUsage } from './send'
 
 interface Answer {
@@ -73,7 +73,7 @@ describe('an outbox over HTTP', () => {
       'drop',
       { status: 202 },
     ])
-    const rows = new Map<string, UsageEvent>()
+    const rows = new Map<string, WaitingEvent>()
     const store: EventStore = {
       put: async (event) => void rows.set(event.event_id, event),
       oldest: async (n) => [...rows.values()].slice(0, n),
@@ -92,9 +92,9 @@ describe('an outbox over HTTP', () => {
         planned()
       },
     }
-    const outbox = new Outbox(store, (events) => sendUsage(JSON.stringify({ events }), url), clock)
+    const outbox = new Outbox(store, (events) => sendUsage(JSON.stringify({ events }), url), () => 'a', clock)
     for (let n = 0; n < 200; n++) {
-      await outbox.add({ event_id: `e${n}`, event_type: 'app.screen_viewed', occurred_at: new Date().toISOString() })
+      await outbox.add({ event_id: `e${n}`, event_type: 'app.screen_viewed', occurred_at: new Date().toISOString(), owner: 'a' })
     }
     const kept: number[] = []
     for (let attempt = 0; attempt < 4; attempt++) {

@@ -1,11 +1,13 @@
 import { inStore, openDatabase } from '$lib/store/snapshot'
-import { Outbox, type EventStore, type SendOutcome, type UsageEvent } from './outbox'
+import { Outbox, type EventStore, type SendOutcome, type UsageEvent, type WaitingEvent } from './outbox'
 import { sendUsage } from './send'
 import { readUsageSession, resume, writeUsageSession, type UsageSession } from './usageSession'
 import { uuid7 } from './uuid7'
 
 const DEVICE_KEY = 'todoke.device-key'
 const DEVICE_CONSENT = 'todoke.usage-consent'
+/** The account that events of this device belong to, of all its pages: who signed in last and has not signed out. */
+const OWNER = 'todoke.usage-owner'
 const FLUSH_MS = 15_000
 
 type EndReason = 'background_30min' | 'logout'
@@ -14,7 +16,7 @@ export type Action = 'application' | 'payment' | 'survey'
 const storedEvents: EventStore = {
   put: async (event) => void (await inStore('usage', 'readwrite', (store) => store.put(event, event.event_id))),
   // Event ids are UUIDv7, so key order is time order.
-  oldest: (n) => inStore('usage', 'readonly', (store) => store.getAll(undefined, n)) as Promise<UsageEvent[]>,
+  oldest: (n) => inStore('usage', 'readonly', (store) => store.getAll(undefined, n)) as Promise<WaitingEvent[]>,
   count: () => inStore('usage', 'readonly', (store) => store.count()),
   remove: async (ids) => {
     const store = (await openDatabase()).transaction('usage', 'readwrite').objectStore('usage')
@@ -47,8 +49,10 @@ function osVersion(): string {
 
 /** Records how the app is used, only with the person's consent `usage_analytics`; before it nothing is even kept. */
 class Usage {
-  readonly #outbox = new Outbox(storedEvents, post)
+  readonly #outbox = new Outbox(storedEvents, post, () => this.#sender())
   #enabled = false
+  /** Who is known to be signed in on this page. */
+  #account: string | undefined
   #platform: 'web' | 'dashboard' = 'web'
   #session: UsageSession | undefined
   #screen: { id: string; since: number; previous: string | undefined } | undefined
@@ -69,6 +73,29 @@ class Usage {
     if (this.deviceConsent === 'granted') void this.setEnabled(true)
   }
 
+  /** Somebody is signed in. What happened before anybody was becomes theirs; what is another one's does not. */
+  begin(accountId: string): void {
+    const before = localStorage.getItem(OWNER)
+    if (before !== null && before !== accountId) {
+      this.#session = undefined
+      this.#screen = undefined
+      writeUsageSession(localStorage, undefined)
+    }
+    localStorage.setItem(OWNER, accountId)
+    this.#account = accountId
+  }
+
+  /** The session is over without a sign-out: what waits is sent when the same person is back. */
+  suspend(): void {
+    this.#account = undefined
+  }
+
+  /** Somebody has signed out: what happens from now on is not theirs. */
+  release(): void {
+    this.#account = undefined
+    localStorage.removeItem(OWNER)
+  }
+
   /** From login on, the person's own consent decides. */
   async signedIn(isGuardian: boolean): Promise<void> {
     this.#platform = isGuardian ? 'web' : 'dashboard'
@@ -85,8 +112,10 @@ class Usage {
 
   async setEnabled(enabled: boolean): Promise<void> {
     if (this.#enabled === enabled) {
+      if (!enabled) return
+      this.#resume()
       // Events that waited for the sign-in need not wait any longer.
-      if (enabled) void this.#outbox.flushNow()
+      void this.#outbox.flushNow()
       return
     }
     this.#enabled = enabled
@@ -128,6 +157,11 @@ class Usage {
     this.#session = undefined
     writeUsageSession(localStorage, undefined)
     await this.#outbox.flushNow()
+  }
+
+  /** Another page of this browser may have another person's session by now; the cookie is theirs then. */
+  #sender(): string | undefined {
+    return this.#account !== undefined && this.#account === localStorage.getItem(OWNER) ? this.#account : undefined
   }
 
   #resume(): void {
@@ -172,6 +206,7 @@ class Usage {
     // An id carries its event's time: a session that is found abandoned ended days ago.
     void this.#outbox.add({
       event_id: uuid7(atMs), event_type, occurred_at: new Date(atMs).toISOString(), ...fields,
+      owner: this.#account ?? localStorage.getItem(OWNER),
     })
   }
 
