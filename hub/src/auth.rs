@@ -44,7 +44,10 @@ impl FromRequestParts<AppState> for Caller {
             (Some(key), _) if key.starts_with(KEY_PREFIX) => {
                 let (account, key) = app.workflow.account_of_key(key).await?;
                 if key.used_at.is_none_or(|used_at| now.since(used_at) >= TOUCH_EVERY) {
-                    app.workflow.touch_api_key(key.api_key_id, now).await?;
+                    // When it was last used is worth no refused request.
+                    if let Err(error) = app.workflow.touch_api_key(key.api_key_id, now).await {
+                        tracing::warn!(error = %error, "the use of a key was not noted");
+                    }
                 }
                 (account, None)
             }

@@ -434,8 +434,12 @@ async fn upkeep(
                 Err(error) => tracing::warn!(error = %error, lake.table = table, "a table was not compacted"),
             }
         }
-        if let Err(error) = end_upkeep(&lake, files_kept, clock.now()).await {
-            tracing::warn!(error = %error, "old files of the lake were not removed");
+        // Many files take minutes to delete, and a stop that waited for them would be cut off.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            ended = end_upkeep(&lake, files_kept, clock.now()) => if let Err(error) = ended {
+                tracing::warn!(error = %error, "old files of the lake were not removed");
+            },
         }
         tidy_rollups(&engine).await;
         // Again: nodes of an earlier version may have gone on beside this one.

@@ -1,7 +1,8 @@
 //! Long-lived tasks: owned, named, joined. One that ends early is a fault and stops the process.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{runtime, sync::oneshot, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,10 @@ impl Services {
         let (mut ended, end) = oneshot::channel();
         let service = async move {
             let outcome = tokio::select! {
-                outcome = service => Some(outcome),
+                // A panic ends the service and not the runtime, which others may still need.
+                outcome = AssertUnwindSafe(service).catch_unwind() => {
+                    Some(outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
+                }
                 // Nobody waits any more: `join_all` has given up.
                 () = ended.closed() => None,
             };
@@ -44,7 +48,7 @@ impl Services {
             closed.cancelled().await;
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(service))?;
-        self.spawn(name, async move { end.await.unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked"))) });
+        self.spawn(name, async move { end.await.unwrap_or_else(|_| Err(anyhow::anyhow!("its thread ended"))) });
         Ok(())
     }
 

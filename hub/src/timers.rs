@@ -77,15 +77,15 @@ pub async fn tick(workflow: &Workflow, now: Timestamp) -> Result<(), WorkflowErr
         let mut tx = workflow.store().begin_read(Wall::None).await?;
         (tx.municipalities().await?, tx.authorities().await?)
     };
-    for municipality in municipalities {
-        let actor = Actor::system(municipality.municipality_code.clone(), "timer");
+    let actors: Vec<Actor> =
+        municipalities.into_iter().map(|place| Actor::system(place.municipality_code, "timer")).collect();
+    for actor in &actors {
         let code = actor.municipality_code.as_str();
         for timer in Daily::ALL {
-            note_failure(timer.id(), code, fire_due(workflow, &actor, timer, now).await);
+            note_failure(timer.id(), code, fire_due(workflow, actor, timer, now).await);
         }
-        note_failure("surveys", code, workflow.due_surveys(&actor, now).await);
-        note_failure("notices", code, workflow.due_notices(&actor, now).await);
-        note_failure("reach", code, workflow.tell_reach(&actor, now).await);
+        note_failure("surveys", code, workflow.due_surveys(actor, now).await);
+        note_failure("notices", code, workflow.due_notices(actor, now).await);
     }
     // An authority has accounts and nothing else that could fall due.
     for authority in authorities {
@@ -94,6 +94,10 @@ pub async fn tick(workflow: &Workflow, now: Timestamp) -> Result<(), WorkflowErr
         note_failure(Daily::AccountEnd.id(), actor.municipality_code.as_str(), fired);
     }
     note_failure("escalations", "record", workflow.due_escalations(now).await);
+    // Last: after an upgrade this goes through every device, and nobody waits for it.
+    for actor in &actors {
+        note_failure("reach", actor.municipality_code.as_str(), workflow.tell_reach(actor, now).await);
+    }
     note_failure("prune", "record", prune(workflow.store(), now).await);
     Ok(())
 }

@@ -15,7 +15,7 @@ use datafusion::{
 };
 use deltalake::{DeltaTable, DeltaTableError, operations::write::SchemaMode, protocol::SaveMode};
 
-use crate::{LakeError, LakeLocation, Scope, durable, location::TablePlace, schema::MUNICIPALITY};
+use crate::{LakeError, LakeLocation, Scope, Told, durable, location::TablePlace, schema::MUNICIPALITY};
 
 /// The dimension tables of events.md §6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,14 +156,14 @@ impl DimensionTable {
         self.load().await
     }
 
-    /// Reads it, as [`Self::refresh`] does. What cannot be read, in a folder, is deleted: its rows come again out of the
-    /// record.
-    pub(crate) async fn open_for_writing(&mut self) -> Result<Option<Arc<DimensionRows>>, LakeError> {
+    /// Reads it, as [`Self::refresh`] does. What cannot be read, in a folder, is deleted by the server that starts: its
+    /// rows come again out of the record. Who opens the lake beside a server (`told` is unknown) deletes nothing.
+    pub(crate) async fn open_for_writing(&mut self, told: &Told) -> Result<Option<Arc<DimensionRows>>, LakeError> {
         let error = match self.refresh().await {
             Ok(rows) => return Ok(rows),
             Err(error) => error,
         };
-        let Some(root) = self.place.folder() else { return Err(error) };
+        let (Some(root), Told::Through(_)) = (self.place.folder(), told) else { return Err(error) };
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             lake.table = self.name(),

@@ -139,7 +139,7 @@ impl Lake {
         }
         view.shared.publish(opened, &BTreeSet::new());
         for (dimension, table) in &view.tables.dimensions {
-            if let Some(rows) = table.lock().await.open_for_writing().await? {
+            if let Some(rows) = table.lock().await.open_for_writing(told).await? {
                 view.shared.publish_dimension(*dimension, rows);
             }
         }

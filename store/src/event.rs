@@ -114,21 +114,23 @@ impl Tx {
         Ok((all, waiting))
     }
 
-    /// When the oldest event was recorded that waits for the lake.
+    /// When the oldest event was recorded that waits for the lake: the first in the log, since with a backlog of days
+    /// nobody reads them all for a figure.
     pub async fn oldest_waiting_for_lake(&mut self) -> Result<Option<Timestamp>, StoreError> {
         let sql = if self.is_postgres() {
             // Each half by an index of its own.
             "SELECT MIN(at_us) FROM (
-                 SELECT MIN(recorded_at_us) AS at_us FROM event
-                 WHERE lake_batch IS NULL AND ($1 = '' OR municipality_code = $1)
+                 (SELECT recorded_at_us AS at_us FROM event
+                 WHERE lake_batch IS NULL AND ($1 = '' OR municipality_code = $1) ORDER BY seq LIMIT 1)
                  UNION ALL
                  SELECT MIN(event.recorded_at_us) FROM lake_batch JOIN event ON event.lake_batch = lake_batch.batch_no
                  WHERE NOT lake_batch.done AND ($1 = '' OR event.municipality_code = $1)
              ) AS waiting"
         } else {
             concat!(
-                "SELECT MIN(recorded_at_us) FROM event WHERE ($1 = '' OR municipality_code = $1) AND seq > ",
-                last_in_lake!()
+                "SELECT MIN(at_us) FROM (SELECT recorded_at_us AS at_us FROM event WHERE ($1 = '' OR municipality_code = $1) AND seq > ",
+                last_in_lake!(),
+                " ORDER BY seq LIMIT 1) AS waiting"
             )
         };
         let (at_us,): (Option<i64>,) = fetch_one!(self, (Option<i64>,), sql, self.wall.code())?;

@@ -19,6 +19,7 @@ try {
   await phone.goto(`${base}/register`)
   offered['ja-JP'] = await phone.locator('select[name=language]').inputValue()
   await phone.selectOption('select[name=language]', { label: words })
+  await phone.selectOption('select[name=municipality_code]', { index: 1 })
   const entered = {
     email, password, name: '試験 ことば', name_kana: 'シケン コトバ',
     'children[0].name': '試験 ゆず', 'children[0].name_kana': 'シケン ユズ', 'children[0].birth_date': '2026-02-03',

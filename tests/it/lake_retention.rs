@@ -29,12 +29,12 @@ async fn deliveries_past_their_months_leave_the_lake_and_nothing_else_does() {
 
     let (messages, coupons) = (n_rows(&data, &town, "message").await, n_rows(&data, &town, "coupon").await);
     let nothing = cli_over(&data, &["lake", "retain"]).await.success();
-    assert!(!nothing.contains("rows in"), "{nothing}");
+    assert!(!nothing.contains(" rows of "), "{nothing}");
     let config = dir.path().join("todoke.toml");
     std::fs::write(&config, "[lake.retention]\ndelivery_months = 1\n").unwrap();
     let config = config.to_str().unwrap();
     let done = cli_over(&data, &["lake", "retain", "--config", config]).await.success();
-    let left: Vec<&str> = done.lines().filter(|line| line.contains(" rows in ")).collect();
+    let left: Vec<&str> = done.lines().filter(|line| line.contains(" rows of ")).collect();
     assert!(left.len() == 1 && left[0].starts_with("message: "), "{done}");
     let messages_now = n_rows(&data, &town, "message").await;
     assert!(0 < messages_now && messages_now < messages, "{messages_now} of {messages}");

@@ -118,7 +118,8 @@ async fn an_address_that_nobody_has_confirmed_gets_no_mail_about_others(db: &Tes
     let city = City::found(db, &town(), 1_000).await;
     let workflow = workflow(db.store());
     let address = "proxy@example.jp";
-    let proxy = workflow.add_proxy(&city.parent(), address, "大阪 太郎", "オオサカ タロウ", "父", NOW).await.unwrap();
+    let proxy =
+        workflow.add_proxy(&city.parent(), address, "大阪 太郎", "オオサカ タロウ", "spouse", NOW).await.unwrap();
     workflow.use_coupon(&city.parent(), &request(&city, "u-1", 300), NOW).await.unwrap();
     let waiting = told(db, &city, &proxy).await;
     assert_eq!(waiting.len(), 1, "it waits in the inbox");

@@ -214,8 +214,6 @@ async fn words_that_an_earlier_version_kept_leave_the_record_when_this_one_start
     assert!(kept.iter().all(|(content,)| !content.contains(WORDS)), "{kept:?}");
     let counted = kept.iter().filter(|(content,)| content.contains("\"text_length\":7")).count();
     assert_eq!(counted, SEARCHES + 1, "of words the number of characters stays");
-    let (bytes, words) = (std::fs::read(&file).unwrap(), WORDS.as_bytes());
-    assert!(!bytes.windows(words.len()).any(|window| window == words), "words in {}", file.display());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -296,6 +294,7 @@ async fn what_nobody_waits_for_is_let_go_and_makes_room_and_its_reasons_stay() {
     assert_eq!(guardian.post(DISCARD, &by_reason).await.status, 403);
     assert_eq!(operator.post(DISCARD, &json!({})).await.status, 422, "somebody has to say what is meant");
     assert_eq!(operator.post(DISCARD, &json!({"before": "yesterday"})).await.status, 422);
+    assert_eq!(operator.post(DISCARD, &json!({"reason": ""})).await.status, 422, "an empty reason is not every reason");
     let first = held_by_pages(&operator, 200).await.remove(0);
     let not_meant = [
         (&neighbour, by_reason),

@@ -19,6 +19,9 @@ const BATCHES_BY_EVENT: i64 = 7;
 /// The version in which only devices have a language.
 const LANGUAGE_OF_DEVICES: i64 = 9;
 
+/// The last version in which a ward may be any word.
+const ANY_WARD: i64 = 21;
+
 /// What the schema asks of a column, or what any column of its type may hold. One text everywhere: a reference meets
 /// its row.
 fn value(column: &str, kind: &str) -> &'static str {
@@ -170,6 +173,29 @@ async fn the_language_of_the_device_heard_of_last_becomes_the_persons() {
             assert!(devices.iter().all(|device| device.language.is_empty()), "none was chosen for one device only");
         }
         drop(tx);
+        db.discard().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ward_that_is_no_code_becomes_its_municipality() {
+    const WARDS: [&str; 3] = ["guardian", "survey_target", "survey_answer"];
+    let (_, mut fill) = a_row_in_every_table(ANY_WARD).await;
+    for table in WARDS {
+        fill.push_str(&format!("UPDATE {table} SET ward_code = '中央区';\n"));
+    }
+    for db in [TestStore::sqlite_since(ANY_WARD, &fill).await, TestStore::postgres_since(ANY_WARD, &fill).await] {
+        let each = WARDS.map(|table| format!("SELECT ward_code FROM {table}"));
+        let all = AssertSqlSafe(each.join(" UNION ALL "));
+        let found: Vec<String> = match db.sqlite_file() {
+            Some(path) => {
+                let mut record = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+                sqlx::query_scalar(all).fetch_all(&mut record).await.unwrap()
+            }
+            None => sqlx::query_scalar(all).fetch_all(&mut db.postgres_connection().await).await.unwrap(),
+        };
+        // The rows are of the municipality `row`.
+        assert_eq!(found, ["row"; 3], "{:?}", db.kind());
         db.discard().await;
     }
 }

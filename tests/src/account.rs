@@ -17,7 +17,7 @@ pub struct Credentials {
 
 /// Which door a role uses.
 pub fn entrance(role: &str) -> &'static str {
-    if matches!(role, "guardian" | "proxy_guardian") { "guardian" } else { "staff" }
+    if role.starts_with("guardian") || role == "proxy_guardian" { "guardian" } else { "staff" }
 }
 
 /// The codes in the demo's mailbox for an address, newest first.

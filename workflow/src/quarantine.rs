@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use todoke_domain::{Timestamp, role::Permission};
 use todoke_store::quarantine::HeldOf;
 
-use crate::{Actor, Workflow, WorkflowError, audit::Access, work::Subject};
+use crate::{Actor, FieldError, Workflow, WorkflowError, audit::Access, work::Subject};
 
 /// Events let go in one transaction.
 const PAGE: i64 = 1_000;
@@ -20,6 +20,10 @@ impl Workflow {
         now: Timestamp,
     ) -> Result<BTreeMap<String, usize>, WorkflowError> {
         actor.require(Permission::ImportData)?;
+        // An empty one would mean all.
+        if which.reason.as_deref().is_some_and(|reason| reason.trim().is_empty()) {
+            return Err(WorkflowError::Invalid(vec![FieldError::new("reason", "理由を入力してください。")]));
+        }
         let mut discarded = BTreeMap::new();
         loop {
             let mut work = self.begin_long(actor, now).await?;

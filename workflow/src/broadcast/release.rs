@@ -172,13 +172,13 @@ impl Work<'_> {
     async fn second_person(&mut self, id: BroadcastId) -> Result<Broadcast, WorkflowError> {
         self.actor.require(Permission::ApproveBroadcasts)?;
         let approver = self.actor.account()?;
+        let row = self.open_broadcast(id).await?;
         // Whoever makes a key for a machine could otherwise be the second pair of eyes as well.
         if !self.tx.account(approver).await?.is_some_and(|account| account.email.is_some()) {
             return Err(WorkflowError::Conflict(
                 "承認・差し戻しは、画面にサインインした担当者だけが行えます。".to_owned(),
             ));
         }
-        let row = self.open_broadcast(id).await?;
         if !row.hands().may_approve(approver) {
             return Err(WorkflowError::Conflict(
                 "作成・変更・申請した人は、その配信を承認・差し戻しできません。".to_owned(),

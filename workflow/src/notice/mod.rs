@@ -14,6 +14,13 @@ use todoke_store::notice::Notice;
 
 use crate::{Actor, Work, Workflow, WorkflowError, error::Fields, messaging::About, work::Subject};
 
+/// Whether readers get a notice or lose it.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Out,
+    Back,
+}
+
 /// Readers told, or whose message is taken back, in one transaction: few enough that nobody waits long for the record.
 const RUN_CHUNK: i64 = 200;
 /// Longest list for those who publish.
@@ -185,31 +192,36 @@ impl Workflow {
     ///
     /// Gives the number of readers told.
     pub async fn due_notices(&self, actor: &Actor, now: Timestamp) -> Result<usize, WorkflowError> {
+        let untold = self.read(actor).await?.untold_notices(&actor.municipality_code, now.jst_date()).await?;
+        let (mut told, mut failed) = (0, Ok(()));
+        for id in untold {
+            match self.in_pieces(actor, id, Way::Out, now).await {
+                Ok(n) => told += n,
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
         let withdrawn = self.read(actor).await?.notices_to_take_back(&actor.municipality_code).await?;
         for id in withdrawn {
-            loop {
-                let mut work = self.begin_long(actor, now).await?;
-                let n = work.take_notice_back(id).await?;
-                work.commit().await?;
-                if n == 0 {
-                    break;
-                }
-            }
+            failed = failed.and(self.in_pieces(actor, id, Way::Back, now).await.map(drop));
         }
-        let untold = self.read(actor).await?.untold_notices(&actor.municipality_code, now.jst_date()).await?;
-        let mut told = 0;
-        for id in untold {
-            loop {
-                let mut work = self.begin_long(actor, now).await?;
-                let n = work.tell_notice(id).await?;
-                work.commit().await?;
-                if n == 0 {
-                    break;
-                }
-                told += n;
+        failed.map(|()| told)
+    }
+
+    /// Tells a notice's readers, or takes it back from them, by transactions of a few readers each, until none is left. Returns how many there were.
+    async fn in_pieces(&self, actor: &Actor, id: NoticeId, way: Way, now: Timestamp) -> Result<usize, WorkflowError> {
+        let mut done = 0;
+        loop {
+            let mut work = self.begin_long(actor, now).await?;
+            let n = match way {
+                Way::Out => work.tell_notice(id).await?,
+                Way::Back => work.take_notice_back(id).await?,
+            };
+            work.commit().await?;
+            if n == 0 {
+                return Ok(done);
             }
+            done += n;
         }
-        Ok(told)
     }
 }
 

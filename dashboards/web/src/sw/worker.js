@@ -160,9 +160,14 @@ async function badge(n) {
 // it: without a connection it is told with the next one, at the next start of this worker, or as soon as there is a connection.
 async function tell(receipt, kind) {
   if (!receipt) return
-  const kept = await caches.open(RECEIPT_CACHE)
-  await kept.put(`/${kind}/${receipt}`, new Response())
-  if (!(await tellKept())) await self.registration.sync?.register(RECEIPTS).catch(() => undefined)
+  const path = `/${kind}/${receipt}`
+  try {
+    await (await caches.open(RECEIPT_CACHE)).put(path, new Response())
+  } catch {
+    // A phone without room keeps nothing: told once, or never.
+    await isTaken([path])
+  }
+  if (!(await tellKept().catch(() => false))) await self.registration.sync?.register(RECEIPTS).catch(() => undefined)
 }
 
 async function tellKept() {
@@ -170,15 +175,15 @@ async function tellKept() {
   const requests = await kept.keys()
   for (let first = 0; first < requests.length; first += RECEIPTS_MAX) {
     const batch = requests.slice(first, first + RECEIPTS_MAX)
-    if (!(await isTaken(batch))) return false
+    if (!(await isTaken(batch.map((request) => new URL(request.url).pathname)))) return false
     for (const request of batch) await kept.delete(request)
   }
   return true
 }
 
-async function isTaken(batch) {
-  const receipts = batch.map((request) => {
-    const [, kind, receipt] = new URL(request.url).pathname.split('/')
+async function isTaken(paths) {
+  const receipts = paths.map((path) => {
+    const [, kind, receipt] = path.split('/')
     return { receipt, kind }
   })
   try {
